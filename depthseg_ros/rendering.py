@@ -1,0 +1,83 @@
+"""Pictures for people: class colours over the camera's picture, a legend, depth in colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .model_card import SemanticClass
+
+
+def color_table(classes: Sequence[SemanticClass]) -> NDArray[np.uint8]:
+    """Class id -> RGB as a (256, 3) uint8 table; ids without a class are black."""
+    table = np.zeros((256, 3), np.uint8)
+    for c in classes:
+        table[c.id] = c.color
+    return table
+
+
+def color_labels(labels: NDArray[np.uint8], classes: Sequence[SemanticClass]) -> NDArray[np.uint8]:
+    """Labels (H, W) in their classes' colours, (H, W, 3) uint8 RGB."""
+    # OpenCV's lookup is several times faster than numpy's indexing by an array.
+    return cv2.LUT(cv2.merge([labels] * 3), color_table(classes)[None])  # type: ignore[return-value]
+
+
+def overlay(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    classes: Sequence[SemanticClass],
+    opacity: float = 0.5,
+) -> NDArray[np.uint8]:
+    """Class colours over a picture, with a legend of the classes that it shows.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8 class ids.
+        classes: The model card's classes.
+        opacity: Of the colours: 0 shows the picture alone, 1 the colours alone.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    colors = color_labels(labels, classes)
+    blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colors, opacity, 0), np.uint8)
+    present = np.bincount(labels.ravel(), minlength=256) > 0
+    draw_legend(blended, [c for c in classes if present[c.id]])
+    return blended
+
+
+def draw_legend(image: NDArray[np.uint8], classes: Sequence[SemanticClass]) -> None:
+    """Draw a colour patch and a name per class into the top left corner of (H, W, 3) `image`."""
+    if not classes:
+        return
+    scale = max(0.3, image.shape[0] / 1000)
+    line = round(32 * scale)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    width = 2 * line + max(cv2.getTextSize(c.name, font, scale, 1)[0][0] for c in classes)
+    ground = image[: line * len(classes) + line // 2, :width]
+    ground //= 3  # dark enough for white letters on any picture
+    for row, c in enumerate(classes):
+        top = line // 4 + row * line
+        patch = image[top + 1 : top + line - 1, line // 4 : line]
+        patch[:] = c.color
+        at = (line + line // 4, top + line - line // 4)
+        cv2.putText(image, c.name, at, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def color_depth(
+    depth: NDArray[np.float32], near: float = 2.0, far: float = 80.0
+) -> NDArray[np.uint8]:
+    """Depth (H, W) in colours, (H, W, 3) uint8 RGB: warm near, cold far, black where there is none.
+
+    The scale is logarithmic between `near` and `far` metres, since that is how errors of depth
+    grow and how people judge it.
+    """
+    valid = np.isfinite(depth)
+    safe = np.where(valid, depth, far).clip(near, far)
+    level = 255 * (1 - np.log(safe / near) / np.log(far / near))
+    colors = cv2.applyColorMap(level.astype(np.uint8), cv2.COLORMAP_TURBO)
+    colors[~valid] = 0
+    return cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]

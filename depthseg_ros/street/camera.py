@@ -1,0 +1,222 @@
+"""The camera that drives along the street: its pose, its sky and the flaws of its picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.street import houses
+from depthseg_ros.street import textures as paint
+from depthseg_ros.street.renderer import Batch, Canvas, Image, Patch
+from depthseg_ros.street.scene import Scene
+from depthseg_ros.street.sketch import TREE, pick, plain, varied
+
+FRAME_RATE = 30.0
+"""Frames per second of the street's time."""
+
+_FARTHEST = 260.0
+"""Metres to the skyline that closes every view."""
+
+
+@dataclass(frozen=True)
+class StreetFrame:
+    """One picture and the truth about each of its pixels.
+
+    World axes: x right, y down, z forward along the street; the ground is the plane y = 0, so the
+    camera is at y = -camera_height. Camera axes: x right, y down, z along the optical axis.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32, metres along the optical axis; NaN for sky and only there.
+        labels: (H, W) uint8, indices into `CLASS_NAMES`.
+        intrinsics: the camera.
+        pose: (4, 4) float64, camera to world.
+    """
+
+    image: Image
+    depth: NDArray[np.float32]
+    labels: Image
+    intrinsics: Intrinsics
+    pose: NDArray[np.float64]
+
+
+class Street:
+    """A street from a seed, seen by a camera that drives along it.
+
+    Where a street ends the drive starts again from its beginning.
+
+    Args:
+        seed: everything follows from it; not negative.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+
+    Attributes:
+        intrinsics: the camera.
+        camera_height: metres above the ground.
+        pitch: rad, positive looks up.
+
+    Raises:
+        ValueError: if the picture has no pixels or the seed is negative.
+    """
+
+    def __init__(self, seed: int, width: int = 640, height: int = 480):
+        if width < 1 or height < 1:
+            raise ValueError(f"a picture needs at least 1x1 pixels, got {width}x{height}")
+        if seed < 0:
+            raise ValueError(f"the seed must not be negative, got {seed}")
+        rng = np.random.default_rng([seed, 0])
+        fov = math.radians(rng.uniform(45, 75))
+        self.intrinsics = Intrinsics.from_fov(width, height, fov)
+        self.camera_height = float(rng.uniform(1.3, 1.7))
+        self.pitch = math.radians(rng.uniform(-4, 4))
+        self._roll = math.radians(rng.uniform(-1, 1))
+        self._scene = Scene(seed)
+        self._s = self._scene.lane + rng.uniform(-0.4, 0.4)
+        self._start = rng.uniform(0, 12)
+        self._make_optics(rng)
+        self._make_sky(rng)
+        self._skyline = self._make_skyline(rng)
+
+    def frame(self, index: int, offset_x: float = 0.0) -> StreetFrame:
+        """The picture number `index` of a video at 30 Hz, with depth and labels.
+
+        Args:
+            index: any order will do.
+            offset_x: metres the camera is moved to its right; a second eye for stereo.
+        """
+        time = index / FRAME_RATE
+        pose = self._pose(time)
+        pose[:3, 3] += offset_x * pose[:3, 0]
+        canvas = Canvas(self.intrinsics, pose)
+        z = pose[2, 3]
+        solid, shadows = self._scene.patches(z, time, pose[0, 3])
+        forward = self._scene.heading(z + 6)
+        skyline = self._skyline.moved(pose[0, 3], z, forward)
+        canvas.draw(Batch.joined([solid, skyline]), self._haze_colour, self._haze_rate)
+        ground, light = self._scene.ground, self._scene.light((0, -1, 0))
+        canvas.fill_ground(np.clip(ground.colour * light, 0, 255), ground.label, _FARTHEST)
+        canvas.shade_ground(shadows)
+        sky = canvas.inverse_depth == 0
+        self._paint_sky(canvas.image, sky, pose)
+        with np.errstate(divide="ignore"):
+            depth = np.reciprocal(canvas.inverse_depth)
+        depth[sky] = np.nan
+        return StreetFrame(
+            self._photograph(canvas.image, index), depth, canvas.labels, self.intrinsics, pose
+        )
+
+    def _pose(self, time: float) -> NDArray[np.float64]:
+        scene = self._scene
+        z = self._start + (scene.speed * time) % scene.drive
+        sway = 0.08 * math.sin(0.9 * time)
+        heading = scene.heading(z + 6) + 0.004 * math.sin(0.7 * time)
+        pitch = self.pitch + 0.0015 * math.sin(5.0 * time)
+        pose = np.eye(4)
+        pose[:3, :3] = _turn(1, heading) @ _turn(0, pitch) @ _turn(2, self._roll)
+        pose[:3, 3] = (scene.centre(z) + self._s + sway, -self.camera_height, z)
+        return pose
+
+    # --- Sky and skyline ------------------------------------------------------------------------
+
+    def _make_sky(self, rng: np.random.Generator) -> None:
+        """A plane at infinity: texels by the slopes x/z and y/z of a ray, from -1.6 to 1.6."""
+        n, sunshine = 512, self._scene.sunshine
+        up, across = np.mgrid[1.6 : -1.6 : n * 1j, -1.6 : 1.6 : n * 1j].astype(np.float32)
+        rise = np.clip(up / np.sqrt(1 + up**2), 0, 1)[..., None]
+        if sunshine > 0.3 and rng.random() < 0.8:
+            zenith, horizon = varied(rng, (104, 150, 208), 8), np.array([214, 226, 236])
+        else:
+            zenith, horizon = np.full(3, rng.uniform(150, 235)), np.full(3, rng.uniform(210, 246))
+        sky = horizon + (zenith - horizon) * np.sqrt(rise)
+        clouds = np.zeros((n, n), np.float32)
+        for octave in range(2, 8):
+            cells = rng.standard_normal((2**octave, 2 ** (octave - 1))).astype(np.float32)
+            clouds += cv2.resize(cells, (n, n), interpolation=cv2.INTER_CUBIC) * 0.7**octave
+        cover = np.clip((clouds / clouds.std() - rng.uniform(-1.2, 1.5)) * 0.8, 0, 1)[..., None]
+        sky += (np.array([246, 246, 246]) * rng.uniform(0.8, 1.0) - sky) * cover * 0.85
+        sun = self._scene.sun
+        if sun[2] > 0.1:
+            gap = (across - sun[0] / sun[2]) ** 2 + (up + sun[1] / sun[2]) ** 2
+            sky += (300 * (0.3 + sunshine) * np.exp(-gap / 0.08))[..., None]
+        self._sky = np.clip(sky, 0, 255).astype(np.uint8)
+        self._haze_colour = np.asarray(horizon, np.float64) * 0.95
+        self._haze_rate = float(rng.choice([0.0006, 0.0015, 0.004]) * rng.uniform(0.6, 1.4))
+
+    def _paint_sky(self, image: Image, sky: NDArray[np.bool_], pose: NDArray[np.float64]) -> None:
+        """Put the sky into the pixels of (H, W, 3) `image` where (H, W) `sky` is."""
+        rows = np.flatnonzero(sky.any(1))
+        if not rows.size:
+            return
+        bottom = int(rows[-1]) + 1
+        n = len(self._sky)
+        to_slope = np.array([[n / 3.2, 0, n / 2 - 0.5], [0, n / 3.2, n / 2 - 0.5], [0, 0, 1]])
+        to_texel = to_slope @ pose[:3, :3] @ np.linalg.inv(self.intrinsics.matrix)
+        drawn = cv2.warpPerspective(
+            self._sky,
+            to_texel,
+            (image.shape[1], bottom),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        cv2.copyTo(drawn, sky[:bottom].astype(np.uint8), image[:bottom])
+
+    def _make_skyline(self, rng: np.random.Generator) -> Batch:
+        """Distant trees and roofs that keep their distance, as the sky does."""
+        leaf = np.asarray(pick(rng, paint.LEAVES)) * 0.8
+        looks = [paint.foliage(rng, 44, rng.uniform(6, 16), leaf, 3) for _ in range(2)]
+        wall = pick(rng, houses.WALLS)
+        looks.append(houses.facade(rng, 44, rng.uniform(7, 14), wall, "office", 3))
+        low = plain(leaf, TREE)
+        patches = []
+        for x in np.arange(-260, 260, 40.0):
+            height, z = rng.uniform(6, 16), _FARTHEST - rng.uniform(0, 8)
+            look = looks[int(rng.choice(3, p=[0.4, 0.4, 0.2]))]
+            patches.append(Patch((x, -height, z), (44, 0, 0), (0, height, 0), look))
+            patches.append(Patch((x, -4.0, _FARTHEST + 0.5), (44, 0, 0), (0, 4.0, 0), low))
+        return Batch(patches)
+
+    # --- Flaws of a camera ----------------------------------------------------------------------
+
+    def _make_optics(self, rng: np.random.Generator) -> None:
+        """Vignette and white balance, exposure, contrast curve, blur and noise of this camera."""
+        width, height = self.intrinsics.width, self.intrinsics.height
+        x = np.linspace(-1, 1, width, dtype=np.float32)
+        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+        falloff = 1 - rng.uniform(0.0, 0.3) * (x**2 + y**2) / 2
+        balance = np.array([1 + rng.normal(0, 0.035), 1.0, 1 + rng.normal(0, 0.04)])
+        exposure = rng.uniform(0.65, 1.25)
+        self._gain = (falloff[..., None] * balance * exposure).astype(np.float32)
+        contrast = rng.uniform(0.85, 1.5)
+        levels = np.linspace(0, 1, 256)
+        curve = levels + (contrast - 1) * (levels - 0.45) * 4 * levels * (1 - levels)
+        self._curve = np.clip(255 * curve, 0, 255).astype(np.uint8)
+        self._blur = float(rng.choice([0.0, rng.uniform(0.4, 0.9)])) * width / 640
+        noise = rng.standard_normal((height + 64, width + 64, 3), np.float32)
+        noise += noise[..., 1:2]
+        self._noise = np.round(noise * rng.uniform(0.3, 2.5)).astype(np.int16)
+
+    def _photograph(self, image: Image, index: int) -> Image:
+        """What the camera makes of the light: blur, vignette, contrast and noise."""
+        sharp = cv2.GaussianBlur(image, (0, 0), self._blur) if self._blur > 0.2 else image
+        exposed = cv2.multiply(sharp, self._gain, dtype=cv2.CV_8U)
+        developed = cv2.LUT(exposed, self._curve)
+        # One sheet of noise, larger than the picture, is moved about from picture to picture.
+        y, x = (index * 37) % 64, (index * 23) % 64
+        noise = self._noise[y : y + image.shape[0], x : x + image.shape[1]]
+        return np.asarray(cv2.add(developed, noise, dtype=cv2.CV_8U), np.uint8)
+
+
+def _turn(axis: int, angle: float) -> NDArray[np.float64]:
+    """Rotation (3, 3) about x, y or z: to the right, upwards, clockwise for z."""
+    sin, cos = math.sin(angle), math.cos(angle)
+    turn = np.eye(3)
+    a, b = [k for k in range(3) if k != axis]
+    turn[[a, b], [a, b]] = cos
+    sign = -1 if axis == 1 else 1
+    turn[a, b], turn[b, a] = -sign * sin, sign * sin
+    return turn

@@ -1,0 +1,332 @@
+"""What stands along a street: decided by the seed, in blocks of 24 m made when they come in sight.
+
+Along the street is z; across it is `s`, the metres to the right of the centre line, which bends
+gently: x = `centre(z)` + s. A block is sheared with the bend, so neighbours meet without gaps.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from depthseg_ros.street import houses
+from depthseg_ros.street import textures as paint
+from depthseg_ros.street.ground import Ground
+from depthseg_ros.street.renderer import Batch, Patch, Vector
+from depthseg_ros.street.sketch import BUILDING, POLE, pick, plain, varied
+from depthseg_ros.street.things import BLOCK, SIDES, Things
+from depthseg_ros.street.traffic import Traffic
+from depthseg_ros.street.vehicles import Vehicle
+
+_SIGHT = 200.0
+"""Metres ahead that blocks are drawn."""
+
+_DETAIL = 85.0
+"""Metres ahead that what stands on the pavements is drawn."""
+
+
+class Block(NamedTuple):
+    """What stands in a block of street."""
+
+    afar: Batch
+    """Houses and what lies between them."""
+    near: Batch
+    """All of it."""
+    shades: list[NDArray[np.float64]]
+    """Outlines (n, 2) in (s, z), metres, of the ground kept from the sun."""
+
+
+class Scene:
+    """Layout, light and traffic of the street of one seed.
+
+    What there is on either side is kept by side, -1 left and 1 right.
+
+    Attributes:
+        kind: "city", "town" or "suburb".
+        drive_side: the side that is driven on.
+        lane_width: metres.
+        lane: `s` of the middle of the camera's lane.
+        parking: whether cars are parked.
+        kerb: metres from the centre line to the kerb.
+        footway: metres of footway from the kerb.
+        setback: metres from the footway to the houses.
+        verge: grass along the kerb.
+        speed: of the camera, m/s.
+        end: z where the street ends, if it does.
+        drive: metres the camera may go before it would run out of street.
+        sun: (3,) unit vector to the sun, world axes.
+        sunshine: 0 overcast to 1 clear.
+        ground: what all of it stands on.
+        walkers: their looks, as of `textures.walker`.
+        cyclists: their looks.
+        vehicles: the small ones.
+        large: buses and lorries.
+        block: index -> what stands in that block; kept for a while.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        rng = np.random.default_rng([seed, 1])
+        self.kind = str(rng.choice(["city", "town", "suburb"], p=[0.35, 0.4, 0.25]))
+        season = str(rng.choice(["leafy", "autumn", "bare"], p=[0.5, 0.15, 0.35]))
+        left_hand = rng.random() < 0.8
+        self.drive_side = -1 if left_hand else 1
+        self.lane_width = rng.uniform(3.0, 3.6)
+        self.parking = {side: bool(rng.random() < 0.45) for side in SIDES}
+        self.kerb = {
+            side: self.lane_width * (1 if self.kind != "city" or rng.random() < 0.7 else 1.8)
+            + 2.1 * self.parking[side]
+            for side in SIDES
+        }
+        self.footway = {side: rng.uniform(1.8, 3.6) for side in SIDES}
+        self.setback = {
+            side: {"city": 0.0, "town": rng.choice([0, 1.5, 3.0]), "suburb": rng.uniform(4, 9)}[
+                self.kind
+            ]
+            for side in SIDES
+        }
+        self._storeys = {"city": (3, 5), "town": (2, 4), "suburb": (2, 2)}[self.kind]
+        self.verge = self.kind == "suburb" and rng.random() < 0.6
+        self.lane = self.drive_side * self.lane_width / 2
+        self.speed = rng.uniform(5.0, 11.0)
+        ends = rng.random() < 0.35
+        self.end = BLOCK * int(rng.integers(5, 11)) if ends else math.inf
+        self.drive = self.end - 45.0 if ends else math.inf
+        self._bend = rng.uniform(0, 14) * (rng.random() < 0.6)
+        self._bend_length = rng.uniform(260, 520)
+        self._bend_phase = rng.uniform(0, 2 * math.pi)
+
+        self.sunshine = float(rng.choice([0.0, rng.uniform(0.2, 0.6), rng.uniform(0.6, 1.0)]))
+        turn, rise = rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(18, 60))
+        self.sun = np.array(
+            [math.cos(rise) * math.sin(turn), -math.sin(rise), math.cos(rise) * math.cos(turn)]
+        )
+        self.ground = Ground(self, seed, rng)
+
+        pool = np.random.default_rng([seed, 2])
+        kinds = ["conifer" if pool.random() < 0.12 else season for _ in range(4)]
+        self._trees = [paint.tree(pool, kind) for kind in kinds]
+        self.walkers = [paint.walker(pool) for _ in range(6)]
+        self.cyclists = [paint.cyclist(pool) for _ in range(3)]
+        self.vehicles = [
+            Vehicle(pool, kind) for kind in pool.permutation(["hatch", "saloon", "estate", "suv"])
+        ] + [Vehicle(pool, str(pool.choice(["hatch", "saloon", "van"]))) for _ in range(4)]
+        self.large = [
+            Vehicle(pool, str(pool.choice(["bus", "double-decker", "lorry"]))) for _ in range(2)
+        ]
+        self._signs = [paint.sign(pool) for _ in range(6)]
+        self._steel = plain(varied(pool, (104, 106, 106), 18), POLE)
+        self._fences = [
+            paint.fence(pool, 8.0, str(pool.choice(["railings", "boards", "wall"])))
+            for _ in range(3)
+        ]
+        leaf = pick(pool, paint.LEAVES)
+        self._hedge = paint.foliage(pool, 8.0, 1.5, leaf, 24)
+        self._rows = [
+            paint.foliage(pool, 24.0, pool.uniform(5, 11), np.asarray(leaf) * 0.9, 9)
+            for _ in range(2)
+        ]
+        self._traffic = Traffic(self, seed)
+        self.block = lru_cache(24)(self._block)
+
+    def centre(self, z: float) -> float:
+        """Metres x of the centre line at z."""
+        return self._bend * math.sin(2 * math.pi * z / self._bend_length + self._bend_phase)
+
+    def heading(self, z: float) -> float:
+        """Direction of the street at z, rad, positive to the right."""
+        return math.atan((self.centre(z + 4) - self.centre(z - 4)) / 8)
+
+    def light(self, normal: Vector) -> NDArray[np.float64]:
+        """RGB factor (3,) of the light on a surface with this unit normal."""
+        direct = max(0.0, float(np.dot(normal, self.sun))) * self.sunshine
+        upward = 0.5 - 0.5 * normal[1]
+        sky = (0.72 + 0.2 * upward) * (1 - 0.42 * self.sunshine)
+        warm = np.array([1.05, 1.0, 0.9])
+        cool = 1 + self.sunshine * np.array([-0.05, 0.0, 0.06])
+        return sky * cool + 0.85 * direct * warm
+
+    def patches(self, z: float, time: float, camera_x: float) -> tuple[Batch, Batch]:
+        """What the camera at (camera_x, z) has in sight, and the soft shadows under what moves.
+
+        Args:
+            z: metres.
+            time: seconds.
+            camera_x: metres.
+        """
+        first = math.floor((z - 2) / BLOCK)
+        last = math.floor(min(z + _SIGHT, self.end - 1) / BLOCK)
+        batches = []
+        for index in range(first, last + 1):
+            block = self.block(index)
+            batches.append(block.near if index * BLOCK - z < _DETAIL else block.afar)
+            batches.append(self.ground.patches(index, 30 if index - first < 2 else 10))
+        if self.end - z < _SIGHT:
+            batches.append(self._closing)
+        moving, shadows = self._traffic.patches(z, time, camera_x)
+        return Batch.joined(batches + moving), Batch(shadows)
+
+    # --- What stands still ------------------------------------------------------------------
+
+    def _block(self, index: int) -> Block:
+        """Houses, what stands before them and what is parked, on both sides."""
+        rng = np.random.default_rng([self._seed, 10, index + (1 << 20)])
+        things = Things(self, index * BLOCK)
+        for side in SIDES:
+            self._row_of_houses(rng, things, side)
+        afar = Batch(things.patches)
+        for side in SIDES:
+            self._footway_things(rng, things, side)
+            if self.parking[side]:
+                self._parked(rng, things, side)
+        return Block(afar, Batch(things.patches), things.shades)
+
+    def _row_of_houses(self, rng: Generator, things: Things, side: int) -> None:
+        front = self.kerb[side] + self.footway[side] + self.setback[side]
+        z = 0.0
+        gap_share = {"city": 0.08, "town": 0.2, "suburb": 0.4}[self.kind]
+        back = side * (front + rng.uniform(12, 22))
+        row = pick(rng, self._rows)
+        things.wall(back, 0, BLOCK, rng.uniform(5, 11), row, side)
+        while z < BLOCK - 1:
+            width = min(rng.uniform(6, 14), BLOCK - z)
+            if BLOCK - z - width < 5:
+                width = BLOCK - z
+            if rng.random() < gap_share:
+                width = min(width, 8.0)
+                self._gap(rng, things, side, front, z, width)
+            else:
+                inset = rng.uniform(0, 0.8) if self.kind != "suburb" else rng.uniform(0, 2)
+                trimmed = width - (rng.uniform(1.5, 3) if self.kind == "suburb" else 0)
+                self._house(rng, things, side, front + inset, z, max(4.5, trimmed))
+            z += width
+
+    def _house(
+        self, rng: Generator, things: Things, side: int, front: float, z: float, width: float
+    ) -> None:
+        storeys = int(rng.integers(self._storeys[0], self._storeys[1] + 1))
+        height = storeys * rng.uniform(2.8, 3.3)
+        styles, p = {
+            "city": (["shop", "house", "office", "glass"], [0.5, 0.15, 0.25, 0.1]),
+            "town": (["shop", "house", "office"], [0.3, 0.6, 0.1]),
+            "suburb": (["house"], [1.0]),
+        }[self.kind]
+        style = str(rng.choice(styles, p=p))
+        height += 1.0 if style == "shop" else 0.0
+        wall = varied(rng, pick(rng, houses.WALLS), 8)
+        texture = houses.facade(rng, width, height, wall, style, 22)
+        things.wall(side * front, z, z + width, height, texture, side)
+        flat = style in ("office", "glass") or rng.random() < 0.25
+        depth, rise = rng.uniform(8, 11), 0.0 if flat else rng.uniform(1.8, 3.2)
+        end = houses.end_wall(rng, depth, height, rise, wall, 14)
+        things.across(side * front, z, depth, height + rise, end, side)
+        if not flat:
+            slope = math.hypot(depth / 2, rise)
+            tiles = houses.roof(rng, width, slope, pick(rng, houses.ROOFS), 12)
+            things.roof(side * front, z, width, height, depth / 2, rise, tiles, side)
+            if rng.random() < 0.6:
+                brick = plain(wall * 0.85, BUILDING)
+                top = height + rise + rng.uniform(0.6, 1.2)
+                along = z + rng.choice([0.1, width - 0.9])
+                ridge = side * (front + depth / 2 - 0.4)
+                things.box(ridge, along, 0.8, 0.8, top, height + rise * 0.7, brick)
+        if self.kind != "suburb" and rng.random() < 0.4:
+            _, h, board = paint.sign(rng)
+            things.board(side * (front - 0.5), z + rng.uniform(1, width - 1), 3.6, 0.8, h, board)
+        things.shade(side * front, side * (front + depth), z, width, height + rise)
+
+    def _gap(
+        self, rng: Generator, things: Things, side: int, front: float, z: float, width: float
+    ) -> None:
+        if rng.random() < 0.6:
+            height, texture = pick(rng, self._fences)
+            things.wall(side * front, z, z + width, height, texture, side)
+        for _ in range(int(rng.integers(1, 3))):
+            self._tree(rng, things, side * (front + rng.uniform(2, 7)), z + rng.uniform(0, width))
+
+    def _tree(self, rng: Generator, things: Things, s: float, z: float) -> None:
+        width, height, layers = pick(rng, self._trees)
+        size = rng.uniform(0.75, 1.15)
+        for layer, texture in enumerate(layers):
+            offset = (0, -0.22, 0.22)[layer] * width * size
+            things.board(s, z + offset, height * size, width * size, height * size, texture)
+        things.shade(s - 0.15, s + 0.15, z, 0.2, height * size * 0.5)
+        things.shade_crown(s, z, height * size * 0.62, width * size * 0.4)
+
+    def _footway_things(self, rng: Generator, things: Things, side: int) -> None:
+        kerb, footway = self.kerb[side], self.footway[side]
+        back = kerb + footway
+        if self.setback[side] > 1:
+            for z in np.arange(0, BLOCK, 8.0):
+                choice = rng.random()
+                if choice < 0.5:
+                    height, texture = pick(rng, self._fences)
+                    things.wall(side * back, z, z + 7.2, min(height, 1.3), texture, side)
+                elif choice < 0.8:
+                    height = rng.uniform(0.8, 1.9)
+                    things.wall(side * back, z, z + 6.5, height, self._hedge, side)
+                    things.shade(side * back, side * (back + 0.6), z, 6.5, height)
+        elif rng.random() < 0.2:
+            height, texture = self._fences[0]
+            for z in (0.0, 8.0):
+                things.wall(side * (kerb + 0.35), z, z + 8, min(height, 1.1), texture, side, True)
+        tree_share = {"city": 0.25, "town": 0.45, "suburb": 0.9}[self.kind]
+        for z in (5.0, 17.0):
+            if rng.random() < tree_share:
+                deep = self.setback[side] > 3 and rng.random() < 0.7
+                s = back + rng.uniform(1, self.setback[side]) if deep else kerb + 0.9
+                self._tree(rng, things, side * s, z + rng.uniform(-2, 2))
+        if rng.random() < 0.6:
+            things.lamp(side, kerb + 0.45, rng.uniform(1, 23), rng.uniform(5.5, 9), self._steel)
+        for _ in range(int(rng.poisson(1.5))):
+            things.sign_post(
+                rng, side * (kerb + 0.5), rng.uniform(0, BLOCK), self._steel, self._signs
+            )
+        if rng.random() < 0.2:
+            for z in np.arange(0, 12, 1.8):
+                things.box(side * (kerb + 0.4), z, 0.13, 0.13, 1.0, 0.0, self._steel)
+        for _ in range(int(rng.poisson({"city": 1.1, "town": 0.6, "suburb": 0.25}[self.kind]))):
+            width, height, phases = pick(rng, self.walkers)
+            s = side * (kerb + rng.uniform(0.5, max(0.6, footway - 0.4)))
+            z = rng.uniform(0, BLOCK)
+            things.board(s, z, height, width, height, phases[1])
+            things.shade(s - 0.2, s + 0.2, z, 0.2, height)
+
+    def _parked(self, rng: Generator, things: Things, side: int) -> None:
+        z = rng.uniform(0, 2)
+        while z < BLOCK - 5:
+            if rng.random() < 0.62:
+                car = pick(rng, self.vehicles)
+                s = side * (self.kerb[side] - 0.15 - car.width / 2)
+                ahead = 0.0 if side == self.drive_side or rng.random() < 0.3 else math.pi
+                things.place(car, s, z + car.length / 2, ahead)
+            z += rng.uniform(5.3, 7)
+
+    @cached_property
+    def _closing(self) -> Batch:
+        """What closes a street that ends: houses or trees across it."""
+        rng = np.random.default_rng([self._seed, 12])
+        patches, x, z = [], self.centre(self.end) - 60.0, self.end + 3.0
+        light = self.light((0, 0, -1))
+        while x < self.centre(self.end) + 60:
+            width = rng.uniform(8, 14)
+            if rng.random() < 0.75:
+                height = 3.0 * int(rng.integers(self._storeys[0], self._storeys[1] + 1))
+                wall = varied(rng, pick(rng, houses.WALLS), 8)
+                texture = houses.facade(rng, width, height, wall, "house", 16)
+                patches.append(
+                    Patch((x, -height, z), (width, 0, 0), (0, height, 0), texture, light)
+                )
+            else:
+                for _ in range(2):
+                    w, h, layers = pick(rng, self._trees)
+                    there = (x, -h, z + rng.uniform(0, 6))
+                    patches.append(Patch(there, (w, 0, 0), (0, h, 0), layers[0], light))
+                patches.append(Patch((x, -5, z + 9), (24, 0, 0), (0, 5, 0), self._rows[0], light))
+            x += width
+        return Batch(patches)

@@ -1,0 +1,186 @@
+"""Patches of a block of street, and what they shade, placed by where they stand in the street."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from depthseg_ros.street.renderer import Patch, Texture
+from depthseg_ros.street.sketch import pick
+from depthseg_ros.street.vehicles import Vehicle
+
+if TYPE_CHECKING:
+    from depthseg_ros.street.scene import Scene
+
+BLOCK = 24.0
+"""Metres of street in a block."""
+
+SIDES = (-1, 1)
+"""Left and right of the centre line."""
+
+
+class Things:
+    """Patches of a block and what they shade, placed by (s, z) with z from the block's start.
+
+    Everything is in metres; `side` is one of `SIDES`, and a street's kerbs and walls lie at
+    `side` times their distance from the centre line.
+
+    Attributes:
+        patches: what has been placed.
+        shades: outlines (n, 2) in (s, z), z from the street's start, of the ground it shades.
+    """
+
+    def __init__(self, scene: Scene, start: float):
+        self._scene, self._start = scene, start
+        self.patches: list[Patch] = []
+        self.shades: list[NDArray[np.float64]] = []
+
+    def _x(self, s: float, z: float) -> float:
+        return self._scene.centre(self._start + z) + s
+
+    def wall(
+        self,
+        s: float,
+        z0: float,
+        z1: float,
+        height: float,
+        texture: Texture,
+        side: int,
+        two_sided: bool = False,
+    ) -> None:
+        """Upright along the street, facing its middle."""
+        # Seen from the street, the right-hand wall runs from far (left) to near (right).
+        a, b = (z1, z0) if side > 0 else (z0, z1)
+        xa, xb = self._x(s, a), self._x(s, b)
+        self.patches.append(
+            Patch(
+                (xa, -height, self._start + a), (xb - xa, 0, b - a), (0, height, 0),
+                texture, self._scene.light((-side, 0, 0)), two_sided,
+            )
+        )  # fmt: skip
+
+    def across(
+        self, s: float, z: float, width: float, height: float, texture: Texture, side: int
+    ) -> None:
+        """Upright across the street, from s outwards, facing back towards the camera."""
+        x = self._x(s, z) - (width if side < 0 else 0)
+        self.patches.append(
+            Patch(
+                (x, -height, self._start + z), (width, 0, 0), (0, height, 0),
+                texture, self._scene.light((0, 0, -1)),
+            )
+        )  # fmt: skip
+
+    def board(
+        self, s: float, z: float, top: float, width: float, height: float, texture: Texture
+    ) -> None:
+        """Upright across the street, centred on s, seen from both sides."""
+        x = self._x(s, z) - width / 2
+        light = self._scene.light((0, -0.5, -0.8))
+        self.patches.append(
+            Patch((x, -top, self._start + z), (width, 0, 0), (0, height, 0), texture, light, True)
+        )
+
+    def roof(
+        self,
+        s: float,
+        z: float,
+        width: float,
+        height: float,
+        depth: float,
+        rise: float,
+        texture: Texture,
+        side: int,
+    ) -> None:
+        """A slope from the eaves back to the ridge."""
+        a, b = (z + width, z) if side > 0 else (z, z + width)
+        xa, xb = self._x(s, a), self._x(s, b)
+        light = self._scene.light((-side * 0.45, -0.9, 0))
+        self.patches.append(
+            Patch(
+                (xa + side * depth, -height - rise, self._start + a), (xb - xa, 0, b - a),
+                (-side * depth, rise, 0), texture, light,
+            )
+        )  # fmt: skip
+
+    def box(
+        self,
+        s: float,
+        z: float,
+        width: float,
+        depth: float,
+        top: float,
+        bottom: float,
+        texture: Texture,
+    ) -> None:
+        """A block between two heights: the face towards the camera and both sides."""
+        x, near, far = self._x(s, z) - width / 2, self._start + z, self._start + z + depth
+        down = (0, top - bottom, 0)
+        light = self._scene.light
+        self.patches += [
+            Patch((x, -top, near), (width, 0, 0), down, texture, light((0, 0, -1))),
+            Patch((x, -top, far), (0, 0, -depth), down, texture, light((-1, 0, 0))),
+            Patch((x + width, -top, near), (0, 0, depth), down, texture, light((1, 0, 0))),
+        ]
+
+    def lamp(self, side: int, s: float, z: float, height: float, steel: Texture) -> None:
+        """A lamp post with its arm over the road."""
+        self.board(side * s, z, height, 0.15, height, steel)
+        self.board(side * (s - 0.6), z, height, 1.3, 0.1, steel)
+        self.board(side * (s - 1.3), z, height + 0.05, 0.55, 0.16, steel)
+        self.shade(side * s - 0.07, side * s + 0.07, z, 0.14, height)
+
+    def sign_post(
+        self,
+        rng: Generator,
+        s: float,
+        z: float,
+        steel: Texture,
+        signs: Sequence[tuple[float, float, Texture]],
+    ) -> None:
+        """A post with one sign or two."""
+        top = rng.uniform(2.3, 3.4)
+        self.board(s, z, top, 0.1, top, steel)
+        width, height, texture = pick(rng, signs)
+        self.board(s, z - 0.08, top + 0.1, width, height, texture)
+        if height < 1 and rng.random() < 0.3:
+            self.board(s, z - 0.08, top - height, *pick(rng, signs))
+
+    def place(self, car: Vehicle, s: float, z: float, turn: float) -> None:
+        """A vehicle standing at (s, z)."""
+        heading = turn + self._scene.heading(self._start + z)
+        moved = car.batch.moved(self._x(s, z), self._start + z, heading)
+        for texture, (origin, u, v) in zip(moved.textures, moved.geometry, strict=True):
+            normal = np.cross(v, u)
+            light = 0.5 + 0.5 * self._scene.light(normal / np.linalg.norm(normal))
+            self.patches.append(Patch(origin, u, v, texture, light))
+        half, rear = car.width / 2, z - car.length / 2
+        self.shade(s - half, s + half, rear, car.length, car.height * 0.9)
+        # Under it, and a little around, it is dark wherever the sun stands.
+        left, right, front = s - half - 0.12, s + half + 0.12, rear + car.length + 0.12
+        outline = [(left, rear - 0.12), (right, rear - 0.12), (right, front), (left, front)]
+        self.shades.append(np.add(outline, (0, self._start)))
+
+    def shade(self, left: float, right: float, z: float, length: float, height: float) -> None:
+        """What an upright block from z to z + length shades."""
+        near = self._start + z
+        base = np.array([(s, z) for z in (near, near + length) for s in (left, right)])
+        points = np.concatenate([base, base + self._away(height)]).astype(np.float32)
+        self.shades.append(cv2.convexHull(points)[:, 0].astype(np.float64))
+
+    def shade_crown(self, s: float, z: float, height: float, radius: float) -> None:
+        """What a round crown at this height shades."""
+        turns = np.linspace(0, 2 * math.pi, 16, endpoint=False)
+        ring = radius * np.stack([np.cos(turns), np.sin(turns)], 1)
+        self.shades.append(np.add(ring, (s, z + self._start)) + self._away(height))
+
+    def _away(self, height: float) -> NDArray[np.float64]:
+        """How far (s, z) the shadow of a point falls from below it."""
+        sun = self._scene.sun
+        return np.array([sun[0], sun[2]]) / sun[1] * height

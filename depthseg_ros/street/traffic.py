@@ -1,0 +1,159 @@
+"""What moves along a street: cars, cyclists and walkers, in endless streams.
+
+A stream's slots travel with it, so where everything is at any time follows without simulating.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from depthseg_ros.street import textures as paint
+from depthseg_ros.street.renderer import Batch, Patch, Texture, Vector
+from depthseg_ros.street.sketch import ROAD
+from depthseg_ros.street.things import SIDES
+
+if TYPE_CHECKING:
+    from depthseg_ros.street.scene import Scene
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Traffic or walkers moving alike, in slots that are some filled and some empty.
+
+    Attributes:
+        kind: "car", "leader" (a car before the camera), "cyclist", "walker" or "crosser" (who
+            walks across the street and back).
+        speed: along z, m/s.
+        s: metres to the right of the centre line.
+        spacing: metres from slot to slot.
+        share: of the slots that are filled.
+    """
+
+    kind: str
+    speed: float
+    s: float
+    spacing: float
+    share: float
+
+
+class Traffic:
+    """All streams of a street."""
+
+    def __init__(self, scene: Scene, seed: int):
+        self._scene, self._seed = scene, seed
+        self._contact = _contact_shadow()
+        self._streams = self._make_streams(np.random.default_rng([seed, 3]))
+        self._draw = lru_cache(512)(self._draw_of)
+
+    def _make_streams(self, rng: Generator) -> list[Stream]:
+        scene = self._scene
+        own, other, edge = scene.lane, -scene.lane, scene.drive_side * 0.9
+        share = rng.uniform(0.1, 0.9, 2)
+        streams = [
+            Stream("car", -rng.uniform(6, 12), other, rng.uniform(18, 50), rng.uniform(0.3, 0.8)),
+            Stream("cyclist", rng.uniform(3.5, 5), own + edge, 30, share[0]),
+            Stream("cyclist", -rng.uniform(3.5, 5), other - edge, 40, share[1]),
+        ]
+        for side in SIDES:
+            for way in (-1, 1):
+                s = side * (scene.kerb[side] + rng.uniform(0.6, scene.footway[side] - 0.4))
+                spacing = {"city": 18, "town": 30, "suburb": 60}[scene.kind]
+                streams.append(Stream("walker", way * rng.uniform(1.1, 1.6), s, spacing, 0.6))
+        if rng.random() < 0.7:
+            streams.append(Stream("leader", scene.speed, own, rng.uniform(22, 45), 0.75))
+        if rng.random() < 0.4:
+            streams.append(Stream("crosser", 0.0, 0.0, 45, 0.7))
+        return streams
+
+    def _draw_of(self, stream: int, slot: int) -> NDArray[np.float64]:
+        """Random numbers (4,) of what is in a slot of a stream."""
+        return np.random.default_rng([self._seed, 20 + stream, slot + (1 << 20)]).random(4)
+
+    def patches(self, z: float, time: float, camera_x: float) -> tuple[list[Batch], list[Patch]]:
+        """What is in sight from z at a time in seconds, and the soft shadows under it."""
+        batches, shadows = [], []
+        light = self._scene.light((0, -1, 0))
+        for stream, there, which, more in self._in_sight(z, time):
+            heading = self._scene.heading(there) + (math.pi if stream.speed < 0 else 0.0)
+            x = self._scene.centre(there) + stream.s + 0.3 * (more - 0.5)
+            if stream.kind in ("car", "leader"):
+                car = _chosen(self._scene.large if more < 0.1 else self._scene.vehicles, which)
+                batches.append(car.batch.moved(x, there, heading))
+                width, length = car.width, car.length
+            elif stream.kind == "cyclist":
+                if abs(x - camera_x) < 1.3 and abs(there - z) < 5:
+                    continue  # would be ridden over
+                rider = _chosen(self._scene.cyclists, which)
+                batches.append(self._rider(rider, x, there, 1 if stream.speed > 0 else -1, light))
+                width, length = 0.5, 1.8
+            else:
+                step = there
+                if stream.kind == "crosser":
+                    span = self._scene.kerb[-1] + self._scene.kerb[1] + 3
+                    step = (1.3 * time + 60 * more) % (2 * span)
+                    x += span / 2 - abs(step - span)
+                wide, tall, phases = _chosen(self._scene.walkers, which)
+                phase = phases[int(step / (paint.STRIDE / 4)) % 4]
+                origin, right, down = (x - wide / 2, -tall, there), (wide, 0, 0), (0, tall, 0)
+                batches.append(Batch([Patch(origin, right, down, phase, light, True)]))
+                width, length = 0.5, 0.5
+            shadows.append(self._under(x, there, width, length, heading))
+        return batches, shadows
+
+    def _in_sight(self, z: float, time: float) -> Iterator[tuple[Stream, float, float, float]]:
+        """Yield the stream, z and two random numbers (0 to 1) of each that is in sight."""
+        for number, stream in enumerate(self._streams):
+            travelled = stream.speed * time
+            reach = 80.0 if stream.kind in ("walker", "crosser") else 140.0
+            nearest = {"leader": 9.0, "crosser": 7.0}.get(stream.kind, -6.0)
+            first = math.floor((z + nearest - travelled) / stream.spacing) - 1
+            last = math.ceil((z + reach - travelled) / stream.spacing)
+            for slot in range(first, last + 1):
+                chance, jitter, which, more = self._draw(number, slot)
+                there = (slot + 0.15 + 0.6 * jitter) * stream.spacing + travelled
+                if stream.kind == "leader":
+                    there += 2.5 * math.sin(0.4 * time + 6 * more)
+                in_sight = nearest < there - z < reach and there < self._scene.end - 4
+                if chance < stream.share and in_sight:
+                    yield stream, there, which, more
+
+    def _rider(self, rider: paint.Cyclist, x: float, z: float, way: int, light: Vector) -> Batch:
+        front, down = (x, -1.75, z + 0.9 * way), (0, 1.75, 0)
+        return Batch(
+            [
+                Patch(front, (0, 0, -1.8 * way), down, rider.side, light, True),
+                Patch((x - 0.35, -1.75, z), (0.7, 0, 0), down, rider.back, light, True),
+            ]
+        )
+
+    def _under(self, x: float, z: float, width: float, length: float, heading: float) -> Patch:
+        """The soft shadow under something that moves."""
+        w, h = width * 1.25, length * 1.15
+        sin, cos = math.sin(heading), math.cos(heading)
+        u, v = np.array([w * cos, 0, -w * sin]), np.array([-h * sin, 0, -h * cos])
+        drift = self._scene.sunshine * 0.35 * self._scene.sun / self._scene.sun[1]
+        origin = np.array([x + drift[0], 0, z + drift[2]]) - u / 2 - v / 2
+        return Patch(origin, u, v, self._contact)
+
+
+def _chosen(options: Sequence[_T], which: float) -> _T:
+    """One of the options by a number from 0 to 1."""
+    return options[int(which * len(options))]
+
+
+def _contact_shadow() -> Texture:
+    y, x = np.mgrid[-1:1:48j, -1:1:32j]
+    dark = np.clip(1.5 - 1.5 * np.maximum(np.abs(x), np.abs(y)) ** 3, 0, 1)
+    grey = (255 * (1 - 0.65 * dark)).astype(np.uint8)
+    return Texture(cv2.merge([grey] * 3), ROAD)

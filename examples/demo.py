@@ -1,0 +1,321 @@
+"""The whole way once: a street camera, the node and a recorder, three processes over DDS.
+
+Writes pictures, a video and `summary.json` to `demo/` and prints the summary. Exit code 0 means
+that enough frames came through and that every output carried the stamp of its picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from sensor_msgs.msg import CameraInfo, Image
+
+from depthseg_ros import model_card, rendering
+from depthseg_ros.msg import ClassDistances
+
+NAMESPACE = "/demo"
+PATIENCE = 90.0
+"""Seconds to wait for the next sign of life."""
+TOPICS = {
+    "image": Image,
+    "truth/label/image": Image,
+    "truth/depth/image": Image,
+    "depthseg/label/image": Image,
+    "depthseg/label/confidence": Image,
+    "depthseg/label/overlay": Image,
+    "depthseg/depth/image": Image,
+    "depthseg/depth/camera_info": CameraInfo,
+    "depthseg/class_distances": ClassDistances,
+}
+
+
+class DemoError(RuntimeError):
+    """The demonstration did not come to its end."""
+
+
+class Recorder(Node):
+    """Collects, in a thread of its own, what belongs to one picture by its stamp."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder", namespace=NAMESPACE)
+        self._lock = threading.Lock()
+        self.sets: dict[tuple[int, int], dict[str, Any]] = {}
+        self.sent = 0
+        self.latencies: list[float] = []
+        self.counts: dict[str, int] = {}
+        qos = QoSProfile(depth=20)
+        for topic, kind in TOPICS.items():
+            self.create_subscription(
+                kind, topic, lambda message, topic=topic: self._on_message(topic, message), qos
+            )
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop collecting."""
+        self._executor.shutdown()
+        self._thread.join()
+
+    def _on_message(self, topic: str, message: Any) -> None:
+        stamp = message.header.stamp
+        with self._lock:
+            self.sets.setdefault((stamp.sec, stamp.nanosec), {})[topic] = message
+        if topic == "image":
+            self.sent += 1
+        elif topic == "depthseg/label/image":
+            now = self.get_clock().now().nanoseconds
+            self.latencies.append((now - stamp.sec * 10**9 - stamp.nanosec) / 1e6)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.hardware_id == f"{NAMESPACE}/depthseg":
+                values = {v.key: v.value for v in status.values}
+                self.counts = {k: int(v) for k, v in values.items() if k.startswith("frames ")}
+
+    def take_complete(self) -> dict[str, Any] | None:
+        """The oldest picture with all that belongs to it, and forget what came before it."""
+        with self._lock:
+            for stamp in sorted(self.sets):
+                if len(self.sets[stamp]) == len(TOPICS):
+                    taken = self.sets.pop(stamp)
+                    for older in [s for s in self.sets if s < stamp]:
+                        del self.sets[older]
+                    return taken
+            return None
+
+
+def array(message: Image) -> np.ndarray:
+    """A message of the demo's own encodings as an array."""
+    kind, channels = {
+        "rgb8": (np.uint8, 3),
+        "mono8": (np.uint8, 1),
+        "32FC1": (np.float32, 1),
+    }[message.encoding]
+    return (
+        np.frombuffer(message.data, kind).reshape(message.height, message.width, channels).squeeze()
+    )
+
+
+class Score:
+    """Labels and depth against the truth, over all pixels of all pictures."""
+
+    def __init__(self, card: model_card.ModelCard) -> None:
+        self.matrix = np.zeros((256, 256), np.int64)
+        self.relative_errors: list[float] = []
+        self.depth = card.depth
+
+    def add(self, frame: dict[str, Any]) -> None:
+        """Add a picture."""
+        truth = array(frame["truth/label/image"]).astype(np.int64)
+        pairs = truth * 256 + array(frame["depthseg/label/image"])
+        self.matrix += np.bincount(pairs.ravel(), minlength=256**2).reshape(256, 256)
+        true_depth, depth = array(frame["truth/depth/image"]), array(frame["depthseg/depth/image"])
+        known = (true_depth >= self.depth.min) & (true_depth <= self.depth.max)
+        # Where the node says "nothing there", it says "beyond the range": as evaluation counts it.
+        said = np.nan_to_num(depth[known], nan=self.depth.max)
+        self.relative_errors.append(float(np.mean(np.abs(said / true_depth[known] - 1))))
+
+    def summary(self) -> dict[str, float]:
+        """`miou` of the classes that occur, and `abs_rel`."""
+        hit = np.diag(self.matrix)
+        union = self.matrix.sum(0) + self.matrix.sum(1) - hit
+        return {
+            "miou": round(float(np.mean(hit[union > 0] / union[union > 0])), 4),
+            "abs_rel": round(float(np.mean(self.relative_errors)), 4),
+        }
+
+
+def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
+    """Camera, overlay and depth above distances, true labels and true depth, RGB."""
+    image = array(frame["image"])
+    truth = rendering.overlay(image, array(frame["truth/label/image"]), card.classes)
+    distances = np.full_like(image, 24)
+    for row, d in enumerate(frame["depthseg/class_distances"].classes):
+        line = f"{d.class_name:<11}{100 * d.pixel_share:5.1f} %"
+        if math.isfinite(d.nearest):
+            line += f"  from {d.nearest:5.1f} m"
+        at = (20, 80 + row * 34)
+        cv2.putText(distances, line, at, cv2.FONT_HERSHEY_DUPLEX, 0.75, (230,) * 3, 1, cv2.LINE_AA)
+    tiles = {
+        "camera": image,
+        "depthseg/label/overlay": array(frame["depthseg/label/overlay"]),
+        "depthseg/depth/image": rendering.color_depth(array(frame["depthseg/depth/image"])),
+        "depthseg/class_distances": distances,
+        "true labels": truth,
+        "true depth": rendering.color_depth(array(frame["truth/depth/image"])),
+    }
+    titled = []
+    for title, tile in tiles.items():
+        strip = np.full((36, tile.shape[1], 3), 24, np.uint8)
+        cv2.putText(
+            strip, title, (10, 26), cv2.FONT_HERSHEY_DUPLEX, 0.8, (255,) * 3, 1, cv2.LINE_AA
+        )
+        titled.append(np.vstack([strip, tile]))
+    return np.vstack([np.hstack(titled[:3]), np.hstack(titled[3:])])
+
+
+# A best-effort subscription, the default for cameras, loses most pictures of this size where DDS
+# splits them and the sockets' buffers are small; this camera is reliable, so the node may be.
+RELIABLE = {f"qos_overrides.{NAMESPACE}/image.subscription.reliability": "reliable"}
+
+
+def start(executable: str, folder: Path, parameters: dict[str, object]) -> subprocess.Popen[bytes]:
+    """Start one of the package's nodes; what it logs goes to a file."""
+    program = Path(get_package_prefix("depthseg_ros"), "lib", "depthseg_ros", executable)
+    arguments = [str(program), "--ros-args", "-r", f"__ns:={NAMESPACE}"]
+    for name, value in parameters.items():
+        arguments += ["-p", f"{name}:={value}"]
+    with (folder / f"{executable}.log").open("wb") as log:
+        return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
+
+
+def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
+    """Run the demonstration, write its pictures to `folder`, and return the summary."""
+    card = model_card.read(model_card.default_model())
+    score, console = Score(card), Console()
+    recorder = Recorder()
+    nodes = {"depthseg": start("depthseg", folder, RELIABLE)}
+    encodings: Counter[tuple[str, str]] = Counter()
+    matching = complete = 0
+    video = None
+    try:
+        with Progress(console=console) as progress:
+            task = progress.add_task("starting the node", total=frames)
+            heard = time.monotonic()
+            first = last = 0.0
+            while complete < frames:
+                dead = [name for name, node in nodes.items() if node.poll() is not None]
+                if dead:
+                    raise DemoError(f"{dead[0]} ended, see {folder.name}/{dead[0]}.log")
+                if time.monotonic() - heard > PATIENCE:
+                    raise DemoError(f"nothing came for {PATIENCE:.0f} s, {complete} frames before")
+                if "camera_node" not in nodes:
+                    # The camera begins once the model is loaded, so that no frame is lost to that.
+                    if recorder.count_publishers("depthseg/label/image"):
+                        camera = {"rate": rate, "seed": seed}
+                        nodes["camera_node"] = start("camera_node", folder, camera)
+                        progress.update(task, description="recording")
+                        heard = time.monotonic()
+                    time.sleep(0.05)
+                    continue
+                frame = recorder.take_complete()
+                if frame is None:
+                    time.sleep(0.01)
+                    continue
+                heard = last = time.monotonic()
+                first = first or heard
+                headers = {(m.header.frame_id, m.header.stamp.nanosec) for m in frame.values()}
+                matching += len(headers) == 1
+                encodings[
+                    frame["depthseg/label/image"].encoding, frame["depthseg/depth/image"].encoding
+                ] += 1
+                score.add(frame)
+                picture = cv2.cvtColor(sheet(frame, card), cv2.COLOR_RGB2BGR)
+                if complete % 20 == 10:
+                    cv2.imwrite(str(folder / f"frame_{complete:03}.png"), picture)
+                small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+                if video is None:
+                    size = small.shape[1::-1]
+                    code = cv2.VideoWriter_fourcc(*"mp4v")
+                    video = cv2.VideoWriter(str(folder / "demo.mp4"), code, rate, size)
+                video.write(small)
+                complete += 1
+                progress.advance(task)
+            time.sleep(1.5)  # the node tells its counts once a second
+    finally:
+        for node in nodes.values():
+            node.send_signal(signal.SIGINT)
+        for node in nodes.values():
+            try:
+                node.wait(10)
+            except subprocess.TimeoutExpired:
+                node.kill()
+        if video is not None:
+            video.release()
+        recorder.stop()
+    info = frame["depthseg/depth/camera_info"]
+    p50, p95 = np.percentile(recorder.latencies, (50, 95))
+    (label_encoding, depth_encoding), _ = encodings.most_common(1)[0]
+    return {
+        "frames_sent": recorder.sent,
+        "frames_processed": len(recorder.latencies),
+        "frames_dropped": recorder.counts.get("frames dropped", 0),
+        "width": info.width,
+        "height": info.height,
+        "label_encoding": label_encoding,
+        "depth_encoding": depth_encoding,
+        "stamps_match": matching == complete,
+        "fps": round((complete - 1) / (last - first), 2),
+        "latency_ms": {"p50": round(float(p50), 1), "p95": round(float(p95), 1)},
+        **score.summary(),
+    }
+
+
+def main() -> int:
+    """Run the demonstration; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=120, help="default: 120")
+    parser.add_argument("--rate", type=float, default=8.0, help="of the camera, Hz (default: 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the street")
+    parser.add_argument("--output", type=Path, default=Path("demo"))
+    options = parser.parse_args()
+    unfinished = options.output.with_name(f".{options.output.name}-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    code = 1
+    try:
+        summary = record(unfinished, options.frames, options.rate, options.seed)
+        (unfinished / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        table = Table("demo", "")
+        for name, value in summary.items():
+            shown = (
+                ", ".join(f"{k} {v}" for k, v in value.items()) if name == "latency_ms" else value
+            )
+            table.add_row(name, str(shown))
+        Console().print(table)
+        code = 0 if summary["stamps_match"] else 1
+        if code:
+            print("demo: outputs and pictures have different stamps", file=sys.stderr)
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        shutil.rmtree(unfinished)
+        return 130
+    finally:
+        rclpy.try_shutdown()
+    shutil.rmtree(options.output, ignore_errors=True)
+    unfinished.rename(options.output)
+    print(f"demo: pictures, video and logs are in {options.output}/")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Installs the runtime with pip, for machines and notebooks without ROS 2.
+
+    pip install .                 the model tools: `depthseg info | predict | doctor`
+    pip install -e .[train,dev]   and what training and development need
+
+The ROS 2 package is built by colcon from CMakeLists.txt instead: it generates messages, and only
+CMake can lay the Python sources over the package that `rosidl` generates under the same name.
+Nothing here installs ROS, and neither way installs `training/`, which is run from the checkout.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+README = ROOT / "README.md"
+TORCH = "torch>=2.6"
+
+setup(
+    name="depthseg_ros",
+    version=MANIFEST.findtext("version"),
+    description="Semantic labels and metric depth from one camera, for ROS 2",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["depthseg_ros", "depthseg_ros.*"]),
+    package_data={"depthseg_ros": ["py.typed"]},
+    data_files=[("share/depthseg_ros/models", [str(p) for p in Path("models").glob("*.onnx")])],
+    zip_safe=False,
+    install_requires=[
+        "numpy>=1.21",
+        "opencv-python>=4.5",
+        "onnx>=1.14",
+        "onnxruntime>=1.16",
+        "rich>=12",
+    ],
+    extras_require={
+        "train": [
+            TORCH,
+            "lightning>=2.5",
+            "torchmetrics>=1.5",
+            "jsonargparse[signatures,omegaconf]>=4.35",
+            "tensorboard>=2.14",
+            "matplotlib>=3.7",
+        ],
+        "export": [TORCH, "onnxscript>=0.5"],
+        "openvino": ["openvino>=2024.4"],
+        # What PyPI calls tensorrt only fetches it from NVIDIA's index. JetPack brings its own,
+        # in the system's Python: there, leave this extra out.
+        "tensorrt": ["tensorrt>=10", "cuda-python>=12"],
+        # TensorRT for RTX: desktop GPUs, all of it on PyPI.
+        "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.1", "cuda-python>=12"],
+        # Device memory in place of cuda-python. Building it takes the CUDA toolkit.
+        "pycuda": ["pycuda>=2022.1"],
+        # Encoders with ImageNet weights for training. Needs torchvision, so a CUDA build of torch.
+        "timm": ["timm>=1.0"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.13", "import-linter>=2.1"],
+    },
+    entry_points={"console_scripts": ["depthseg = depthseg_ros.cli:main"]},
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+)

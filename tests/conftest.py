@@ -1,0 +1,70 @@
+"""What all tests share: which sources they import, a ROS domain of their own, shared data."""
+
+import fcntl
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def put_checkout_last() -> None:
+    """Lets the built depthseg_ros, which has the messages, win over the folder beside the tests.
+
+    The checkout stays importable, last, for `training`, which is installed nowhere; also in the
+    subprocesses that tests start, whatever folder they start them in.
+    """
+    installed = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+    sys.path[:] = [*installed, str(ROOT)]
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [entry for entry in inherited if entry and Path(entry).resolve() != ROOT]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*kept, str(ROOT)])
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def reserve_ros_domain() -> None:
+    """Takes a ROS domain that no other test process on this machine uses, until this one ends."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if os.environ.get("ROS_DISTRO") == "humble":  # which knows only the older setting
+        os.environ["ROS_LOCALHOST_ONLY"] = "1"
+    for domain in range(1, 100):  # ports of higher ones may clash with the system's
+        path = Path(tempfile.gettempdir(), f"depthseg_ros_domain_{os.getuid()}_{domain}.lock")
+        lock = path.open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        os.environ["ROS_DOMAIN_ID"] = str(domain)
+        DOMAIN_LOCKS.append(lock)
+        return
+    raise RuntimeError(f"no free ROS domain: all locks in {tempfile.gettempdir()} are taken")
+
+
+DOMAIN_LOCKS: list = []  # open for as long as the process lives
+put_checkout_last()
+reserve_ros_domain()
+# Several test processes share the cores: threads that wait for each other only get in the way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Skips what drives the node where the built package is out of reach."""
+    if importlib.util.find_spec("depthseg_ros.msg") is None:
+        skip = pytest.mark.skip(reason="needs the built package: run as `tools/env.sh pytest`")
+        for item in items:
+            if item.get_closest_marker("ros"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of data sets beside the checkout, which is not part of the repository."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"needs the data sets of {path}")
+    return path

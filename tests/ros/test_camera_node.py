@@ -1,0 +1,115 @@
+"""The stand-in camera: its pictures, its truth, its end."""
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from sensor_msgs.msg import CameraInfo, Image
+
+from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.messages import image_to_rgb, intrinsics
+from depthseg_ros.street import Street
+
+pytestmark = pytest.mark.ros
+
+WIDTH, HEIGHT = 96, 64
+COLORS = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
+
+
+def flat_picture(color):
+    """A picture of one colour, BGR as OpenCV writes it."""
+    return np.full((HEIGHT, WIDTH, 3), color[::-1], np.uint8)
+
+
+def color_of(message):
+    return tuple(int(v) for v in np.median(image_to_rgb(message), axis=(0, 1)))
+
+
+def near(color, expected):
+    return max(abs(a - b) for a, b in zip(color, expected, strict=True)) < 25
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures whose natural order is not the alphabetical one."""
+    for name, color in zip(("2.png", "10.png", "11.PNG"), COLORS, strict=True):
+        cv2.imwrite(str(tmp_path / name), flat_picture(color))
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no videos")
+    for color in COLORS:
+        writer.write(flat_picture(color))
+    writer.release()
+    return path
+
+
+def test_the_street_comes_with_its_truth(start, observer):
+    names = {"image": Image, "camera_info": CameraInfo}
+    names |= {"truth/label/image": Image, "truth/depth/image": Image}
+    topics = {name: observer.collect(kind, f"/street/{name}") for name, kind in names.items()}
+    camera = start("camera_node", "/street", seed=3, width=WIDTH, height=HEIGHT, rate=20.0)
+
+    def complete():
+        stamps = [{m.header.stamp.sec * 10**9 + m.header.stamp.nanosec: m for m in messages}
+                  for messages in topics.values()]  # fmt: skip
+        common = sorted(set.intersection(*(set(s) for s in stamps)))
+        return [s[common[2]] for s in stamps] if len(common) > 2 else None
+
+    image, info, labels, depth = observer.until(complete, f"a complete picture\n{camera.log}")
+    assert {m.header.frame_id for m in (image, info, labels, depth)} == {"camera_optical_frame"}
+    street = Street(3, WIDTH, HEIGHT)
+    rgb = image_to_rgb(image)
+    frame = next(f for f in map(street.frame, range(500)) if np.array_equal(f.image, rgb))
+    shape = (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(np.frombuffer(labels.data, np.uint8).reshape(shape), frame.labels)
+    np.testing.assert_array_equal(np.frombuffer(depth.data, np.float32).reshape(shape), frame.depth)
+    assert intrinsics(info) == street.intrinsics
+    assert camera.stop() == 0
+
+
+def test_a_folder_is_shown_in_natural_order_and_the_node_ends_with_it(start, observer, folder):
+    infos = observer.collect(CameraInfo, "/folder/camera_info")
+    camera = start("camera_node", "/folder", source=folder, loop=False, rate=5.0, fov=1.0)
+    camera.says("Pictures of")
+    observer.until(lambda: observer.node.count_publishers("/folder/camera_info"), "the camera")
+    images = observer.collect(Image, "/folder/image")  # it has waited for this
+    observer.until(lambda: len(images) == len(COLORS), f"pictures\n{camera.log}")
+    assert [color_of(m) for m in images] == list(COLORS)
+    assert camera.wait() == 0
+    assert camera.lines("End of the source")
+    observer.until(lambda: infos and infos[-1].header == images[-1].header, "camera_info")
+    assert intrinsics(infos[-1]) == Intrinsics.from_fov(WIDTH, HEIGHT, 1.0)
+
+
+def test_a_video_starts_again_at_its_end(start, observer, video):
+    images = observer.collect(Image, "/video/image")
+    camera = start("camera_node", "/video", source=video, rate=20.0)
+    observer.until(lambda: len(images) >= 7, f"pictures\n{camera.log}")
+    seen = [next(i for i, c in enumerate(COLORS) if near(color_of(m), c)) for m in images]
+    assert seen == [(seen[0] + i) % 3 for i in range(len(seen))]
+    assert camera.stop() == 0
+
+
+@pytest.mark.parametrize("make", ["nothing", "empty folder", "broken video", "no camera"])
+def test_a_source_that_gives_no_pictures_is_one_line_and_exit_code_1(start, tmp_path, make):
+    source = tmp_path / "source"
+    if make == "empty folder":
+        source.mkdir()
+    elif make == "broken video":
+        source.write_bytes(b"no video")
+    elif make == "no camera":
+        source = "/dev/null"
+    camera = start("camera_node", "/nothing", source=source)
+    assert camera.wait() == 1
+    (line,) = camera.log.strip().splitlines()
+    assert f"{source}" in line

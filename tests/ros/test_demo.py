@@ -1,0 +1,58 @@
+"""What `make demo` runs, with fewer frames."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
+
+pytestmark = pytest.mark.ros
+
+
+def test_the_demo_writes_pictures_a_video_and_a_summary(tmp_path):
+    result = subprocess.run(
+        [sys.executable, DEMO, "--frames", "12", "--rate", "4", "--output", tmp_path / "demo"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["demo"]  # nothing unfinished is left
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["frames_processed"] >= 12
+    assert summary["frames_sent"] >= summary["frames_processed"] + summary["frames_dropped"] - 1
+    assert (summary["width"], summary["height"]) == (640, 480)
+    assert (summary["label_encoding"], summary["depth_encoding"]) == ("mono8", "32FC1")
+    assert summary["stamps_match"] is True
+    assert summary["fps"] > 0 and 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"]
+    assert 0 < summary["miou"] <= 1 and summary["abs_rel"] > 0
+    assert cv2.imread(str(tmp_path / "demo" / "frame_010.png")).shape == (2 * 516, 3 * 640, 3)
+    video = cv2.VideoCapture(str(tmp_path / "demo" / "demo.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    for name in summary:
+        assert name in result.stdout
+
+
+def test_ctrl_c_ends_the_demo_and_its_nodes(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, DEMO, "--output", tmp_path / "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".demo-*/depthseg.log")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"Traceback" not in errors
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nobody of them is left

@@ -1,0 +1,248 @@
+"""What the node makes of a camera's messages."""
+
+import math
+from itertools import count
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from builtin_interfaces.msg import Time
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.messages import (
+    ENCODINGS,
+    camera_info_message,
+    image_message,
+    image_to_rgb,
+    intrinsics,
+)
+
+pytestmark = pytest.mark.ros
+
+WIDTH, HEIGHT = 96, 64
+STAMPS = count(1)
+OUTPUTS = (
+    "label/image",
+    "label/confidence",
+    "label/overlay",
+    "depth/image",
+    "depth/camera_info",
+    "class_distances",
+)
+
+
+def header(stamp=None):
+    return Header(stamp=Time(sec=stamp or next(STAMPS), nanosec=7), frame_id="left_optical")
+
+
+def frame(**changes):
+    """A picture message with a new stamp, and with fields changed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    message = image_message(pixels, "rgb8", header())
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def frame_in(encoding):
+    """A picture message in an encoding; the four channels of 16 bits of the widest fit into it."""
+    message = frame(encoding=encoding, step=WIDTH * 8)
+    message.data.frombytes(bytes(WIDTH * 8 * HEIGHT - len(message.data)))
+    return message
+
+
+def camera_info(width=WIDTH, height=HEIGHT, fov=1.0):
+    return camera_info_message(Intrinsics.from_fov(width, height, fov), header())
+
+
+@pytest.fixture(scope="module")
+def depthseg(start_depthseg):
+    node = start_depthseg()
+    node.process.says("Model street on onnxruntime")
+    return node
+
+
+@pytest.fixture(scope="module")
+def outputs(depthseg):
+    return {name: depthseg.collect(name) for name in OUTPUTS}
+
+
+def test_the_network_rests_while_nobody_subscribes(depthseg):
+    """First in this module: nobody has subscribed yet."""
+
+    def unwanted():
+        depthseg.send(frame(), camera_info())
+        return depthseg.frames("unwanted")
+
+    depthseg.until_diagnostics(unwanted, "frames nobody wants")
+    assert depthseg.frames("processed") == 0
+    assert depthseg.diagnostics()["latency [ms]"] == "nan"
+
+
+def test_every_output_has_the_stamp_frame_and_size_of_its_picture(depthseg, outputs):
+    sent = frame()
+    info = camera_info()
+    came = dict(zip(outputs, depthseg.perceive(sent, info, *outputs.values()), strict=True))
+    for name, message in came.items():
+        assert message.header == sent.header, name
+        if name != "class_distances":
+            assert (message.width, message.height) == (WIDTH, HEIGHT), name
+    assert {n: m.encoding for n, m in came.items() if isinstance(m, Image)} == {
+        "label/image": "mono8",
+        "label/confidence": "mono8",
+        "label/overlay": "rgb8",
+        "depth/image": "32FC1",
+    }
+    assert all(m.step * m.height == len(m.data) for m in came.values() if isinstance(m, Image))
+    assert intrinsics(came["depth/camera_info"]) == intrinsics(info)
+
+
+def test_class_distances_are_those_of_labels_and_depth(depthseg, outputs):
+    wanted = [outputs[n] for n in ("label/image", "depth/image", "class_distances")]
+    labels, depth, distances = depthseg.perceive(frame(), camera_info(), *wanted)
+    labels = np.frombuffer(labels.data, np.uint8).reshape(HEIGHT, WIDTH)
+    depth = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)
+    assert [d.class_id for d in distances.classes] == sorted(set(labels.ravel()) - {255})
+    for d in distances.classes:
+        assert d.class_name
+        assert d.pixel_share == pytest.approx((labels == d.class_id).mean())
+        if np.isfinite(depth[labels == d.class_id]).any():
+            assert d.median == pytest.approx(np.nanmedian(depth[labels == d.class_id]))
+            assert d.nearest <= d.median
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_is_perceived(depthseg, outputs, encoding):
+    wanted = [outputs["label/image"], outputs["label/overlay"]]
+    labels, overlay = depthseg.perceive(frame_in(encoding), camera_info(), *wanted)
+    assert (labels.width, labels.height) == (overlay.width, overlay.height) == (WIDTH, HEIGHT)
+
+
+def test_the_same_picture_in_two_encodings_has_the_same_labels(depthseg, outputs):
+    rgb = frame()
+    bgr = image_message(image_to_rgb(rgb)[..., ::-1], "bgr8", header())
+    ours = [outputs["label/image"], outputs["depth/image"]]
+    first = depthseg.perceive(rgb, camera_info(), *ours)
+    second = depthseg.perceive(bgr, camera_info(), *ours)
+    assert [m.data for m in first] == [m.data for m in second]
+
+
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        ({"width": 0}, "empty"),
+        ({"height": HEIGHT + 1}, "bytes of data"),
+        ({"step": 3}, "rows are 3 bytes"),
+        ({"encoding": "jpeg"}, "unknown image encoding 'jpeg'"),
+    ],
+)
+def test_a_bad_picture_is_one_line_in_the_log_and_the_next_is_perceived(
+    depthseg, outputs, bad, says
+):
+    before = depthseg.frames("rejected")
+
+    def rejected_thrice():
+        depthseg.send(frame(**bad), camera_info())
+        return depthseg.frames("rejected") > before + 2
+
+    depthseg.until_diagnostics(rejected_thrice, "rejected frames")
+    depthseg.perceive(frame(), camera_info(), outputs["label/image"])
+    assert len(depthseg.process.lines(says)) == 1
+
+
+def test_larger_focal_length_is_farther_away(depthseg, outputs):
+    def median(fov):
+        (depth,) = depthseg.perceive(frame(), camera_info(fov=fov), outputs["depth/image"])
+        return np.nanmedian(np.frombuffer(depth.data, np.float32))
+
+    wide, narrow = median(1.4), median(0.7)
+    ratio = math.tan(0.7) / math.tan(0.35)
+    assert narrow / wide == pytest.approx(ratio, rel=0.3)  # out of range is NaN, so not exactly
+
+
+def test_camera_info_of_another_size_is_scaled(depthseg, outputs):
+    info = camera_info(2 * WIDTH, 2 * HEIGHT)
+    (scaled,) = depthseg.perceive(frame(), info, outputs["depth/camera_info"])
+    assert intrinsics(scaled) == intrinsics(info).scaled(WIDTH, HEIGHT)
+    assert not depthseg.process.lines("another shape")
+
+
+def test_camera_info_of_another_shape_is_stretched_with_a_warning(depthseg, outputs):
+    info = camera_info(WIDTH, WIDTH)
+    (scaled,) = depthseg.perceive(frame(), info, outputs["depth/camera_info"])
+    assert intrinsics(scaled) == intrinsics(info).scaled(WIDTH, HEIGHT)
+    assert len(depthseg.process.says("96x96 pixels, the image of 96x64: another shape")) == 1
+
+
+def test_without_calibration_the_default_field_of_view_is_assumed_and_said_once(depthseg, outputs):
+    uncalibrated = CameraInfo(width=WIDTH, height=HEIGHT, k=[math.nan] * 9)
+    for _ in range(3):
+        assumed = depthseg.perceive(frame(), uncalibrated, *outputs.values())[4]
+    fov = depthseg.get("default_fov")
+    expected = Intrinsics.from_fov(WIDTH, HEIGHT, fov)
+    assert intrinsics(assumed).fx == pytest.approx(expected.fx)
+    assert len(depthseg.process.lines("not calibrated.*default_fov")) == 1
+
+
+def test_a_wrong_parameter_is_refused_with_the_reason_and_the_old_value_stays(depthseg):
+    for name, value, reason in (
+        ("overlay_opacity", 2.0, "out of range"),
+        ("overlay_opacity", math.nan, "overlay_opacity"),
+        ("overlay_opacity", "much", "type"),
+        ("default_fov", -1.0, "out of range"),
+        ("autostart", False, "read-only"),
+        ("model", "other.onnx", "clean up"),
+        ("threads", 1, "clean up"),
+    ):
+        old = depthseg.get(name)
+        result = depthseg.set(name, value)
+        assert not result.successful
+        assert reason in result.reason
+        assert depthseg.get(name) == old
+
+
+def test_opacity_changes_the_overlay_of_a_running_node(depthseg, outputs):
+    assert depthseg.set("overlay_opacity", 0.0).successful
+    sent = frame()
+    (overlay,) = depthseg.perceive(sent, camera_info(), outputs["label/overlay"])
+    assert overlay.data[-300:] == sent.data[-300:]  # the end: there is no legend there
+    assert depthseg.set("overlay_opacity", 1.0).successful
+    sent = frame()
+    (overlay,) = depthseg.perceive(sent, camera_info(), outputs["label/overlay"])
+    assert overlay.data[-300:] != sent.data[-300:]
+
+
+def test_a_fast_camera_has_its_older_pictures_dropped(start_depthseg, observer):
+    node = start_depthseg(image_qos={"reliability": "reliable", "depth": 100})
+    labels = node.collect("label/image")
+    node.image = observer.node.create_publisher(Image, node.image.topic, QoSProfile(depth=100))
+    sent = [frame() for _ in range(40)]
+    for message in sent:
+        node.send(message)
+    observer.until(
+        lambda: labels and labels[-1].header == sent[-1].header, f"the last\n{node.process.log}"
+    )
+    node.until_diagnostics(lambda: node.frames("received") == len(sent), "diagnostics")
+    node.until_diagnostics(
+        lambda: node.frames("processed") + node.frames("dropped") == len(sent), "diagnostics"
+    )
+    assert node.frames("dropped") > 0
+    assert len(labels) == node.frames("processed")
+    stamps = [message.header.stamp.sec for message in labels]
+    assert stamps == sorted(set(stamps))
+    # No camera_info at all here; the first picture was not held up for ever.
+    assert len(node.process.lines(r"nothing came on \S+/camera_info.*default_fov")) == 1
+
+
+def test_silence_is_explained_once(start_depthseg, observer):
+    node = start_depthseg()
+    observer.node.destroy_publisher(node.image)
+    node.process.says("No image for 5 s: nobody publishes /camera2/image")
+    node.until_diagnostics(lambda: node.diagnostics().get("message") == "no images", "diagnostics")
+    assert len(node.process.lines("No image")) == 1

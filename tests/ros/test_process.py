@@ -1,0 +1,73 @@
+"""How the node's process begins and ends."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+pytestmark = pytest.mark.ros
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def handles_signals(process):
+    """Whether the process got as far as its own first line."""
+    for line in Path(f"/proc/{process.process.pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
+def has_loaded(process, library):
+    return library in Path(f"/proc/{process.process.pid}/maps").read_text()
+
+
+MOMENTS = {
+    "at the first line": handles_signals,
+    "importing numpy": lambda p: has_loaded(p, "_multiarray_umath"),
+    "importing rclpy": lambda p: has_loaded(p, "_rclpy_pybind11"),
+    "starting": lambda p: has_loaded(p, "librmw_fastrtps"),
+    "loading the model": lambda p: has_loaded(p, "onnxruntime_pybind11_state"),
+    "activating": lambda p: p.lines("Model street"),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_ends_the_node_quietly_at_any_moment(start, moment, number):
+    process = start("depthseg", "/ending")
+    process.until(lambda: MOMENTS[moment](process), moment)
+    assert process.stop(number) == 0, process.log
+    assert not process.lines("Traceback|Error|rror:|terminate|Fatal|Exception"), process.log
+
+
+def test_signals_that_come_twice_end_a_working_node_quietly(start, observer):
+    from sensor_msgs.msg import Image
+
+    start("camera_node", "/twice", rate=100.0, width=64, height=48)
+    process = start("depthseg", "/twice")
+    labels = observer.collect(Image, "/twice/depthseg/label/image")
+    observer.until(lambda: len(labels) > 2, f"labels\n{process.log}")
+    process.process.send_signal(signal.SIGINT)
+    assert process.stop(signal.SIGINT) == 0
+    assert not process.lines("Traceback|rror|terminate|Fatal|Exception"), process.log
+
+
+@pytest.mark.parametrize(
+    "parameters, says",
+    [
+        ({"overlay_opacity": 1.5}, "overlay_opacity"),
+        ({"overlay_opacity": "much"}, "overlay_opacity"),
+        ({"backend": "abacus"}, "abacus.*expected one of auto"),
+        ({"threads": -1}, "threads"),
+    ],
+)
+def test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1(start, parameters, says):
+    process = start("depthseg", "/wrong", **parameters)
+    assert process.wait() == 1
+    assert process.lines(says)
+    assert len(process.log.strip().splitlines()) == 1, process.log

@@ -1,0 +1,146 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from depthseg_ros import cli, model_card, street
+from depthseg_ros.perception import Perception
+
+MODEL = str(model_card.default_model())
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return street.Street(7, 160, 120).frame(0).image
+
+
+def test_info_prints_the_card_as_json(capsys):
+    assert cli.main(["info", MODEL, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "street"
+
+
+def test_info_prints_classes_and_terms(capsys):
+    assert cli.main(["info", MODEL]) == 0
+    shown = capsys.readouterr().out
+    assert "pedestrian" in shown and "metric" in shown
+
+
+def test_predict_writes_what_the_model_says(tmp_path, picture, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
+    out = tmp_path / "out"
+    assert (
+        cli.main(["predict", MODEL, str(tmp_path / "a.png"), "--output", str(out), "--fx", "130"])
+        == 0
+    )
+    assert {p.name for p in out.iterdir()} == {"a.labels.png", "a.depth.png", "a.overlay.png"}
+    prediction = Perception(MODEL)(picture, 130.0)
+    labels = cv2.imread(str(out / "a.labels.png"), cv2.IMREAD_UNCHANGED)
+    assert labels.dtype == np.uint8 and (labels == prediction.labels).all()
+    depth = cv2.imread(str(out / "a.depth.png"), cv2.IMREAD_UNCHANGED)
+    assert depth.dtype == np.uint16
+    assert ((depth == 0) == ~(prediction.depth < 65.5355)).all()
+    shown = depth > 0
+    np.testing.assert_allclose(depth[shown] / 1000, prediction.depth[shown], atol=6e-4)
+    assert cv2.imread(str(out / "a.overlay.png")).shape == picture.shape
+
+
+def test_predict_takes_folders_and_videos(tmp_path, picture):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "b.jpg"), picture)
+    video = cv2.VideoWriter(
+        str(folder / "drive.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120)
+    )
+    for _ in range(3):
+        video.write(picture)
+    video.release()
+    assert cli.main(["predict", MODEL, str(folder), "--output", str(tmp_path / "out")]) == 0
+    stems = {p.name.split(".")[0] for p in (tmp_path / "out").iterdir()}
+    assert stems == {"b", "drive_000000", "drive_000001", "drive_000002"}
+
+
+def test_predict_says_that_the_field_of_view_is_a_guess(tmp_path, picture, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    cli.main(["predict", MODEL, str(tmp_path / "a.png"), "--output", str(tmp_path / "out")])
+    assert "no --fx given" in capsys.readouterr().err
+
+
+def test_depth_beyond_what_millimetres_hold_is_none():
+    depth = np.array([[np.nan, 0.5, 65.535, 65.6]], np.float32)
+    assert cli.depth_to_millimetres(depth).tolist() == [[0, 500, 65535, 0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["info", "none.onnx"], 1, "there is no model file none.onnx"),
+        (["predict", MODEL, "none.png", "--output", "o"], 2, "there is no none.png"),
+        (["predict", MODEL, "empty", "--output", "o"], 2, "no pictures or videos"),
+        (["predict", MODEL, "bad.png", "--output", "o"], 1, "1 of 1 sources could not be read"),
+        (["predict", MODEL, "bad.avi", "--output", "o"], 1, "1 of 1 sources could not be read"),
+        (["predict", MODEL, "x/s.png", "y/s.png", "--output", "o"], 2, "would both be written"),
+        (["predict", "bad.png", "good.png", "--output", "o"], 1, "is not an ONNX file"),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(
+    tmp_path, monkeypatch, capsys, arguments, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "x", "y"):
+        (tmp_path / folder).mkdir()
+    for name in ("bad.png", "bad.avi"):
+        (tmp_path / name).write_bytes(b"nothing")
+    for name in ("good.png", "x/s.png", "y/s.png"):
+        cv2.imwrite(name, np.zeros((8, 8, 3), np.uint8))
+    assert cli.main([*arguments, *([] if "info" in arguments else ["--fx", "9"])]) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not any(p.name.startswith(".") for p in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("wrong", [["--fx", "-3"], ["--fov", "nan"], []])
+def test_wrong_options_exit_with_2(wrong, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["predict", MODEL, *wrong])
+    assert caught.value.code == 2
+
+
+def test_the_version_is_the_manifests():
+    manifest = (Path(__file__).parents[1] / "package.xml").read_text()
+    assert f"<version>{cli.package_version()}</version>" in manifest
+
+
+def test_doctor_finds_the_model_and_the_backend(capsys):
+    assert cli.main(["doctor"]) == 0
+    assert "CPUExecutionProvider" in capsys.readouterr().out
+
+
+def test_doctor_fails_without_a_model(tmp_path, capsys):
+    assert cli.main(["doctor", "--model", str(tmp_path / "none.onnx")]) == 1
+    assert "missing: model" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_prediction_without_a_traceback(tmp_path, picture):
+    for i in range(200):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "depthseg_ros.cli", "predict", MODEL, str(tmp_path)),
+            *("--output", str(tmp_path / "out"), "--fx", "100"),
+        ],
+        stderr=subprocess.PIPE,
+        env=os.environ,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and error == b""

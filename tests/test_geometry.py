@@ -1,0 +1,59 @@
+import math
+
+import numpy as np
+import pytest
+
+from depthseg_ros.geometry import Intrinsics, class_distances
+
+
+def test_field_of_view_gives_the_focal_length_and_a_centred_principal_point():
+    camera = Intrinsics.from_fov(640, 480, math.radians(90))
+    assert camera.fx == pytest.approx(320)
+    assert camera.fy == camera.fx
+    assert (camera.cx, camera.cy) == (319.5, 239.5)
+
+
+def test_scaling_keeps_every_ray():
+    camera = Intrinsics(640, 480, 500, 510, 300, 250)
+    half = camera.scaled(320, 120)
+    # The outer border of the picture, half a pixel outside the first centre, stays the border.
+    for before, after in (
+        ((-0.5 - camera.cx) / camera.fx, (-0.5 - half.cx) / half.fx),
+        ((639.5 - camera.cx) / camera.fx, (319.5 - half.cx) / half.fx),
+        ((-0.5 - camera.cy) / camera.fy, (-0.5 - half.cy) / half.fy),
+        ((479.5 - camera.cy) / camera.fy, (119.5 - half.cy) / half.fy),
+    ):
+        assert after == pytest.approx(before)
+
+
+def test_the_matrix_projects_to_the_principal_point():
+    camera = Intrinsics(640, 480, 500, 510, 300, 250)
+    assert camera.matrix @ [0, 0, 2] == pytest.approx([600, 500, 2])
+
+
+def test_distances_of_the_classes_in_the_picture():
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:5] = 8
+    labels[9, 9] = 255
+    depth = np.full((10, 10), 7, np.float32)
+    depth[:5] = np.linspace(4, 24, 50, dtype=np.float32).reshape(5, 10)
+    road, car = class_distances(labels, depth, {0: "road", 8: "car", 9: "pedestrian"})
+    assert (road.class_id, road.class_name, road.pixel_share) == (0, "road", 0.49)
+    assert (road.nearest, road.median) == (7, 7)
+    assert car.pixel_share == 0.5
+    assert car.nearest == pytest.approx(np.percentile(depth[:5], 2))
+    assert car.median == pytest.approx(14)
+
+
+def test_one_wrong_pixel_is_not_the_nearest_point():
+    labels, depth = np.zeros((20, 20), np.uint8), np.full((20, 20), 30, np.float32)
+    depth[3, 3] = 0.5
+    assert class_distances(labels, depth, {0: "car"})[0].nearest == 30
+
+
+def test_a_class_without_depth_has_no_distance():
+    labels = np.zeros((4, 4), np.uint8)
+    for depth in (np.full((4, 4), np.nan, np.float32), None):
+        (sky,) = class_distances(labels, depth, {0: "sky"})
+        assert sky.pixel_share == 1
+        assert math.isnan(sky.nearest) and math.isnan(sky.median)

@@ -1,0 +1,254 @@
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sensor_msgs.msg", reason="needs ROS 2's message packages")
+
+import cv2
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.messages import (
+    ENCODINGS,
+    camera_info_message,
+    image_message,
+    image_to_rgb,
+    intrinsics,
+)
+
+HEADER = Header(frame_id="camera")
+WIDTH, HEIGHT = 8, 6
+NATIVE_IS_BIG = sys.byteorder == "big"
+
+
+def message(rows, encoding, *, width=WIDTH, padding=0, bigendian=NATIVE_IS_BIG):
+    """An Image message of (H, ...) `rows`, each padded by bytes of 0xAA."""
+    rows = np.ascontiguousarray(rows)
+    data = rows.view(np.uint8).reshape(len(rows), -1)
+    data = np.pad(data, ((0, 0), (0, padding)), constant_values=0xAA)
+    result = Image(
+        header=HEADER,
+        width=width,
+        height=len(rows),
+        encoding=encoding,
+        step=data.shape[1],
+        is_bigendian=int(bigendian),
+    )
+    result.data.frombytes(data.tobytes())
+    return result
+
+
+def picture():
+    """A random (H, W, 3) RGB picture."""
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def with_alpha(image):
+    return np.dstack([image, np.full(image.shape[:2], 7, np.uint8)])
+
+
+COLOR = {
+    "rgb8": lambda rgb: rgb,
+    "bgr8": lambda rgb: rgb[..., ::-1],
+    "8UC3": lambda rgb: rgb[..., ::-1],
+    "rgba8": with_alpha,
+    "bgra8": lambda rgb: with_alpha(rgb[..., ::-1]),
+    "8UC4": lambda rgb: with_alpha(rgb[..., ::-1]),
+}
+
+
+@pytest.mark.parametrize("padding", [0, 1, 5])
+@pytest.mark.parametrize("encoding", COLOR)
+def test_color_arrives_as_rgb_whatever_the_order_and_the_padding(encoding, padding):
+    rgb = picture()
+    result = image_to_rgb(message(COLOR[encoding](rgb), encoding, padding=padding))
+    np.testing.assert_array_equal(result, rgb)
+    assert result.flags.c_contiguous
+
+
+@pytest.mark.parametrize("bigendian", [False, True])
+@pytest.mark.parametrize("encoding", [e for e in COLOR if not e[0].isdigit()])
+def test_16_bit_color_keeps_its_upper_bits_in_either_byte_order(encoding, bigendian):
+    rgb = picture()
+    samples = COLOR[encoding](rgb).astype(np.uint16) * 256 + 99
+    stored = samples.astype(">u2" if bigendian else "<u2")
+    wide = message(stored, encoding[:-1] + "16", padding=3, bigendian=bigendian)
+    np.testing.assert_array_equal(image_to_rgb(wide), rgb)
+
+
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1", "mono16"])
+def test_gray_has_three_equal_channels(encoding):
+    gray = picture()[..., 0]
+    stored = gray.astype(np.uint16) * 257 if encoding == "mono16" else gray
+    np.testing.assert_array_equal(
+        image_to_rgb(message(stored, encoding, padding=2)), np.dstack([gray] * 3)
+    )
+
+
+@pytest.mark.parametrize(
+    "encoding, order",
+    [("yuv422", "uyvy"), ("uyvy", "uyvy"), ("yuv422_yuy2", "yuyv"), ("yuyv", "yuyv")],
+)
+def test_yuv_pairs_of_pixels_share_their_color(encoding, order):
+    # BT.601 in video range, as cameras send it: red and a bluer dark half.
+    pair = {"y": [81, 41], "u": [90], "v": [240]}
+    quad = [pair[c][order[:i].count(c)] for i, c in enumerate(order)]
+    rgb = image_to_rgb(message(np.tile(np.uint8(quad), (HEIGHT, WIDTH // 2)), encoding, padding=2))
+    assert np.abs(rgb[:, 0::2].astype(int) - [254, 0, 0]).max() <= 2
+    assert np.abs(rgb[:, 1::2].astype(int) - [208, 0, 0]).max() <= 4
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer_names_the_upper_left_pixels_in_reading_order(pattern, bits):
+    color = {"r": 200, "g": 100, "b": 30}
+    mosaic = np.tile(
+        np.uint8([[color[pattern[0]], color[pattern[1]]], [color[pattern[2]], color[pattern[3]]]]),
+        (HEIGHT // 2, WIDTH // 2),
+    )
+    stored = mosaic if bits == 8 else mosaic.astype(np.uint16) * 256
+    rgb = image_to_rgb(message(stored, f"bayer_{pattern}{bits}"))
+    np.testing.assert_array_equal(rgb, np.full_like(rgb, [200, 100, 30]))
+
+
+def test_rgb_without_padding_is_a_view():
+    rgb = message(picture(), "rgb8")
+    assert np.shares_memory(image_to_rgb(rgb), np.frombuffer(rgb.data, np.uint8))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_smallest_pictures_are_read(encoding):
+    for width, height in ((2, 1), (2, 3), (4, 5)):
+        widest = np.zeros((height, width * 4 * 2), np.uint8)  # four channels of 16 bits
+        assert image_to_rgb(message(widest, encoding, width=width)).shape == (height, width, 3)
+
+
+def wrong(**changes):
+    result = message(picture(), "rgb8")
+    for name, value in changes.items():
+        setattr(result, name, value)
+    return result
+
+
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        (wrong(width=0), "0x6"),
+        (wrong(height=0), "8x0"),
+        (wrong(encoding="rgb9"), "rgb9"),
+        (wrong(encoding="32FC1"), "32FC1"),
+        (wrong(encoding="16UC1"), "16UC1"),
+        (wrong(encoding=""), "''"),
+        (wrong(step=0), "0 bytes"),
+        (wrong(step=23), "23 bytes.*24"),
+        (wrong(height=7), "144 bytes.*168"),
+        (wrong(encoding="yuv422", width=7), "7 pixels wide"),
+        (wrong(encoding="yuyv", width=7), "even"),
+        (Image(), "empty"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line_that_says_why(bad, says):
+    with pytest.raises(ValueError, match=says) as error:
+        image_to_rgb(bad)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "array, encoding, step",
+    [
+        (picture(), "rgb8", 24),
+        (picture()[:, ::2], "bgr8", 12),
+        (picture()[..., 1], "mono8", 8),
+        (np.float32([[1.5, np.nan]]), "32FC1", 8),
+    ],
+)
+def test_outgoing_images_hold_the_array_and_the_header(array, encoding, step):
+    result = image_message(array, encoding, HEADER)
+    assert (result.height, result.width) == array.shape[:2]
+    assert (result.step, result.encoding, result.header) == (step, encoding, HEADER)
+    back = np.frombuffer(result.data, array.dtype).reshape(array.shape)
+    np.testing.assert_array_equal(back, array)
+
+
+def test_outgoing_images_do_not_share_memory():
+    first, second = (image_message(picture(), "rgb8", HEADER) for _ in range(2))
+    first.data[0] = 255 - first.data[0]
+    assert first.data[0] != second.data[0]
+
+
+def calibrated(**changes):
+    info = CameraInfo(width=640, height=480, distortion_model="plumb_bob")
+    info.d = [0.1, -0.2, 0.0, 0.0, 0.05]
+    info.k = [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0]
+    info.r = np.eye(3).ravel().tolist()
+    info.p = [450.0, 0.0, 310.0, -45.0, 0.0, 460.0, 235.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    for name, value in changes.items():
+        setattr(info, name, value)
+    return info
+
+
+def test_k_is_for_raw_pictures_and_p_for_rectified_ones():
+    assert intrinsics(calibrated()) == Intrinsics(640, 480, 500, 510, 320, 240)
+    assert intrinsics(calibrated(), rectified=True) == Intrinsics(640, 480, 450, 460, 310, 235)
+    no_p = calibrated(p=[0.0] * 12)
+    assert intrinsics(no_p, rectified=True) == intrinsics(no_p)
+
+
+def test_binned_and_cropped_pictures_have_their_own_intrinsics():
+    info = calibrated(binning_x=2, binning_y=2)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 40, 400, 300
+    assert intrinsics(info) == Intrinsics(400, 300, 500, 510, 220, 200).scaled(200, 150)
+
+
+@pytest.mark.parametrize("focal", [0.0, -500.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("index", [0, 4])
+def test_senseless_focal_lengths_are_refused(focal, index):
+    k = list(calibrated().k)
+    k[index] = focal
+    with pytest.raises(ValueError, match="not calibrated"):
+        intrinsics(calibrated(k=k))
+
+
+def test_missing_size_and_centre_are_refused():
+    with pytest.raises(ValueError, match="0x480"):
+        intrinsics(calibrated(width=0))
+    k = list(calibrated().k)
+    k[2] = float("nan")
+    with pytest.raises(ValueError, match="centre"):
+        intrinsics(calibrated(k=k))
+    with pytest.raises(ValueError, match="size"):
+        intrinsics(CameraInfo())
+
+
+def test_camera_info_is_scaled_to_the_picture_and_keeps_its_distortion():
+    info = calibrated()
+    result = camera_info_message(intrinsics(info).scaled(320, 240), HEADER, info)
+    assert (result.header, result.width, result.height) == (HEADER, 320, 240)
+    assert (result.distortion_model, result.d) == (info.distortion_model, info.d)
+    assert intrinsics(result) == intrinsics(info).scaled(320, 240)
+    assert intrinsics(result, True) == intrinsics(info, True).scaled(320, 240)
+    assert result.p[3] == pytest.approx(-45.0 / 2)  # the baseline, Tx / fx, is the same
+    assert list(result.r) == list(info.r)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [None, CameraInfo(), calibrated(k=[float("nan")] * 9), calibrated(p=[float("nan")] * 12)],
+)
+def test_camera_info_without_a_calibrated_source_is_a_pinhole(source):
+    camera = Intrinsics(640, 480, 500, 510, 320, 240)
+    result = camera_info_message(camera, HEADER, source)
+    assert intrinsics(result) == intrinsics(result, rectified=True) == camera
+
+
+def test_encodings_agree_with_cv_bridge_where_it_is_installed():
+    cv_bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not on PyPI")
+    rng = np.random.default_rng(1)
+    for encoding in ("bgr8", "rgba8", "bgra8", "mono8", "yuv422", "bayer_rggb8", "bayer_gbrg8"):
+        channels = {"bgr8": 3, "rgba8": 4, "bgra8": 4, "yuv422": 2}.get(encoding, 1)
+        smooth = cv2.resize(rng.integers(0, 256, (3, 4 * channels), np.uint8), (16 * channels, 12))
+        picture = message(smooth, encoding, width=16)
+        theirs = cv_bridge.CvBridge().imgmsg_to_cv2(picture, "rgb8")
+        np.testing.assert_array_equal(image_to_rgb(picture), theirs, encoding)

@@ -1,0 +1,166 @@
+import dataclasses
+import json
+import math
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from depthseg_ros import model_card
+from depthseg_ros.model_card import DepthRange, ModelCard, ModelFileError, SemanticClass
+
+CARD = ModelCard(
+    name="test",
+    system="shared_encoder",
+    classes=(
+        SemanticClass(0, "sky", (70, 130, 180), ("sky",)),
+        SemanticClass(3, "road", (128, 64, 128), ("traversable",)),
+    ),
+    depth=DepthRange("metric", 0.5, 100.0),
+    network_size=(512, 384),
+    canonical_fx=450.0,
+    trained_on=("rendered streets",),
+    terms="free",
+    metrics={"streets/miou": 0.5},
+    parameters=42,
+    tools={"torch": "2.13.0"},
+)
+
+
+def graph(inputs=("image", "fx"), outputs=("labels", "confidence", "depth"), depth_type=None):
+    """A graph with the contract's inputs and outputs; it is looked at, not run."""
+    value = helper.make_tensor_value_info
+    known_inputs = {
+        "image": value("image", TensorProto.UINT8, ["N", "H", "W", 3]),
+        "fx": value("fx", TensorProto.FLOAT, ["N"]),
+    }
+    known_outputs = {
+        "labels": value("labels", TensorProto.UINT8, ["N", "H", "W"]),
+        "confidence": value("confidence", TensorProto.UINT8, ["N", "H", "W"]),
+        "depth": value("depth", depth_type or TensorProto.FLOAT, ["N", "H", "W"]),
+    }
+    nodes = [helper.make_node("Identity", [inputs[0]], [name]) for name in outputs]
+    return helper.make_model(
+        helper.make_graph(
+            nodes, "g", [known_inputs[n] for n in inputs], [known_outputs[n] for n in outputs]
+        )
+    )
+
+
+def test_a_written_card_is_read_back_whole(tmp_path):
+    model_card.write(tmp_path / "m.onnx", graph(), CARD)
+    assert model_card.read(tmp_path / "m.onnx") == CARD
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]  # nothing half-written beside
+
+
+def test_writing_again_replaces_the_card(tmp_path):
+    model = graph()
+    model_card.write(tmp_path / "m.onnx", model, CARD)
+    model_card.write(tmp_path / "m.onnx", model, dataclasses.replace(CARD, name="other"))
+    assert model_card.read(tmp_path / "m.onnx").name == "other"
+
+
+def test_a_model_without_depth_needs_no_fx(tmp_path):
+    card = dataclasses.replace(CARD, depth=None, canonical_fx=None)
+    model_card.write(tmp_path / "m.onnx", graph(("image",), ("labels", "confidence")), card)
+    assert not model_card.read(tmp_path / "m.onnx").needs_fx
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no model file"),
+        (b"", "is not an ONNX file"),
+        (b"not a model at all", "is not an ONNX file"),
+        (onnx.ModelProto().SerializeToString(), "is not an ONNX file"),
+        (graph().SerializeToString(), "has no model card"),
+    ],
+)
+def test_a_file_that_is_no_model_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        model_card.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_truncated_file_is_refused_at_any_length(tmp_path):
+    model_card.write(tmp_path / "m.onnx", graph(), CARD)
+    whole = (tmp_path / "m.onnx").read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        (tmp_path / "m.onnx").write_bytes(whole[:length])
+        with pytest.raises(ModelFileError):
+            model_card.read(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema version 2, this depthseg_ros reads up to 1"),
+        ({"schema_version": "one"}, "schema_version 'one'"),
+        ({"schema_version": None}, "schema_version None"),
+        ({"palette": []}, r"unknown entries \['palette'\]"),
+        ({"classes": [], "depth": None}, "no classes and no depth"),
+        ({"classes": 5}, "wrong type"),
+        ({"classes": [{"id": 0}]}, "lacks the entry"),
+        ({"network_size": [0, 384]}, "network_size"),
+        ({"network_size": None}, "wrong type"),
+        ({"canonical_fx": None}, "canonical_fx None"),
+        ({"canonical_fx": math.nan}, "canonical_fx nan"),
+        ({"depth": {"kind": "metres", "min": 0, "max": 1}}, "depth kind 'metres'"),
+        ({"depth": {"kind": "metric", "min": 5, "max": 1}}, "depth range 5..1"),
+        ({"depth": None}, r"inputs \['fx', 'image'\], its card promises \['image'\]"),
+        ({"classes": []}, r"outputs \['confidence', 'depth', 'labels'\], .* \['depth'\]"),
+    ],
+)
+def test_a_contradicting_card_is_refused(tmp_path, changes, message):
+    model = graph()
+    model_card.write(tmp_path / "m.onnx", model, CARD)
+    card = {**json.loads(CARD.to_json()), **changes}
+    model.metadata_props[0].value = json.dumps(card)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match=message) as caught:
+        model_card.read(tmp_path / "m.onnx")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": 3}, r"class id \[3\] given twice"),
+        ({"id": 255}, "class id 255"),
+        ({"id": -1}, "class id -1"),
+        ({"id": True}, "class id True"),
+        ({"name": "road"}, r"class name \['road'\] given twice"),
+        ({"name": ""}, "class name ''"),
+        ({"color": (1, 2)}, r"color \(1, 2\)"),
+        ({"color": (1, 2, 256)}, "color"),
+        ({"flags": ("wet",)}, r"flags \['wet'\]"),
+    ],
+)
+def test_wrong_classes_are_refused(changes, message):
+    with pytest.raises(ModelFileError, match=message):
+        sky = dataclasses.replace(CARD.classes[0], **changes)
+        dataclasses.replace(CARD, classes=(sky, CARD.classes[1]))
+
+
+def test_a_graph_that_breaks_the_contract_is_not_written(tmp_path):
+    with pytest.raises(ModelFileError, match="its output depth is INT32 with 3 axes"):
+        model_card.write(tmp_path / "m.onnx", graph(depth_type=TensorProto.INT32), CARD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_another_file_are_refused(tmp_path):
+    model = graph()
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    tensor.data_location = TensorProto.EXTERNAL
+    model.graph.initializer.append(tensor)
+    with pytest.raises(ModelFileError, match="one file"):
+        model_card.write(tmp_path / "m.onnx", model, CARD)
+
+
+def test_the_default_model_is_found_and_sound():
+    card = model_card.read(model_card.default_model())
+    assert [c.name for c in card.classes][:4] == ["sky", "building", "pole", "road"]
+    assert card.depth.kind == "metric"

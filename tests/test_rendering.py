@@ -1,0 +1,42 @@
+import numpy as np
+
+from depthseg_ros import rendering
+from depthseg_ros.model_card import SemanticClass
+
+CLASSES = (SemanticClass(0, "sky", (10, 20, 30)), SemanticClass(4, "car", (200, 100, 0)))
+
+
+def test_labels_take_their_classes_colours_and_unknown_ids_are_black():
+    labels = np.array([[0, 4, 255]], np.uint8)
+    assert rendering.color_labels(labels, CLASSES).tolist() == [
+        [[10, 20, 30], [200, 100, 0], [0, 0, 0]]
+    ]
+
+
+def test_overlay_mixes_by_opacity_and_leaves_the_picture_alone():
+    image = np.full((200, 300, 3), 100, np.uint8)
+    labels = np.zeros((200, 300), np.uint8)
+    labels[:, 150:] = 4
+    for opacity, sky in ((0.0, [100, 100, 100]), (0.5, [55, 60, 65]), (1.0, [10, 20, 30])):
+        shown = rendering.overlay(image, labels, CLASSES, opacity)
+        assert shown.shape == image.shape and shown.dtype == np.uint8
+        assert np.abs(shown[199, 0].astype(int) - sky).max() <= 1
+    assert (image == 100).all()
+
+
+def test_the_legend_names_only_what_the_picture_shows():
+    image = np.zeros((200, 300, 3), np.uint8)
+    one, two = np.zeros((200, 300), np.uint8), np.zeros((200, 300), np.uint8)
+    two[199, 299] = 4
+    with_one, with_two = (rendering.overlay(image, lab, CLASSES, 0.0) for lab in (one, two))
+    assert with_one.any()
+    second_row = np.s_[12:24, :100]
+    assert with_two[second_row].any() and not with_one[second_row].any()
+
+
+def test_depth_colours_tell_near_from_far_and_none():
+    depth = np.array([[1, 2, 10, 80, 500, np.nan]], np.float32)
+    colors = rendering.color_depth(depth)[0].astype(int)
+    assert (colors[0] == colors[1]).all() and (colors[3] == colors[4]).all()
+    assert colors[1][0] > colors[1][2] and colors[3][2] > colors[3][0]  # warm near, cold far
+    assert (colors[5] == 0).all()

@@ -1,0 +1,38 @@
+"""Makes the ROS wheels of the running virtual environment ready for `colcon build`.
+
+ROS 2 from PyPI (https://pypi.org/project/ros-rclpy) exports CMake targets that hold the include
+paths of the machine the wheels were built on. This points them at this Python and this numpy.
+Running it again changes nothing.
+"""
+
+import re
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+
+INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
+NUMPY_INCLUDE = re.compile(
+    r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/(?:_core|core)/include"
+)
+
+
+def patch(prefix: Path) -> int:
+    """Patches the CMake exports below `prefix` and returns how many files changed."""
+    changed = 0
+    for path in sorted(prefix.glob("share/*/cmake/*.cmake")):
+        text = path.read_text(encoding="utf-8")
+        patched = NUMPY_INCLUDE.sub(lambda _: np.get_include(), text)
+        patched = INCLUDE.sub(lambda _: sysconfig.get_path("include"), patched)
+        if patched != text:
+            path.write_text(patched, encoding="utf-8")
+            changed += 1
+    return changed
+
+
+if __name__ == "__main__":
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        sys.exit(f"{header} is missing: install Python's headers (Debian, Ubuntu: python3-dev)")
+    print(f"patched {patch(Path(sys.prefix))} CMake files of the ROS wheels")

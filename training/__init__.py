@@ -1,0 +1,1 @@
+"""Trains the networks that `depthseg_ros` runs; run from the checkout as `python -m training`."""

@@ -1,0 +1,21 @@
+"""Class lists: the one place where ids, names, colours and flags of a data set's classes stand."""
+
+from depthseg_ros.model_card import SemanticClass
+
+# The ids of the 11-class CamVid of SegNet's tutorial, and Cityscapes' colours, which most people
+# who look at segmentations know. The order of the ids is that of `street.CLASS_NAMES` too.
+CAMVID = (
+    SemanticClass(0, "sky", (70, 130, 180), ("sky",)),
+    SemanticClass(1, "building", (70, 70, 70), ("obstacle",)),
+    SemanticClass(2, "pole", (153, 153, 153), ("obstacle",)),
+    SemanticClass(3, "road", (128, 64, 128), ("traversable",)),
+    SemanticClass(4, "pavement", (244, 35, 232), ()),
+    SemanticClass(5, "tree", (107, 142, 35), ("obstacle",)),
+    SemanticClass(6, "sign", (220, 220, 0), ("obstacle",)),
+    SemanticClass(7, "fence", (190, 153, 153), ("obstacle",)),
+    SemanticClass(8, "car", (0, 0, 142), ("obstacle", "movable")),
+    SemanticClass(9, "pedestrian", (220, 20, 60), ("obstacle", "movable")),
+    SemanticClass(10, "bicyclist", (119, 11, 32), ("obstacle", "movable")),
+)
+
+CLASS_LISTS = {"camvid": CAMVID}

@@ -1,0 +1,67 @@
+"""CamVid, 11 classes, in the layout of SegNet's tutorial.
+
+`{split}/NAME.{png,jpg}` beside `{split}annot/NAME.png`, uint8 ids 0..10, 11 for unlabelled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from depthseg_ros.model_card import UNLABELLED
+
+from ..classes import CAMVID
+from ..errors import TrainingError
+from . import Sample
+
+SOURCE = "CamVid (11 classes)"
+TERMS = "CamVid is for research use"
+_UNLABELLED_ID = len(CAMVID)
+
+
+class CamVid(Dataset[Sample]):
+    """Labels only; the pictures' focal length and depth are not known."""
+
+    def __init__(self, root: str | Path, split: str) -> None:
+        """List a split; raises `TrainingError` where pictures or their labels are missing."""
+        root = Path(root)
+        pictures = sorted(p for p in root.glob(f"{split}/*") if p.suffix in (".png", ".jpg"))
+        if not pictures:
+            raise TrainingError(f"no CamVid pictures found as {root / split}/*.png or *.jpg")
+        self.pairs = [(p, root / f"{split}annot" / f"{p.stem}.png") for p in pictures]
+        missing = [str(labels) for _, labels in self.pairs if not labels.is_file()]
+        if missing:
+            raise TrainingError(
+                f"{len(missing)} label files are missing, the first is {missing[0]}"
+            )
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one picture and its labels."""
+        picture, label_file = self.pairs[index]
+        image = cv2.imread(str(picture), cv2.IMREAD_COLOR)
+        labels = read_labels(label_file)
+        if image is None:
+            raise TrainingError(f"{picture} cannot be read as a picture")
+        if image.shape[:2] != labels.shape:
+            raise TrainingError(
+                f"{picture} is {image.shape[:2]}, its labels are {labels.shape} (height, width)"
+            )
+        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label file: (H, W) uint8 ids, 255 for unlabelled; `TrainingError` if it is not one."""
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
+        raise TrainingError(f"{path} is not a label picture of one 8-bit channel")
+    if labels.max() > _UNLABELLED_ID:
+        raise TrainingError(f"{path} has label {labels.max()}, expected 0..{_UNLABELLED_ID}")
+    labels[labels == _UNLABELLED_ID] = UNLABELLED
+    return labels

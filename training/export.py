@@ -1,0 +1,167 @@
+"""From a trained network to the model file: the graph around it, and its card.
+
+The model file's contract is in `docs/model_file.md`. Whatever stands between the camera's picture
+and the topics is in `ServedModel`, which validation runs too: what is measured is what is served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import itertools
+import json
+import logging
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from depthseg_ros import model_card
+from depthseg_ros.model_card import ModelCard
+
+from .blocks import resize
+from .errors import TrainingError
+
+OPSET = 18
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m training export`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training export", description="Write a checkpoint's model file."
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt of training")
+    parser.add_argument("--output", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument(
+        "--metrics", type=Path, help="what 'evaluate --json' printed of it, for the card"
+    )
+    options = parser.parse_args(arguments)
+
+    from .checkpoints import load_checkpoint  # it knows the task, which knows ServedModel
+
+    task, provenance = load_checkpoint(options.checkpoint)
+    metrics = {} if options.metrics is None else read_metrics(options.metrics)
+    export(
+        task.system, dataclasses.replace(task.card, **provenance, metrics=metrics), options.output
+    )
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Read the JSON of `evaluate` as the card has it: `DATA/MEASURE` -> value, four digits."""
+    try:
+        results = json.loads(path.read_text())
+        return {f"{d}/{m}": round(v, 4) for d, r in results.items() for m, v in r.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise TrainingError(f"{path} is not what 'evaluate --json' prints: {error}") from None
+
+
+class ServedModel(nn.Module):
+    """The camera's picture in, labels, confidence and metric depth out, at the picture's size."""
+
+    def __init__(self, system: nn.Module, card: ModelCard) -> None:
+        """Put the graph of a model file around a system, as its card says."""
+        super().__init__()
+        self.system, self.card = system, card
+        self.sky = [c.id for c in card.classes if "sky" in c.flags]
+
+    def forward(self, image: Tensor, fx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Perceive.
+
+        Args:
+            image: (N, H, W, 3) uint8 RGB.
+            fx: (N,) float32 focal lengths in pixels.
+
+        Returns:
+            `labels` and `confidence` (N, H, W) uint8 and `depth` (N, H, W) float32 metres.
+        """
+        size = image.shape[1:3]
+        width, height = self.card.network_size
+        # Cast first and last: uint8 at the edges alone is what every runtime can do.
+        prediction = self.system(resize(image.float().permute(0, 3, 1, 2), (height, width)))
+        logits, log_depth = prediction["logits"], prediction["log_depth"]
+
+        # The softmax of the best class, without a Softmax, which is slow over the channel axis.
+        best = logits.amax(1, keepdim=True)
+        confidence = resize(1 / (logits - best).exp().sum(1, keepdim=True), size)[:, 0]
+        labels = resize(logits, size).argmax(1).float()
+
+        scale = fx * (width / size[1]) / self.card.canonical_fx
+        depth = resize(log_depth, size)[:, 0].exp() * scale[:, None, None]
+        no_depth = depth > self.card.depth.max
+        for class_id in self.sky:
+            no_depth = no_depth | (labels == float(class_id))
+        depth = depth.clamp(min=self.card.depth.min).masked_fill(no_depth, float("nan"))
+        return labels.to(torch.uint8), (confidence * 255 + 0.5).to(torch.uint8), depth
+
+
+def export(system: nn.Module, card: ModelCard, path: Path) -> None:
+    """Write the model file of a trained system.
+
+    Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
+    folds the casts away when loading.
+    """
+    served = ServedModel(fold_batch_norms(system), card).eval()
+    for parameter in served.parameters():
+        parameter.data = parameter.data.half().float()
+    dynamic = {0: torch.export.Dim.DYNAMIC}
+    picture = {**dynamic, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
+    # A batch of 2: the exporter takes an example of 1 for a constant.
+    example = (torch.zeros(2, 360, 480, 3, dtype=torch.uint8), torch.full((2,), 400.0))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        served,
+        example,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["image", "fx"],
+        output_names=["labels", "confidence", "depth"],
+        dynamic_shapes=(picture, dynamic),
+        verbose=False,
+    )
+    model = program.model_proto
+    store_weights_as_half(model)
+    _name_axes(model)
+    onnx.checker.check_model(model)
+    model_card.write(path, model, card)
+
+
+def fold_batch_norms(system: nn.Module) -> nn.Module:
+    """A copy, set to evaluate, with each batch norm that follows a convolution folded into it."""
+    system = copy.deepcopy(system).eval()
+    for module in system.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for (name, first), (next_name, second) in itertools.pairwise(list(module.named_children())):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module._modules[name] = fuse_conv_bn_eval(first, second)
+                module._modules[next_name] = nn.Identity()
+    return system
+
+
+def store_weights_as_half(model: onnx.ModelProto) -> None:
+    """Turn each float32 weight into float16 and a Cast back to float32."""
+    casts = []
+    for tensor in list(model.graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float16"))
+        half.name = f"{tensor.name}.half"
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+        model.graph.initializer.remove(tensor)
+        model.graph.initializer.append(half)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    # Types that the exporter noted down of tensors that are computed now would only be in the way.
+    del model.graph.value_info[:]
+
+
+def _name_axes(model: onnx.ModelProto) -> None:
+    """Call the free axes N, H and W, as the docs do."""
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in zip(value.type.tensor_type.shape.dim, "NHW", strict=False):
+            axis.dim_param = name
