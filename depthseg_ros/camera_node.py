@@ -71,7 +71,10 @@ def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:
         raise ValueError(f"source {folder} has no pictures ({', '.join(sorted(PICTURES))})")
     while True:
         for path in paths:
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            try:
+                image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            except cv2.error:  # larger than OpenCV takes
+                image = None
             if image is None:
                 raise ValueError(f"{path} cannot be read as a picture")
             yield _bgr_frame(image, fov)

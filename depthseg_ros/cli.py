@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -60,7 +61,7 @@ def info(options: argparse.Namespace) -> None:
         print(card.to_json())
         return
     console = Console()
-    facts = Table(title=f"{options.model}", show_header=False)
+    facts = Table(title=escape(str(options.model)), show_header=False)
     depth = card.depth
     for name, value in (
         ("name", card.name),
@@ -71,12 +72,12 @@ def info(options: argparse.Namespace) -> None:
         ("terms", card.terms),
         *((name, f"{value:g}") for name, value in card.metrics.items()),
     ):
-        facts.add_row(name, value)
+        facts.add_row(escape(name), escape(value))
     console.print(facts)
     classes = Table("id", "class", "colour", "flags")
     for c in card.classes:
         patch = "[on rgb({},{},{})]      [/]".format(*c.color)
-        classes.add_row(str(c.id), c.name, patch, " ".join(c.flags))
+        classes.add_row(str(c.id), escape(c.name), patch, " ".join(c.flags))
     console.print(classes)
 
 
@@ -90,7 +91,10 @@ def predict(options: argparse.Namespace) -> None:
             f" {options.fov:g} degrees, which scales every depth",
             file=sys.stderr,
         )
-    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {options.output} cannot be a folder: {error}") from None
     console = Console(stderr=True)
     unreadable = []
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -150,10 +154,10 @@ def doctor(options: argparse.Namespace) -> None:
     try:
         perception = Perception(options.model)
         perception.warm_up(*perception.card.network_size)
-        table.add_row("model", f"{options.model}, runs in {perception.backend.name}", "")
+        table.add_row("model", escape(f"{options.model}, runs in {perception.backend.name}"), "")
     except (ValueError, BackendError) as error:
         missing.append("model")
-        table.add_row("model", "-", str(error))
+        table.add_row("model", "-", escape(str(error)))
     Console().print(table)
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
@@ -192,7 +196,10 @@ def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
 def _pictures(source: Path) -> Iterator[NDArray[np.uint8]]:
     """The RGB pictures of a picture file or a video; none where it cannot be read."""
     if source.suffix.lower() not in VIDEOS:
-        picture = cv2.imread(str(source), cv2.IMREAD_COLOR)
+        try:
+            picture = cv2.imread(str(source), cv2.IMREAD_COLOR)
+        except cv2.error:  # larger than OpenCV takes
+            return
         if picture is not None:
             yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
         return
@@ -248,10 +255,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", type=Path, help="a model file (.onnx)")
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="what to run it on")
     command.add_argument("--output", type=Path, required=True, help="folder to write to")
-    command.add_argument("--fx", type=_positive, help="focal length of the pictures, in pixels")
+    command.add_argument(
+        "--fx", type=_within(0, 1e6), help="focal length of the pictures, in pixels"
+    )
     command.add_argument(
         "--fov",
-        type=_positive,
+        type=_within(1, 179),
         default=60.0,
         help="horizontal field of view in degrees, used without --fx (default: 60)",
     )
@@ -273,11 +282,19 @@ def package_version() -> str:
     return importlib.metadata.version("depthseg_ros")
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+def _within(low: float, high: float) -> Callable[[str], float]:
+    """What reads an option's number between two bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"{text} is no number between {low:g} and {high:g}")
+        return value
+
+    return read
 
 
 if __name__ == "__main__":

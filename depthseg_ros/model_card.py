@@ -19,6 +19,9 @@ SCHEMA_VERSION = 1
 UNLABELLED = 255
 """The class id of pixels without a class, in labels and in label images."""
 
+MAX_SIZE = 8192
+"""Greatest width or height of a network, pixels."""
+
 CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
 DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
 
@@ -64,7 +67,7 @@ class DepthRange:
     """One of `DEPTH_KINDS`."""
     min: float
     max: float
-    """Metres for metric depth; the output is NaN beyond it."""
+    """Metres for metric depth; what is farther is NaN, what is nearer than `min` is `min`."""
 
     def __post_init__(self) -> None:
         _require(self.kind in DEPTH_KINDS, f"depth kind {self.kind!r}", f"one of {DEPTH_KINDS}")
@@ -112,6 +115,32 @@ class ModelCard:
             f"network_size {size!r}",
             "[width, height] in pixels",
         )
+        _require(max(size) <= MAX_SIZE, f"network_size {size!r}", f"at most {MAX_SIZE}")
+        for entry in ("name", "system", "terms", "precision"):
+            value = getattr(self, entry)
+            _require(isinstance(value, str), f"{entry} {value!r}", "text")
+        _require(
+            _is_int(self.parameters) and self.parameters >= 0,
+            f"parameters {self.parameters!r}",
+            "a count",
+        )
+        _require(
+            all(isinstance(source, str) for source in self.trained_on),
+            f"trained_on {self.trained_on!r}",
+            "a list of texts",
+        )
+        _require(
+            isinstance(self.metrics, Mapping)
+            and all(_is_number(v) and math.isfinite(v) for v in self.metrics.values()),
+            f"metrics {self.metrics!r}",
+            "names with numbers",
+        )
+        _require(
+            isinstance(self.tools, Mapping)
+            and all(isinstance(v, str) for v in self.tools.values()),
+            f"tools {self.tools!r}",
+            "names with versions",
+        )
         if self.depth is not None and self.depth.kind == "metric":
             fx = self.canonical_fx
             _require(
@@ -157,7 +186,7 @@ class ModelCard:
                     "classes": classes,
                     "depth": None if depth is None else _build(DepthRange, depth),
                     "network_size": tuple(entries["network_size"]),
-                    "trained_on": tuple(entries.get("trained_on", ())),
+                    "trained_on": _texts(entries.get("trained_on", [])),
                 },
             )
         except KeyError as error:
@@ -195,7 +224,7 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
         raise ModelFileError(f"{path} is not an ONNX file: {error}") from None
     if not model.graph.node:
@@ -290,6 +319,11 @@ def _build(kind: Any, entries: dict[str, Any]) -> Any:
 def _require(condition: bool, got: str, expected: str) -> None:
     if not condition:
         raise ModelFileError(f"model card: got {got}, expected {expected}")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    _require(isinstance(value, list), f"trained_on {value!r}", "a list of texts")
+    return tuple(value)  # type: ignore[arg-type]
 
 
 def _is_int(value: object) -> bool:

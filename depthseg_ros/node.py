@@ -117,6 +117,15 @@ class DepthsegNode(LifecycleNode):
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        # rclpy checks requested transitions by label but not by number, and its error for one that
+        # the state does not have would end the node.
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+        except RuntimeError as error:
+            self.get_logger().error(f"Refused transition {transition_id}: {one_line(error)}")
+            return TransitionCallbackReturn.FAILURE
+
     # --- Transitions ----------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -274,7 +283,9 @@ class DepthsegNode(LifecycleNode):
             )
         return (
             f"No image for {SILENCE:.0f} s, though {topic} has {publishers} publisher(s): is the"
-            f" camera running, and does its QoS fit? Compare with 'ros2 topic info -v {topic}'"
+            f" camera running, and does its QoS fit? Compare with 'ros2 topic info -v {topic}'."
+            " Large pictures may be lost on the way; for a reliable camera set"
+            f" qos_overrides.{topic}.subscription.reliability: reliable"
         )
 
     def _status(self) -> DiagnosticArray:
@@ -364,7 +375,7 @@ class DepthsegNode(LifecycleNode):
             if info is None:
                 raise ValueError(f"nothing came on {self.resolve_topic_name('camera_info')}")
             # ROS names a rectified picture's topic image_rect or image_rect_color.
-            rectified = "rect" in self.resolve_topic_name("image").rsplit("/", 1)[-1]
+            rectified = self.resolve_topic_name("image").rsplit("/", 1)[-1].startswith("image_rect")
             camera = intrinsics(info, rectified)
         except ValueError as error:
             fov = self._settings.now.default_fov

@@ -16,9 +16,8 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from .backends import BACKENDS
+from .backends import BACKENDS, MAX_THREADS
 
-MAX_THREADS = 256
 FOV_RANGE = (0.05, 3.1)
 
 

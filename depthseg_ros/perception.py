@@ -60,7 +60,7 @@ class Perception:
             raise ValueError(f"got {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
         inputs: dict[str, NDArray[np.generic]] = {"image": np.ascontiguousarray(image)[None]}
         if self.card.needs_fx:
-            if fx is None or not np.isfinite(fx) or fx <= 0:
+            if fx is None or not 1e-3 < fx < 1e9:  # NaN is not, either
                 raise ValueError(f"fx is {fx}, metric depth needs a focal length in pixels")
             inputs["fx"] = np.array([fx], np.float32)
         outputs = self.backend.run(inputs)

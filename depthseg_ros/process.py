@@ -92,9 +92,9 @@ class _Life(threading.Thread):
         except (ValueError, ParameterException) as error:
             self.code = 1
             get_logger(self.name).fatal(one_line(error))
-        except BaseException:
+        except Exception as error:  # a fault of ours: one line, too, with what it was
             self.code = 1
-            raise
+            get_logger(self.name).fatal(f"{type(error).__name__}: {one_line(error)}")
         finally:
             self._ended()
 

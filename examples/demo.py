@@ -286,7 +286,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the street")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     options = parser.parse_args()
-    unfinished = options.output.with_name(f".{options.output.name}-{os.getpid()}")
+    if options.frames < 2:
+        parser.error("--frames: at least 2")
+    output = options.output.resolve()
+    if output.exists() and not (output / "summary.json").is_file():
+        parser.error(f"--output {options.output} exists and is not of an earlier demo")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes end with it, too
+    unfinished = output.with_name(f".{output.name}-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -311,8 +317,8 @@ def main() -> int:
         return 130
     finally:
         rclpy.try_shutdown()
-    shutil.rmtree(options.output, ignore_errors=True)
-    unfinished.rename(options.output)
+    shutil.rmtree(output, ignore_errors=True)
+    unfinished.rename(output)
     print(f"demo: pictures, video and logs are in {options.output}/")
     return code
 

@@ -81,7 +81,7 @@ def test_an_unknown_backend_or_provider_is_refused(arguments, message):
 
 
 def test_negative_threads_are_refused():
-    with pytest.raises(ValueError, match="threads is -1"):
+    with pytest.raises(ValueError, match="threads is -1, expected 0 to 256"):
         backends.open_backend(model_card.default_model(), threads=-1)
 
 

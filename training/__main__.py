@@ -23,11 +23,14 @@ def main(arguments: list[str] | None = None) -> int:
             from . import export
 
             export.main(arguments[1:])
-        else:
+        elif command in ("fit", "validate"):
             from . import fit
 
             fit.main(arguments)
-    except (TrainingError, ModelFileError) as error:
+        else:
+            print(__doc__)
+            return 0 if command in ("-h", "--help") else 2
+    except (TrainingError, ModelFileError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -21,10 +21,12 @@ def load_checkpoint(path: Path) -> tuple[JointTask, dict[str, Any]]:
     if not path.is_file():
         raise TrainingError(f"there is no checkpoint {path}")
     try:
-        # Weights only: a checkpoint from elsewhere must not be able to run code.
+        # Weights only: unpickling a checkpoint must not be able to run code.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         task = JointTask.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         return task.eval(), checkpoint["provenance"]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it holds more than weights, or is damaged"  # torch advises to trust it
         raise TrainingError(f"{path} is not a checkpoint of depthseg_ros: {reason}") from None

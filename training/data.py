@@ -56,6 +56,13 @@ class StreetData(L.LightningDataModule):
             workers: Processes that load.
         """
         super().__init__()
+        if not 0 < zoom[0] <= zoom[1]:
+            raise TrainingError(f"data.zoom is {zoom}, expected two growing positive numbers")
+        if min(crop) < 32 or batch_size < 1:
+            raise TrainingError(
+                f"data.crop is {crop} and data.batch_size {batch_size},"
+                " expected at least 32 x 32 pixels and 1"
+            )
         self.save_hyperparameters()
         self.camvid, self.draws = camvid, draws
         self.crop, self.zoom, self.half_size_until = crop, zoom, half_size_until
@@ -75,7 +82,10 @@ class StreetData(L.LightningDataModule):
         }
 
     def prepare_data(self) -> None:
-        """Render what has not been rendered yet."""
+        """Look for CamVid, then render what has not been rendered yet."""
+        if self.camvid is not None:
+            camvid.CamVid(self.camvid, "train")
+            camvid.CamVid(self.camvid, "val")
         self.train_streets.render()
         self.val_streets.render()
 

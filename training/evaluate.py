@@ -42,6 +42,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--count", type=int, default=100, help="rendered streets (default: 100)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("--count: at least 1")
 
     card, predict = load(options.checkpoint)
     results = {}

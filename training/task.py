@@ -15,6 +15,7 @@ from depthseg_ros.model_card import DepthRange, ModelCard
 from . import losses
 from .blocks import resize
 from .classes import CLASS_LISTS
+from .errors import TrainingError
 from .export import ServedModel
 from .metrics import Evaluation
 
@@ -54,6 +55,8 @@ class JointTask(L.LightningModule):
             weight_decay: AdamW's.
         """
         super().__init__()
+        if classes not in CLASS_LISTS:
+            raise TrainingError(f"unknown classes {classes!r}, expected one of {list(CLASS_LISTS)}")
         self.save_hyperparameters()
         # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
         self.system = system.to(memory_format=torch.channels_last)

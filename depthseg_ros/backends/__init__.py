@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BACKENDS = ("auto", "onnxruntime")
+MAX_THREADS = 256
 
 
 class BackendError(RuntimeError):
@@ -52,12 +53,12 @@ def open_backend(
 
     Raises:
         BackendError: unknown or missing backend, or it refuses the model.
-        ValueError: `threads` is negative.
+        ValueError: `threads` is negative or more than `MAX_THREADS`.
     """
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}, expected one of {', '.join(BACKENDS)}")
-    if threads < 0:
-        raise ValueError(f"threads is {threads}, expected 0 or more")
+    if not 0 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads is {threads}, expected 0 to {MAX_THREADS}")
     from .onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(Path(model), providers, threads)

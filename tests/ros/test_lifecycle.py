@@ -10,6 +10,8 @@ pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/e
 
 from ament_index_python.packages import get_package_share_directory
 from builtin_interfaces.msg import Time
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from std_msgs.msg import Header
 
 from depthseg_ros.messages import image_message
@@ -101,3 +103,13 @@ def test_wrong_qos_overrides_are_said(start_depthseg):
     (line,) = node.process.says("Cannot activate")
     assert "perhaps" in line
     assert node.state() == "inactive"
+
+
+def test_a_transition_by_number_that_the_state_has_not_is_refused(start_depthseg, observer):
+    node = start_depthseg(autostart=False)
+    for number in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CLEANUP, 99):
+        request = ChangeState.Request(transition=Transition(id=number))
+        assert not observer.call(ChangeState, f"{node.name}/change_state", request).success
+    assert node.process.lines("Refused transition 3")
+    assert node.state() == "unconfigured"
+    assert node.change("configure")

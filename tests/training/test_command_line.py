@@ -50,7 +50,8 @@ trainer:
       init_args: {save_dir: runs, name: log}
   callbacks:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
-      init_args: {dirpath: runs, save_last: true}
+      init_args: {dirpath: runs, save_top_k: 0, save_last: true, enable_version_counter: false,
+        save_on_train_epoch_end: true}
     - class_path: lightning.pytorch.callbacks.EMAWeightAveraging
 """
 
@@ -119,9 +120,10 @@ def test_fit_goes_on_where_it_stopped(run, camvid):
         "--ckpt_path", "runs/last.ckpt", folder=run,
     )  # fmt: skip
     assert result.code == 0, result.err
+    assert [p.name for p in (run / "runs").glob("*.ckpt")] == ["last.ckpt"]
     checkpoint = torch.load(run / "runs" / "last.ckpt", weights_only=True)
     # 4 streets and 3 pictures of CamVid are 3 batches of 2 in an epoch.
-    assert checkpoint["epoch"] == 2 and checkpoint["global_step"] == 9
+    assert checkpoint["global_step"] == 9
 
 
 def test_evaluate_prints_json_for_each_data_set(run, camvid):
@@ -181,6 +183,10 @@ def test_the_exported_file_measures_the_same_and_is_served(run):
         (["export", "--checkpoint", "runs/last.ckpt", "--output", "o.onnx", "--metrics", "bad"],
          "is not what"),
         (["fit", "--config", "small.yaml", "--data.camvid", "nowhere"], "no CamVid pictures found"),
+        (["fit", "--config", "small.yaml", "--model.classes", "foo"], "unknown classes 'foo'"),
+        (["fit", "--config", "small.yaml", "--data.zoom", "[0,1]"], "data.zoom is"),
+        (["fit", "--config", "small.yaml", "--data.crop", "[0,0]"], "data.crop is"),
+        (["fit", "--config", "small.yaml", "--ckpt_path", "nope.ckpt"], "nope.ckpt"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_line(run, arguments, message):
@@ -193,6 +199,13 @@ def test_mistakes_get_one_line(run, arguments, message):
     assert len(errors) == 1 and message in errors[0]
     assert "Traceback" not in result.err
     assert not (run / "o.onnx").exists()
+
+
+def test_without_a_command_it_names_those_there_are(run):
+    assert training(folder=run).code == 2
+    assert training("test", folder=run).code == 2
+    shown = training("--help", folder=run)
+    assert shown.code == 0 and "evaluate" in shown.out
 
 
 def test_a_misspelt_key_is_named(run):
