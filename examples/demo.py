@@ -289,7 +289,7 @@ def main() -> int:
     if options.frames < 2:
         parser.error("--frames: at least 2")
     output = options.output.resolve()
-    if output.exists() and not (output / "summary.json").is_file():
+    if output.exists() and not (output / "depthseg.log").is_file():  # a failed one has that, too
         parser.error(f"--output {options.output} exists and is not of an earlier demo")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes end with it, too
     unfinished = output.with_name(f".{output.name}-{os.getpid()}")

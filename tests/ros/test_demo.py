@@ -40,6 +40,19 @@ def test_the_demo_writes_pictures_a_video_and_a_summary(tmp_path):
         assert name in result.stdout
 
 
+def test_the_demo_replaces_only_what_a_demo_made(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.png").touch()
+    result = subprocess.run(
+        [sys.executable, DEMO, "--output", tmp_path / "photos"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2 and "is not of an earlier demo" in result.stderr
+    assert (tmp_path / "photos" / "mine.png").exists()
+
+
 def test_ctrl_c_ends_the_demo_and_its_nodes(tmp_path):
     process = subprocess.Popen(
         [sys.executable, DEMO, "--output", tmp_path / "demo"],
