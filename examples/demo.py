@@ -64,7 +64,7 @@ class Recorder(Node):
         super().__init__("recorder", namespace=NAMESPACE)
         self._lock = threading.Lock()
         self.sets: dict[tuple[int, int], dict[str, Any]] = {}
-        self.sent = 0
+        self.sent: set[tuple[int, int]] = set()
         self.latencies: list[float] = []
         self.counts: dict[str, int] = {}
         qos = QoSProfile(depth=20)
@@ -73,6 +73,10 @@ class Recorder(Node):
                 kind, topic, lambda message, topic=topic: self._on_message(topic, message), qos
             )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos)
+        # Pictures may be lost to a recorder that is slow; of these small messages none is.
+        self.create_subscription(
+            CameraInfo, "camera_info", self._on_camera_info, QoSProfile(depth=10_000)
+        )
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -87,11 +91,12 @@ class Recorder(Node):
         stamp = message.header.stamp
         with self._lock:
             self.sets.setdefault((stamp.sec, stamp.nanosec), {})[topic] = message
-        if topic == "image":
-            self.sent += 1
-        elif topic == "depthseg/label/image":
+        if topic == "depthseg/label/image":
             now = self.get_clock().now().nanoseconds
             self.latencies.append((now - stamp.sec * 10**9 - stamp.nanosec) / 1e6)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self.sent.add((message.header.stamp.sec, message.header.stamp.nanosec))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -248,7 +253,10 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                 video.write(small)
                 complete += 1
                 progress.advance(task)
-            time.sleep(1.5)  # the node tells its counts once a second
+            while recorder.counts.get("frames processed", 0) < complete:  # told once a second
+                if time.monotonic() - heard > PATIENCE:
+                    raise DemoError("the node's diagnostics never told of all its frames")
+                time.sleep(0.05)
     finally:
         for node in nodes.values():
             node.send_signal(signal.SIGINT)
@@ -259,14 +267,15 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                 node.kill()
         if video is not None:
             video.release()
+        time.sleep(0.5)  # what is under way yet
         recorder.stop()
     info = frame["depthseg/depth/camera_info"]
     p50, p95 = np.percentile(recorder.latencies, (50, 95))
     (label_encoding, depth_encoding), _ = encodings.most_common(1)[0]
     return {
-        "frames_sent": recorder.sent,
-        "frames_processed": len(recorder.latencies),
-        "frames_dropped": recorder.counts.get("frames dropped", 0),
+        "frames_sent": len(recorder.sent),
+        "frames_processed": recorder.counts["frames processed"],
+        "frames_dropped": recorder.counts["frames dropped"],
         "width": info.width,
         "height": info.height,
         "label_encoding": label_encoding,
