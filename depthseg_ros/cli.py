@@ -12,6 +12,7 @@ import signal
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +27,13 @@ from rich.table import Table
 from . import model_card, rendering
 from .backends import BACKENDS, BackendError
 from .geometry import Intrinsics
-from .perception import Perception, Prediction
+from .perception import Perception, Prediction, read_picture
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 MILLIMETRES = 1000
-"""Depth PNGs hold millimetres, as REP-118's 16UC1 does: 0 is "none", 65.535 m the farthest."""
+"""Depth PNGs hold millimetres, as REP-118's 16UC1 does: 0 is "none", 65.535 m the farthest. Where
+depth is not metric they hold thousandths of its unit."""
 
 
 class UsageError(ValueError):
@@ -63,11 +65,13 @@ def info(options: argparse.Namespace) -> None:
     console = Console()
     facts = Table(title=escape(str(options.model)), show_header=False)
     depth = card.depth
+    unit = "m" if card.needs_fx else "(not metres)"
     for name, value in (
         ("name", card.name),
         ("system", f"{card.system}, {card.parameters / 1e6:.2f} M parameters, {card.precision}"),
         ("network size", "{} x {}".format(*card.network_size)),
-        ("depth", f"{depth.kind}, {depth.min:g} to {depth.max:g} m" if depth else "none"),
+        ("inputs", ", ".join(card.inputs)),
+        ("depth", f"{depth.kind}, {depth.min:g} to {depth.max:g} {unit}" if depth else "none"),
         ("trained on", ", ".join(card.trained_on)),
         ("terms", card.terms),
         *((name, f"{value:g}") for name, value in card.metrics.items()),
@@ -85,6 +89,19 @@ def predict(options: argparse.Namespace) -> None:
     """Write labels, depth and an overlay for every picture."""
     sources = list(_sources(options.paths))
     perception = Perception(options.model, options.backend, threads=options.threads)
+    background = None if options.background is None else read_picture(options.background)
+    if perception.card.needs_background != (background is not None):
+        raise UsageError(
+            f"the model {perception.card.name} needs --background, the same view without foreground"
+            if background is None
+            else f"the model {perception.card.name} takes no --background"
+        )
+    if perception.card.depth and perception.card.depth.kind != "metric":
+        print(
+            f"depthseg predict: the model's depth is {perception.card.depth.kind}, not metres;"
+            " NAME.depth.png holds thousandths of it",
+            file=sys.stderr,
+        )
     if perception.card.needs_fx and options.fx is None:
         print(
             f"depthseg predict: no --fx given; taking a horizontal field of view of"
@@ -105,7 +122,7 @@ def predict(options: argparse.Namespace) -> None:
                 name = f"{stem}_{frame:06}" if source.suffix.lower() in VIDEOS else stem
                 height, width = image.shape[:2]
                 view = Intrinsics.from_fov(width, height, math.radians(options.fov))
-                prediction = perception(image, options.fx or view.fx)
+                prediction = perception(image, options.fx or view.fx, background)
                 _write(options.output / name, image, prediction, perception.card)
                 progress.advance(task)
             if frame is None:
@@ -196,12 +213,8 @@ def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
 def _pictures(source: Path) -> Iterator[NDArray[np.uint8]]:
     """The RGB pictures of a picture file or a video; none where it cannot be read."""
     if source.suffix.lower() not in VIDEOS:
-        try:
-            picture = cv2.imread(str(source), cv2.IMREAD_COLOR)
-        except cv2.error:  # larger than OpenCV takes
-            return
-        if picture is not None:
-            yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+        with suppress(ValueError):
+            yield read_picture(source)
         return
     video = cv2.VideoCapture(str(source))
     while True:
@@ -250,7 +263,8 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         help="run a model file on pictures, folders and videos",
         description="Writes NAME.labels.png (uint8 class ids), NAME.depth.png (uint16 millimetres,"
-        " 0 for none) and NAME.overlay.png for every picture; a video's frames are numbered.",
+        " 0 for none; thousandths of whatever unit a depth has that is not metric) and"
+        " NAME.overlay.png for every picture; a video's frames are numbered.",
     )
     command.add_argument("model", type=Path, help="a model file (.onnx)")
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="what to run it on")
@@ -263,6 +277,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_within(1, 179),
         default=60.0,
         help="horizontal field of view in degrees, used without --fx (default: 60)",
+    )
+    command.add_argument(
+        "--background",
+        type=Path,
+        metavar="PICTURE",
+        help="the same view without foreground, for models that compare with it",
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto")
     command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")

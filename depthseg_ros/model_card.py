@@ -93,6 +93,8 @@ class ModelCard:
     canonical_fx: float | None = None
     """Focal length, in pixels at the network's width, of the camera that metric depth is learned
     in; the graph scales its depth by the real camera's (needed for metric depth)."""
+    needs_background: bool = False
+    """Whether the graph takes, beside each picture, the same view without foreground."""
     trained_on: tuple[str, ...] = ()
     terms: str = ""
     """The terms under which the training data allow the model's use."""
@@ -116,6 +118,11 @@ class ModelCard:
             "[width, height] in pixels",
         )
         _require(max(size) <= MAX_SIZE, f"network_size {size!r}", f"at most {MAX_SIZE}")
+        _require(
+            isinstance(self.needs_background, bool),
+            f"needs_background {self.needs_background!r}",
+            "true or false",
+        )
         for entry in ("name", "system", "terms", "precision"):
             value = getattr(self, entry)
             _require(isinstance(value, str), f"{entry} {value!r}", "text")
@@ -153,6 +160,12 @@ class ModelCard:
     def needs_fx(self) -> bool:
         """Whether the graph takes the camera's focal length."""
         return self.depth is not None and self.depth.kind == "metric"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        wanted = {"image": True, "fx": self.needs_fx, "background": self.needs_background}
+        return tuple(name for name, needed in wanted.items() if needed)
 
     def to_json(self) -> str:
         """The card as the JSON text that is kept in the file."""
@@ -283,24 +296,22 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = shapes(value for value in model.graph.input if value.name not in stored)
     outputs = shapes(model.graph.output)
-    required_inputs = {"image"} | ({"fx"} if card.needs_fx else set())
-    required_outputs = ({"labels", "confidence"} if card.classes else set()) | (
+    promised_outputs = ({"labels", "confidence"} if card.classes else set()) | (
         {"depth"} if card.depth is not None else set()
     )
-    _compare("input", inputs, _INPUTS, required_inputs, required_inputs | {"background"})
-    _compare("output", outputs, _OUTPUTS, required_outputs, required_outputs)
+    _compare("input", inputs, _INPUTS, set(card.inputs))
+    _compare("output", outputs, _OUTPUTS, promised_outputs)
 
 
 def _compare(
     kind: str,
     found: dict[str, tuple[str, int]],
     contract: dict[str, tuple[str, int]],
-    required: set[str],
-    allowed: set[str],
+    promised: set[str],
 ) -> None:
-    if not required <= set(found) <= allowed:
+    if set(found) != promised:
         raise ModelFileError(
-            f"its graph has the {kind}s {sorted(found)}, its card promises {sorted(required)}"
+            f"its graph has the {kind}s {sorted(found)}, its card promises {sorted(promised)}"
         )
     for name, (element, rank) in found.items():
         if (element, rank) != contract[name]:

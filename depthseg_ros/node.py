@@ -6,6 +6,10 @@ Two threads share it. The executor's keeps the newest frame and the newest camer
 services and publishes diagnostics. The worker's, alive while the node is active, takes the newest
 frame, runs the network and publishes what somebody subscribes to. Frames that come while it is busy
 replace each other, so that no output is older than the frame before the camera's last.
+
+A model may compare the camera's picture with one of the same view without foreground. That
+background is a file or the median of frames, which the worker collects for the service that waits
+for them; whatever ends a capture happens in the executor's thread.
 """
 
 from __future__ import annotations
@@ -16,16 +20,22 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSPolicyKind, QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from . import model_card
 from .geometry import Intrinsics, class_distances
@@ -33,12 +43,12 @@ from .messages import camera_info_message, image_message, image_to_rgb, intrinsi
 from .model_card import ModelCard
 from .msg import ClassDistance, ClassDistances
 from .parameters import Parameters
-from .perception import Perception
+from .perception import Perception, median_picture, read_picture
 from .process import one_line, run
 from .rendering import overlay
 
 SILENCE = 5.0
-"""Seconds without a frame after which the node says so."""
+"""Seconds without a frame after which the node says so, and gives up capturing a background."""
 REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
 CAMERA_INFO_PATIENCE = 1.0
@@ -87,6 +97,19 @@ class NewestFrame:
             self._changed.notify()
 
 
+@dataclass
+class Capture:
+    """A background in the making, from the worker to the service."""
+
+    frames: int
+    """How many pictures it takes."""
+    pictures: list[NDArray[np.uint8]] = field(default_factory=list)
+    newest: float = field(default_factory=time.monotonic)
+    """When the newest picture came; at first, when the capture began."""
+    outcome: Any = field(default_factory=Future)
+    """Success, and a line about it."""
+
+
 class DepthsegNode(LifecycleNode):
     """Labels and metric depth of a camera's pictures, from the model that `model` names."""
 
@@ -100,6 +123,8 @@ class DepthsegNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._camera_info: CameraInfo | None = None
         self._camera_info_awaited = threading.Event()
+        self._background: NDArray[np.uint8] | None = None
+        self._capture: Capture | None = None
         self._counts: Counter[str] = Counter()
         self._latency = math.nan
         self._last_frame = math.nan
@@ -109,6 +134,13 @@ class DepthsegNode(LifecycleNode):
         # A steady clock: a simulation that stands still is no reason for silence.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._every_second = self.create_timer(1.0, self._on_second, clock=steady)
+        # A group of its own: while the service waits, frames and transitions go on.
+        self._capturing = self.create_service(
+            Trigger,
+            "~/capture_background",
+            self._on_capture_background,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
@@ -137,6 +169,9 @@ class DepthsegNode(LifecycleNode):
             self._perception = perception = Perception(
                 model, settings.backend, settings.providers, settings.threads
             )
+            self._background = None
+            if settings.background and perception.card.needs_background:
+                self._background = read_picture(Path(settings.background).expanduser())
             perception.warm_up(*perception.card.network_size)
             self._announce(perception.card)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
@@ -148,7 +183,12 @@ class DepthsegNode(LifecycleNode):
             f" {card.depth.kind if card.depth else 'no'} depth"
         )
         if card.depth and card.depth.kind != "metric":
-            self.get_logger().warning(f"The model's depth is {card.depth.kind}, not metres")
+            self.get_logger().warning(
+                f"The model's depth is {card.depth.kind}, not metres: ~/depth/image carries it as"
+                " it is, ~/class_distances leaves it out"
+            )
+        if settings.background and not card.needs_background:
+            self.get_logger().warning("The model takes no background; that parameter is not used")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -221,6 +261,8 @@ class DepthsegNode(LifecycleNode):
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+        if self._capture is not None:
+            self._end_capture(self._capture, "the node was deactivated")
 
     def _clean_up(self) -> None:
         for publisher in self._outputs.values():
@@ -229,6 +271,7 @@ class DepthsegNode(LifecycleNode):
         if self._perception is not None:
             self._perception.close()
             self._perception = None
+        self._background = None
 
     def _announce(self, card: ModelCard) -> None:
         # What the worker publishes, in this order; the slowest to make comes last.
@@ -271,7 +314,46 @@ class DepthsegNode(LifecycleNode):
         if self._worker is not None and not self._silent and silence > SILENCE:
             self._silent = True
             self.get_logger().warning(self._why_silent())
+        capture = self._capture
+        if capture is not None and time.monotonic() - capture.newest > SILENCE:
+            self._end_capture(
+                capture,
+                f"{len(capture.pictures)} of {capture.frames} frames came, and none that could be"
+                f" used for {SILENCE:.0f} s: is the camera running?",
+            )
         self._diagnostics.publish(self._status())
+
+    async def _on_capture_background(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        perception = self._perception
+        if perception is not None and not perception.card.needs_background:
+            response.message = f"the model {perception.card.name} takes no background"
+        elif self._worker is None:
+            response.message = (
+                "the node is not active:"
+                f" ros2 lifecycle set {self.get_fully_qualified_name()} activate"
+            )
+        else:
+            self._capture = capture = Capture(self._settings.now.background_frames)
+            self.get_logger().info(f"Capturing a background: the next {capture.frames} frames")
+            response.success, response.message = await capture.outcome
+        if response.success:
+            self.get_logger().info(f"Captured the {response.message}")
+        else:
+            self.get_logger().warning(f"Captured no background: {response.message}")
+        return response
+
+    def _end_capture(
+        self, capture: Capture, message: str, background: NDArray[np.uint8] | None = None
+    ) -> None:
+        """Let the service answer; without a background, that it failed."""
+        if capture.outcome.done():  # of two ends the first counts
+            return
+        self._capture = None
+        if background is not None:
+            self._background = background
+        capture.outcome.set_result((background is not None, message))
 
     def _why_silent(self) -> str:
         topic = self.resolve_topic_name("image")
@@ -295,6 +377,8 @@ class DepthsegNode(LifecycleNode):
             text = "unconfigured" if perception is None else "inactive"
         elif self._silent:
             level, text = DiagnosticStatus.WARN, "no images"
+        elif perception and perception.card.needs_background and self._background is None:
+            level, text = DiagnosticStatus.WARN, "no background"
         else:
             level, text = DiagnosticStatus.OK, "active"
         values = {f"frames {what}": str(self._counts[what]) for what in COUNTS}
@@ -331,14 +415,22 @@ class DepthsegNode(LifecycleNode):
     def _process(self, message: Image, perception: Perception) -> str:
         """Perceive a frame and publish what is wanted; returns which of `COUNTS` that was."""
         wanted = [name for name, o in self._outputs.items() if o.get_subscription_count() > 0]
-        if not wanted:
+        capture = self._capture
+        if not wanted and capture is None:
             return "unwanted"
         header, card = message.header, perception.card
         image = image_to_rgb(message)
         height, width = image.shape[:2]
+        if capture is not None:
+            self._collect(capture, image)
+        if not wanted:
+            return "unwanted"
+        background = self._background
+        if card.needs_background:
+            self._check_background(background, width, height)
         # What is None here belongs to outputs that were not announced, so that nobody uses it.
         info, camera = self._camera(width, height) if card.depth else (None, None)
-        prediction = perception(image, camera.fx if camera else None)
+        prediction = perception(image, camera.fx if camera else None, background)
         labels: Any = prediction.labels
         confidence: Any = prediction.confidence
         depth: Any = prediction.depth
@@ -365,6 +457,42 @@ class DepthsegNode(LifecycleNode):
         for name in wanted:
             self._outputs[name].publish(make[name]())
         return "processed"
+
+    def _collect(self, capture: Capture, image: NDArray[np.uint8]) -> None:
+        """Add a picture to a capture, and end it with the last one."""
+        capture.pictures.append(image)
+        capture.newest = time.monotonic()
+        (first_height, first_width), (height, width) = (
+            picture.shape[:2] for picture in (capture.pictures[0], image)
+        )
+        changed = (first_width, first_height) != (width, height)
+        if not changed and len(capture.pictures) < capture.frames:
+            return
+        self._capture = None  # nothing more is collected, and no silence ends it
+        if changed:
+            background = None
+            message = f"the frames changed from {first_width}x{first_height} to {width}x{height}"
+        else:
+            background = median_picture(capture.pictures)
+            message = f"background of {capture.frames} frames, {width}x{height}"
+        self.executor.create_task(self._end_capture, capture, message, background)
+
+    def _check_background(
+        self, background: NDArray[np.uint8] | None, width: int, height: int
+    ) -> None:
+        """Raise `ValueError` where there is none yet; warn where its shape is not the picture's."""
+        if background is None:
+            raise ValueError(
+                "the model compares with a background and there is none yet; with nothing but that"
+                f" in view: ros2 service call {self.get_fully_qualified_name()}/capture_background"
+                " std_srvs/srv/Trigger; or give a picture of it as the parameter background"
+            )
+        background_height, background_width = background.shape[:2]
+        if abs(background_height * width / background_width - height) > 1:
+            self._warn(
+                f"The background is of {background_width}x{background_height} pixels, the image of"
+                f" {width}x{height}: another shape; stretching it, labels may be wrong"
+            )
 
     def _camera(self, width: int, height: int) -> tuple[CameraInfo | None, Intrinsics]:
         """What the camera said of itself last, and its intrinsics for pictures of that size."""

@@ -33,6 +33,11 @@ class Settings:
     """ONNX Runtime execution providers in order of preference; none: its own choice."""
     threads: int = 0
     """CPU threads of the network; 0: the backend's own choice."""
+    background: str = ""
+    """Path of a picture of the view without foreground, for models that compare with one; empty:
+    it is captured."""
+    background_frames: int = 15
+    """Frames whose median is a captured background."""
     default_fov: float = 1.2
     """Horizontal field of view assumed without a valid camera_info, radians."""
     overlay_opacity: float = 0.5
@@ -50,7 +55,7 @@ class Settings:
             raise ValueError(f"overlay_opacity is {self.overlay_opacity}, expected 0 to 1")
 
 
-LOADED_WITH_THE_MODEL = frozenset({"model", "backend", "providers", "threads"})
+LOADED_WITH_THE_MODEL = frozenset({"model", "backend", "providers", "threads", "background"})
 """Parameters that take effect when the node is configured, and are fixed from then on."""
 
 _DESCRIPTORS = {
@@ -72,6 +77,15 @@ _DESCRIPTORS = {
         description="CPU threads of the network; 0: the backend's own choice.",
         additional_constraints="Can be changed while the node is unconfigured.",
         integer_range=[IntegerRange(from_value=0, to_value=MAX_THREADS)],
+    ),
+    "background": ParameterDescriptor(
+        description="Path of a picture of the view without foreground, for models that compare with"
+        " one; empty: none until the service ~/capture_background takes one.",
+        additional_constraints="Can be changed while the node is unconfigured.",
+    ),
+    "background_frames": ParameterDescriptor(
+        description="Frames whose median the service ~/capture_background takes.",
+        integer_range=[IntegerRange(from_value=3, to_value=100)],
     ),
     "default_fov": ParameterDescriptor(
         description="Horizontal field of view in radians, assumed where camera_info is missing or"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,8 @@ class Prediction:
     confidence: NDArray[np.uint8] | None
     """(H, W) probability of the label, 0 to 255; None for a model without classes."""
     depth: NDArray[np.float32] | None
-    """(H, W) along the optical axis, metres if the card says metric, NaN where there is none;
-    None for a model without depth."""
+    """(H, W) along the optical axis, metres if the card says metric, else up to an unknown scale or
+    0 to 1 as the card says; NaN where there is none; None for a model without depth."""
 
 
 class Perception:
@@ -45,20 +47,36 @@ class Perception:
         self.card = model_card.read(model)
         self.backend = open_backend(model, backend, providers, threads)
 
-    def __call__(self, image: NDArray[np.uint8], fx: float | None = None) -> Prediction:
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        fx: float | None = None,
+        background: NDArray[np.uint8] | None = None,
+    ) -> Prediction:
         """Perceive one picture.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            fx: Focal length in pixels at that size; needed for metric depth.
+            fx: Focal length in pixels at that size; needed for metric depth, else ignored.
+            background: (H', W', 3) uint8 RGB, the same view without foreground, for the models
+                that need it and for no others. One of another size is resized to H x W.
 
         Raises:
-            ValueError: `image` or `fx` is not as described.
+            ValueError: `image`, `fx` or `background` is not as described.
             BackendError: the backend failed.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise ValueError(f"got {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
+        _check_picture("image", image)
         inputs: dict[str, NDArray[np.generic]] = {"image": np.ascontiguousarray(image)[None]}
+        if self.card.needs_background and background is None:
+            raise ValueError(f"the model {self.card.name} needs a background")
+        if background is not None:
+            if not self.card.needs_background:
+                raise ValueError(f"the model {self.card.name} takes no background")
+            _check_picture("background", background)
+            if background.shape != image.shape:
+                size = image.shape[1::-1]  # width, height
+                background = cv2.resize(background, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            inputs["background"] = np.ascontiguousarray(background)[None]
         if self.card.needs_fx:
             if fx is None or not 1e-3 < fx < 1e9:  # NaN is not, either
                 raise ValueError(f"fx is {fx}, metric depth needs a focal length in pixels")
@@ -73,7 +91,8 @@ class Perception:
 
     def warm_up(self, width: int, height: int) -> None:
         """Run once on a black picture, so that the first real one is not slower than the rest."""
-        self(np.zeros((height, width, 3), np.uint8), float(width))
+        black = np.zeros((height, width, 3), np.uint8)
+        self(black, float(width), black if self.card.needs_background else None)
 
     def close(self) -> None:
         """Give back the backend's memory."""
@@ -81,3 +100,44 @@ class Perception:
 
 
 _OUTPUTS = ("labels", "confidence", "depth")
+
+
+def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read a picture file as (H, W, 3) uint8 RGB; raises `ValueError` where that cannot be."""
+    if not Path(path).is_file():
+        raise ValueError(f"there is no picture {path}")
+    try:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # larger than OpenCV takes
+        picture = None
+    if picture is None:
+        raise ValueError(f"{path} cannot be read as a picture")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def median_picture(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """What stands still in pictures of one view: the median over time of each sample.
+
+    Args:
+        pictures: (H, W, 3) uint8 each, all of one size; of an even number of them the median is
+            the upper one of the middle two.
+
+    Raises:
+        ValueError: there are none, or their sizes differ.
+    """
+    shapes = sorted({picture.shape for picture in pictures})
+    if len(shapes) != 1:
+        raise ValueError(f"got pictures of {len(shapes)} shapes {shapes}, expected one")
+    median = np.empty_like(pictures[0])
+    for y in range(len(median)):  # row by row: a copy of all pictures may be more than fits
+        rows = np.stack([picture[y] for picture in pictures])
+        rows.partition(len(pictures) // 2, axis=0)
+        median[y] = rows[len(pictures) // 2]
+    return median
+
+
+def _check_picture(name: str, picture: NDArray[np.uint8]) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise ValueError(
+            f"{name}: got {picture.dtype} {picture.shape}, expected uint8 (H, W, 3), not empty"
+        )

@@ -8,12 +8,28 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx.parser
 import pytest
 
 from depthseg_ros import cli, model_card, street
+from depthseg_ros.model_card import DepthRange, ModelCard
 from depthseg_ros.perception import Perception
 
 MODEL = str(model_card.default_model())
+
+# What is nearer than the background is brighter than it: depth without labels, 0 to 1.
+NEARNESS = """
+<ir_version: 9, opset_import: ["" : 18]>
+nearness (uint8[N, H, W, 3] image, uint8[N, H, W, 3] background) => (float[N, H, W] depth)
+<int64[1] channels = {3}, float white = {255.0}>
+{
+    now = Cast<to: int = 1> (image)
+    before = Cast<to: int = 1> (background)
+    difference = Sub (now, before)
+    greatest = ReduceMax<keepdims: int = 0> (difference, channels)
+    depth = Div (greatest, white)
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +86,59 @@ def test_predict_says_that_the_field_of_view_is_a_guess(tmp_path, picture, capsy
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     cli.main(["predict", MODEL, str(tmp_path / "a.png"), "--output", str(tmp_path / "out")])
     assert "no --fx given" in capsys.readouterr().err
+
+
+@pytest.fixture
+def nearness(tmp_path):
+    """A model file that takes a background and gives depth that is not metric."""
+    card = ModelCard(
+        name="nearness",
+        system="by hand",
+        classes=(),
+        depth=DepthRange("normalised", 0.0, 1.0),
+        network_size=(64, 48),
+        needs_background=True,
+    )
+    model_card.write(tmp_path / "nearness.onnx", onnx.parser.parse_model(NEARNESS), card)
+    return str(tmp_path / "nearness.onnx")
+
+
+def test_info_prints_inputs_and_whether_depth_is_metric(nearness, capsys):
+    assert cli.main(["info", MODEL]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "image, fx " in shown and "metric, 0.5 to 100 m" in shown
+    assert cli.main(["info", nearness]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "image, background " in shown and "normalised, 0 to 1 (not metres)" in shown
+
+
+def test_predict_compares_with_the_background(tmp_path, nearness, capsys):
+    background, image = (np.full((48, 64, 3), value, np.uint8) for value in (10, 10))
+    image[8:16] = 61
+    for name, picture in (("background.png", background), ("a.png", image)):
+        cv2.imwrite(str(tmp_path / name), picture)
+    arguments = ["predict", nearness, str(tmp_path / "a.png"), "--output", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--background", str(tmp_path / "background.png")]) == 0
+    assert capsys.readouterr().err == (
+        "depthseg predict: the model's depth is normalised, not metres;"
+        " NAME.depth.png holds thousandths of it\n"
+    )
+    expected = np.zeros((48, 64), np.uint16)
+    expected[8:16] = 200  # thousandths of (61 - 10) / 255
+    depth = cv2.imread(str(tmp_path / "out" / "a.depth.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(depth, expected)
+
+    for options, code, message in (
+        ([], 2, "the model nearness needs --background"),
+        (["--background", str(tmp_path / "none.png")], 1, "there is no picture"),
+        (["--background", nearness], 1, "cannot be read as a picture"),
+    ):
+        assert cli.main([*arguments, *options]) == code
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    arguments[1] = MODEL
+    assert cli.main([*arguments, "--background", str(tmp_path / "background.png")]) == 2
+    assert "the model street takes no --background" in capsys.readouterr().err
 
 
 def test_depth_beyond_what_millimetres_hold_is_none():

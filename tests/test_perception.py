@@ -1,9 +1,43 @@
+import dataclasses
+
+import cv2
 import numpy as np
+import onnx.parser
 import pytest
 
 from depthseg_ros import backends, model_card
 from depthseg_ros.backends import BackendError
-from depthseg_ros.perception import Perception
+from depthseg_ros.model_card import ModelCard, ModelFileError, SemanticClass
+from depthseg_ros.perception import Perception, median_picture, read_picture
+
+# Foreground is what differs from the background by more than 30 in any channel.
+DIFFERENCE = """
+<ir_version: 9, opset_import: ["" : 18]>
+difference (uint8[N, H, W, 3] image, uint8[N, H, W, 3] background)
+    => (uint8[N, H, W] labels, uint8[N, H, W] confidence)
+<int64[1] channels = {3}, float threshold = {30.0}>
+{
+    now = Cast<to: int = 1> (image)
+    before = Cast<to: int = 1> (background)
+    signed = Sub (now, before)
+    difference = Abs (signed)
+    greatest = ReduceMax<keepdims: int = 0> (difference, channels)
+    foreground = Greater (greatest, threshold)
+    labels = Cast<to: int = 2> (foreground)
+    confidence = Cast<to: int = 2> (greatest)
+}
+"""
+CARD = ModelCard(
+    name="difference",
+    system="by hand",
+    classes=(
+        SemanticClass(0, "background", (0, 0, 0)),
+        SemanticClass(1, "foreground", (255, 255, 255), ("movable",)),
+    ),
+    depth=None,
+    network_size=(64, 48),
+    needs_background=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +125,91 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path):
     with pytest.raises(BackendError) as caught:
         backends.open_backend(damaged)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def two_images(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "difference.onnx"
+    model_card.write(path, onnx.parser.parse_model(DIFFERENCE), CARD)
+    perception = Perception(path)
+    yield perception
+    perception.close()
+
+
+def test_a_two_image_model_sees_what_is_new(two_images):
+    background = np.random.default_rng(0).integers(0, 200, (40, 60, 3), np.uint8)
+    image = background.copy()
+    image[10:20, 30:50] += 40
+    prediction = two_images(image, background=background)
+    expected = np.zeros((40, 60), np.uint8)
+    expected[10:20, 30:50] = 1
+    np.testing.assert_array_equal(prediction.labels, expected)
+    np.testing.assert_array_equal(prediction.confidence, expected * 40)
+    assert prediction.depth is None
+
+
+@pytest.mark.parametrize("size", [(20, 30), (80, 120)])
+def test_a_background_of_another_size_is_resized(two_images, size):
+    background = np.full((*size, 3), 100, np.uint8)
+    background[:, : size[1] // 2] = 200
+    image = np.full((40, 60, 3), 100, np.uint8)
+    labels = two_images(image, background=background).labels
+    assert labels[:, :25].all() and not labels[:, 35:].any()  # between them lies what is blurred
+
+
+def test_a_missing_or_needless_background_is_refused_in_one_line(two_images, perception):
+    image = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"^the model difference needs a background$"):
+        two_images(image)
+    with pytest.raises(ValueError, match=r"^the model street takes no background$"):
+        perception(image, 50.0, image)
+
+
+def test_a_background_that_is_no_picture_is_refused(two_images):
+    with pytest.raises(ValueError, match="background: got float32"):
+        two_images(np.zeros((4, 4, 3), np.uint8), background=np.zeros((4, 4, 3), np.float32))
+
+
+def test_a_two_image_model_warms_up(two_images):
+    two_images.warm_up(64, 48)
+
+
+@pytest.mark.parametrize("value", [False, "yes"])
+def test_a_card_that_says_another_thing_of_the_background_than_the_graph_is_refused(
+    tmp_path, value
+):
+    with pytest.raises(ModelFileError, match=r"'background', 'image'|needs_background 'yes'"):
+        card = dataclasses.replace(CARD, needs_background=value)
+        model_card.write(tmp_path / "m.onnx", onnx.parser.parse_model(DIFFERENCE), card)
+
+
+@pytest.mark.parametrize("count", [1, 4, 15])
+def test_the_median_picture_is_that_of_each_sample(count):
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 7, 5, 3), np.uint8)
+    expected = np.sort(pictures, axis=0)[count // 2]
+    if count % 2:
+        np.testing.assert_array_equal(expected, np.median(pictures, axis=0))
+    np.testing.assert_array_equal(median_picture(list(pictures)), expected)
+
+
+def test_pictures_of_several_sizes_or_none_have_no_median():
+    with pytest.raises(ValueError, match="2 shapes"):
+        median_picture([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)])
+    with pytest.raises(ValueError, match="0 shapes"):
+        median_picture([])
+
+
+def test_a_picture_is_read_as_rgb(tmp_path):
+    bgr = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), bgr)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), bgr[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none.png", "there is no picture"), ("bad.png", "cannot be read"), (".", "no picture")],
+)
+def test_what_is_no_picture_file_is_refused(tmp_path, name, message):
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=message):
+        read_picture(tmp_path / name)
