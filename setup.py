@@ -43,6 +43,9 @@ setup(
             TORCH,
             "lightning>=2.5",
             "torchmetrics>=1.5",
+            "kornia>=0.8",  # SSIM, Sobel
+            "h5py>=3.8",  # NYUv2, SUN RGB-D, Hypersim
+            "scipy>=1.10",  # the same sets' .mat files
             "jsonargparse[signatures,omegaconf]>=4.35",
             "tensorboard>=2.14",
             "matplotlib>=3.7",

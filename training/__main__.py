@@ -1,13 +1,33 @@
-"""`python -m training fit|validate|evaluate|export`; each explains itself with `--help`."""
+"""Train, measure and export joint depth and segmentation: `python -m training COMMAND --help`.
+
+fit, validate, test, predict   Lightning's command line, by a YAML of training/configs
+lr-range-test                  draw the loss over the learning rate and propose one
+evaluate                       a checkpoint's or model file's figures on data with truth
+compare                        train variants on the same budget and put them in a table
+export                         write a checkpoint's model file
+parameters                     how many parameters each system has
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
 
 from depthseg_ros.model_card import ModelFileError
 
 from .errors import TrainingError
+
+COMMANDS = {
+    "lr-range-test": "lr_range_test",
+    "evaluate": "evaluate",
+    "compare": "compare",
+    "export": "export",
+    "parameters": "parameters",
+}
+"""Command -> module with a `main(arguments)`; imported at need, since torch takes seconds."""
+
+WORKERS_PREFIX = f"{TrainingError.__module__}.{TrainingError.__name__}: "
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,15 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments else ""
     try:
-        if command == "evaluate":
-            from . import evaluate
-
-            evaluate.main(arguments[1:])
-        elif command == "export":
-            from . import export
-
-            export.main(arguments[1:])
-        elif command in ("fit", "validate"):
+        if command in COMMANDS:
+            import_module(f"training.{COMMANDS[command]}").main(arguments[1:])
+        elif command in ("fit", "validate", "test", "predict"):
             from . import fit
 
             fit.main(arguments)
@@ -31,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(__doc__)
             return 0 if command in ("-h", "--help") else 2
     except (TrainingError, ModelFileError, OSError) as error:
-        print(f"training: {error}", file=sys.stderr)
+        # What a loader's process raised comes with its traceback; the last line is the error.
+        line = (str(error).splitlines() or [type(error).__name__])[-1]
+        print(f"training: {line.removeprefix(WORKERS_PREFIX)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

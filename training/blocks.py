@@ -6,9 +6,34 @@ Plain convolutions only, so that every runtime that matters has a fast kernel fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .errors import TrainingError
+
+# Mean and deviation of ImageNet's pixels, which encoders with its weights expect; any fixed values
+# would do for training from scratch.
+MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+TASKS = ("segmentation", "depth")
+
+
+class Normalize(nn.Module):
+    """Pictures with values 0 to 255 -> values around zero, as encoders want them."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None], persistent=False)
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """See the class."""
+        return (image_N3HW - self.mean) / self.deviation
 
 
 class ConvNormRelu(nn.Sequential):
@@ -64,17 +89,19 @@ class Decoder(nn.Module):
             inputs: Channels of the coarsest features.
             skips: Channels of the skips, coarse to fine.
             widths: Channels after each level, one for each skip.
-            outputs: Channels of the result, which has the last skip's resolution.
+            outputs: Channels of the result, which has twice the last skip's resolution.
         """
         super().__init__()
         before = (inputs, *widths[:-1])
         self.levels = nn.ModuleList(
             ConvNormRelu(b + s, w) for b, s, w in zip(before, skips, widths, strict=True)
         )
-        self.head = nn.Conv2d(widths[-1], outputs, 1)
+        # Four values for each place, laid out as 2 x 2 pixels (Shi et al. 2016): borders finer
+        # than the features, at no cost.
+        self.head = nn.Sequential(nn.Conv2d(widths[-1], 4 * outputs, 1), nn.PixelShuffle(2))
 
     def forward(self, x_NCHW: Tensor, skips: list[Tensor]) -> Tensor:
-        """Decode `x_NCHW`, with `skips` coarse to fine; returns (N, outputs, H, W)."""
+        """Decode `x_NCHW`, with `skips` coarse to fine; returns (N, outputs, 2H, 2W)."""
         for level, skip in zip(self.levels, skips, strict=True):
             x_NCHW = level(torch.cat([resize(x_NCHW, skip.shape[2:]), skip], 1))
         return self.head(x_NCHW)
@@ -83,3 +110,14 @@ class Decoder(nn.Module):
 def resize(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear, with the corners of the outermost pixels in place (half-pixel centres)."""
     return F.interpolate(x_NCHW, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The tasks that a system is built for.
+
+    Raises:
+        TrainingError: there is none, or one that no system knows.
+    """
+    if isinstance(tasks, str) or not tasks or not set(tasks) <= set(TASKS):
+        raise TrainingError(f"tasks is {tasks!r}, expected one or both of {list(TASKS)}")
+    return tuple(tasks)

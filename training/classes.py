@@ -2,6 +2,9 @@
 
 from depthseg_ros.model_card import SemanticClass
 
+from .datasets.indoor_classes import NYU13, NYU40, SUNRGBD37
+from .datasets.street_classes import CITYSCAPES, MASK, VIRTUAL_KITTI2
+
 # The ids of the 11-class CamVid of SegNet's tutorial, and Cityscapes' colours, which most people
 # who look at segmentations know. The order of the ids is that of `street.CLASS_NAMES` too.
 CAMVID = (
@@ -18,4 +21,12 @@ CAMVID = (
     SemanticClass(10, "bicyclist", (119, 11, 32), ("obstacle", "movable")),
 )
 
-CLASS_LISTS = {"camvid": CAMVID}
+CLASS_LISTS = {
+    "camvid": CAMVID,
+    "cityscapes": CITYSCAPES,
+    "mask": MASK,
+    "nyu13": NYU13,
+    "nyu40": NYU40,
+    "sunrgbd37": SUNRGBD37,
+    "virtual_kitti2": VIRTUAL_KITTI2,
+}

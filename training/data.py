@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
-from .classes import CAMVID
-from .datasets import Sample, camvid, rendered
 from .errors import TrainingError
+from .sources import Source, open_source
 from .transforms import Augmented, Whole
 
 
-class StreetData(L.LightningDataModule):
-    """Rendered streets with both tasks' truth, mixed with CamVid, which has labels only."""
+class Mixture(L.LightningDataModule):
+    """Any mixture of data sets, each with labels, depth or both.
+
+    What the network needs of a sample (its views, canonical camera and scale) is asked of the task
+    that the trainer runs.
+    """
 
     def __init__(
         self,
-        camvid: Path | None = None,
-        streets: int = 400,
-        moments: int = 5,
-        draws: int = 200,
-        val_streets: int = 32,
-        cache: Path = rendered.CACHE,
-        crop: tuple[int, int] = (320, 240),
-        zoom: tuple[float, float] = (0.6, 1.6),
-        half_size_until: float = 0.0,
-        network_width: int = 480,
-        canonical_fx: float = 420.0,
+        train: dict[str, int],
+        val: dict[str, int],
+        folders: dict[str, Path] | None = None,
+        options: dict[str, dict[str, Any]] | None = None,
+        crop: tuple[int, int] = (384, 288),
+        zoom: tuple[float, float] = (0.6, 1.3),
+        sizes: Sequence[tuple[float, float]] = ((0.0, 1.0),),
+        color: float = 1.0,
         batch_size: int = 8,
         workers: int = 1,
     ) -> None:
         """Choose the data.
 
         Args:
-            camvid: Folder of CamVid; streets alone if not given.
-            streets: Rendered streets to train on.
-            moments: Pictures of each of them.
-            draws: Pictures of streets in an epoch, beside the whole of CamVid.
-            val_streets: Rendered streets to validate on, one picture each.
-            cache: Folder for what is rendered.
+            train: Data sets to train on -> samples of each in an epoch, drawn anew every time;
+                0: each once.
+            val: Data sets to validate on -> samples of each; 0: all.
+            folders: Where those lie that are not generated.
+            options: More arguments of the readers, by data set.
             crop: Width and height of training crops.
             zoom: Least and greatest enlargement of pictures against the network's scale.
-            half_size_until: Share of the epochs, the first ones, in which crops and zoom are
-                halved: most of what there is to learn is learned there at a third of the time.
-                Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
-            network_width: As the task's `network_size`.
-            canonical_fx: As the task's.
+            sizes: Pairs of a share of the epochs and a scale of crops and zoom that holds from
+                there on. Small crops at first learn most of what there is to learn in a fraction
+                of the time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
+            color: Probability that a sample is recoloured.
             batch_size: Samples in a batch.
             workers: Processes that load.
         """
@@ -63,93 +62,135 @@ class StreetData(L.LightningDataModule):
                 f"data.crop is {crop} and data.batch_size {batch_size},"
                 " expected at least 32 x 32 pixels and 1"
             )
+        starts = [start for start, _ in sizes]
+        if starts != sorted(starts) or starts[:1] != [0.0] or min(scale for _, scale in sizes) <= 0:
+            raise TrainingError(
+                f"data.sizes is {sizes}, expected growing shares from 0, scales > 0"
+            )
+        if not train or (not all(train.values()) and min(train.values()) < 0):
+            raise TrainingError(f"data.train is {train}, expected data sets and counts")
         self.save_hyperparameters()
-        self.camvid, self.draws = camvid, draws
-        self.crop, self.zoom, self.half_size_until = crop, zoom, half_size_until
-        self.network_width, self.canonical_fx = network_width, canonical_fx
+        folders, options = folders or {}, options or {}
+        unused = [name for name in (*folders, *options) if name not in train and name not in val]
+        if unused:
+            raise TrainingError(f"data.train and data.val do not name {', '.join(unused)}")
+        self.draws = train
+
+        def opened(split: str, counts: dict[str, int]) -> list[Source]:
+            return [
+                open_source(name, split, folders.get(name), count, options.get(name))
+                for name, count in counts.items()
+            ]
+
+        self.train, self.val = opened("train", dict.fromkeys(train, 0)), opened("val", val)
+        self._open_test = lambda: opened("test", val)
+        self.crop, self.zoom, self.sizes, self.color = crop, zoom, tuple(sizes), color
         self.batch_size, self.workers = batch_size, workers
-        self.train_streets = rendered.RenderedStreets("train", streets, moments, cache=cache)
-        self.val_streets = rendered.RenderedStreets("val", val_streets, cache=cache)
 
     @property
     def provenance(self) -> dict[str, object]:
         """What the card says of the data: sources and terms."""
-        if self.camvid is None:
-            return {"trained_on": [rendered.SOURCE], "terms": rendered.TERMS}
         return {
-            "trained_on": [rendered.SOURCE, f"{camvid.SOURCE} train"],
-            "terms": f"{camvid.TERMS}; {rendered.TERMS}",
+            "trained_on": [f"{s.source} train" for s in self.train],
+            "terms": "; ".join(dict.fromkeys(s.terms for s in self.train)),
         }
 
     def prepare_data(self) -> None:
-        """Look for CamVid, then render what has not been rendered yet."""
-        if self.camvid is not None:
-            camvid.CamVid(self.camvid, "train")
-            camvid.CamVid(self.camvid, "val")
-        self.train_streets.render()
-        self.val_streets.render()
+        """Render what has not been rendered yet."""
+        for source in (*self.train, *self.val):
+            source.render()
 
-    def class_shares(self) -> np.ndarray:
-        """Share of each class among the labelled pixels, (classes,); CamVid's where it is used."""
-        counts = np.ones(256)
-        for labels in self._some_labels():
-            counts += np.bincount(labels[::8, ::8].ravel(), minlength=256)
-        counts = counts[: len(CAMVID)]
+    def setup(self, stage: str) -> None:
+        """Check that labels mean the same everywhere; take the test splits to be tested."""
+        if stage == "test":
+            self.val = self._open_test()
+        classes = self._task.hparams["classes"]
+        for source in (*self.train, *self.val):
+            if source.classes not in (None, classes):
+                raise TrainingError(
+                    f"{source.name} has the classes {source.classes!r}, the model has {classes!r}:"
+                    f" set model.classes, or leave {source.name} out"
+                )
+
+    @property
+    def _task(self) -> Any:
+        return self.trainer.lightning_module  # type: ignore[union-attr]
+
+    def class_shares(self, samples: int = 200) -> np.ndarray:
+        """Share of each class among the labelled pixels of the training mixture, (classes,).
+
+        Estimated from at most so many samples of each data set.
+        """
+        number = len(self._task.card.classes)
+        counts = np.ones(number)
+        for source in self.train:
+            if source.classes is None:
+                continue
+            of_source = np.zeros(256)
+            step = max(1, len(source) // samples)
+            for index in range(0, len(source), step):
+                labels = source.samples[index].labels
+                if labels is not None:
+                    of_source += np.bincount(labels[::8, ::8].ravel(), minlength=256)
+            of_source = of_source[:number]
+            if of_source.sum():
+                drawn = self.draws[source.name] or len(source)
+                counts += 1e6 * drawn * of_source / of_source.sum()
         return counts / counts.sum()
 
-    def _some_labels(self) -> Iterable[np.ndarray]:
-        if self.camvid is not None:
-            return (camvid.read_labels(p) for _, p in camvid.CamVid(self.camvid, "train").pairs)
-        few = range(0, len(self.train_streets), max(1, len(self.train_streets) // 200))
-        return (self.train_streets[i].labels for i in few)  # type: ignore[misc]
+    def scale(self) -> float:
+        """Scale of crops and zoom in the present epoch, by `sizes`."""
+        epochs = self.trainer.max_epochs or 0  # -1 or none: as if at the end
+        share = self.trainer.current_epoch / epochs if epochs > 0 else 1.0
+        return [scale for start, scale in self.sizes if start <= share][-1]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Random crops of CamVid and of so many streets."""
-        parts: list[Dataset[Sample]] = [self.train_streets]
-        draws = [min(self.draws, len(self.train_streets))]
-        if self.camvid is not None:
-            pictures = camvid.CamVid(self.camvid, "train")
-            parts.append(pictures)
-            draws.append(len(pictures))
+        """Random crops of so many samples of each data set."""
+        lengths = [len(source) for source in self.train]
+        draws = [min(self.draws[s.name] or len(s), len(s)) for s in self.train]
         if sum(draws) < self.batch_size:
             raise TrainingError(
-                f"an epoch has {sum(draws)} samples, a batch {self.batch_size}:"
-                " give data.camvid or more data.draws"
+                f"an epoch has {sum(draws)} samples, a batch {self.batch_size}: raise data.train"
             )
-        crop, zoom = self.crop, self.zoom
-        trainer = self.trainer
-        if (
-            trainer is not None
-            and trainer.current_epoch < self.half_size_until * trainer.max_epochs
-        ):  # type: ignore[operator]
-            crop, zoom = (crop[0] // 2, crop[1] // 2), (zoom[0] / 2, zoom[1] / 2)
+        scale, task, epoch = self.scale(), self._task, self.trainer.current_epoch
         return DataLoader(
-            Augmented(ConcatDataset(parts), crop, self.network_width, self.canonical_fx, zoom),
+            Augmented(
+                ConcatDataset([source.samples for source in self.train]),
+                (round(self.crop[0] * scale), round(self.crop[1] * scale)),
+                task.card,
+                (self.zoom[0] * scale, self.zoom[1] * scale),
+                views=(*task.system.inputs, *task.system.views),
+                color=self.color,
+            ),
             self.batch_size,
-            sampler=MixtureSampler([len(part) for part in parts], draws),  # type: ignore[arg-type]
+            sampler=MixtureSampler(lengths, draws, torch.initial_seed(), epoch),
             drop_last=True,
             num_workers=self.workers,
         )
 
-    @property
-    def val_names(self) -> list[str]:
-        """Names of the validation data, in the order of `val_dataloader`."""
-        return ["streets"] if self.camvid is None else ["camvid", "streets"]
-
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
         """Whole pictures of each data set, one at a time."""
-        parts: list[Dataset[Sample]] = [self.val_streets]
-        if self.camvid is not None:
-            parts.insert(0, camvid.CamVid(self.camvid, "val"))
-        return [DataLoader(Whole(part), num_workers=self.workers) for part in parts]
+        card, inputs = self._task.card, self._task.system.inputs
+        return [
+            DataLoader(Whole(source.samples, card, inputs), num_workers=self.workers)
+            for source in self.val
+        ]
+
+    test_dataloader = predict_dataloader = val_dataloader
 
 
 class MixtureSampler(Sampler[int]):
-    """Draws so many samples of each of several concatenated data sets, anew in every epoch."""
+    """Draws so many samples of each of several concatenated data sets, anew in every epoch.
 
-    def __init__(self, lengths: Sequence[int], draws: Sequence[int]) -> None:
-        """`draws` of each are taken out of its `lengths`, without repetition."""
-        self.lengths, self.draws = lengths, draws
+    What is drawn follows from seed and epoch alone, so that the processes of a distributed run
+    agree on it.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], draws: Sequence[int], seed: int = 0, epoch: int = 0
+    ) -> None:
+        """`draws` of each are taken out of its `lengths`, without repetition; `epoch` is next."""
+        self.lengths, self.draws, self.seed, self.epoch = lengths, draws, seed, epoch
 
     def __len__(self) -> int:
         """Samples in an epoch."""
@@ -157,10 +198,11 @@ class MixtureSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Indices into the concatenation, in random order."""
-        drawn = []
-        first = 0
-        for length, draws in zip(self.lengths, self.draws, strict=True):
-            drawn.append(first + torch.randperm(length)[:draws])
-            first += length
-        indices = torch.cat(drawn)
-        yield from indices[torch.randperm(len(indices))].tolist()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        firsts = np.cumsum([0, *self.lengths])
+        drawn = [
+            first + rng.permutation(length)[:draws]
+            for first, length, draws in zip(firsts, self.lengths, self.draws, strict=False)
+        ]
+        yield from rng.permutation(np.concatenate(drawn)).tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,12 +18,14 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
 from .checkpoints import load_checkpoint
-from .datasets import camvid, rendered
-from .export import ServedModel
-from .metrics import Evaluation
+from .classes import CLASS_LISTS
+from .errors import TrainingError
+from .metrics import PROTOCOLS, Evaluation
+from .sources import GENERATED, Source, open_source, parse
 from .transforms import Whole
 
-Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Predict = Callable[..., tuple[Tensor, ...]]
+Results = dict[str, dict[str, float]]
 
 
 def main(arguments: list[str]) -> None:
@@ -36,62 +38,102 @@ def main(arguments: list[str]) -> None:
         "--data",
         nargs="+",
         required=True,
-        help="folders of CamVid, or 'streets' for rendered streets of seeds kept for testing",
+        metavar="NAME[=FOLDER]",
+        help="data sets; 'streets' and 'composites' are generated, of seeds kept for testing",
     )
-    parser.add_argument("--split", default="val", help="of CamVid: val (default), test or train")
-    parser.add_argument("--count", type=int, default=100, help="rendered streets (default: 100)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--split", default="val", help="of those in folders (default: val)")
+    parser.add_argument("--count", type=int, default=100, help="to generate (default: 100)")
+    parser.add_argument(
+        "--protocol",
+        default="",
+        choices=list(PROTOCOLS),
+        help="for depth; default: 'median' where depth is up to scale, else 'metric'",
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
     if options.count < 1:
         parser.error("--count: at least 1")
 
-    card, predict = load(options.checkpoint)
+    sources = {}
+    for name, folder in parse(options.data).items():
+        generated = name in GENERATED
+        split = "test" if generated else options.split
+        count = options.count if generated else 0
+        sources[f"{name}-{split}"] = open_source(name, split, folder, count)
+    results, protocol = evaluate(options.checkpoint, sources, options.protocol)
+    if options.json:
+        print(json.dumps(results, indent=2))
+    elif options.markdown:
+        print(markdown(results))
+    else:
+        Console().print(table(results, f"depth by the protocol {protocol!r}"))
+
+
+def evaluate(
+    checkpoint: Path, sources: Mapping[str, Source], protocol: str = ""
+) -> tuple[Results, str]:
+    """Measure a checkpoint or model file on data sets; returns the figures and the protocol."""
+    card, inputs, predict = load(checkpoint)
     results = {}
-    for where in options.data:
-        if where == "streets":
-            name, samples = "streets-test", rendered.RenderedStreets("test", options.count)
-            samples.render()
-        else:
-            name, samples = f"camvid-{options.split}", camvid.CamVid(where, options.split)
-        evaluation = Evaluation(card)
-        loader = DataLoader(Whole(samples), num_workers=1)
+    for name, source in sources.items():
+        if source.classes not in (None, card_classes(card)) and card.classes:
+            raise TrainingError(
+                f"{name} has the classes {source.classes!r}, which are not the model's"
+            )
+        source.render()
+        evaluation = Evaluation(card, protocol)
+        loader = DataLoader(Whole(source.samples, card, inputs), num_workers=1)
         console = Console(stderr=True)
         with torch.inference_mode():
             for batch in track(loader, name, console=console, disable=not console.is_terminal):
-                labels, _, depth = predict(batch["image"], batch["fx"])
-                evaluation.update(labels, depth, batch)
+                evaluation.update(predict(*(batch[i] for i in inputs)), batch)
         results[name] = evaluation.compute()
-    if options.json:
-        print(json.dumps(results, indent=2))
-    else:
-        Console().print(table(results))
+        used = evaluation.protocol
+    return results, used
 
 
-def load(path: Path) -> tuple[ModelCard, Predict]:
-    """Load a checkpoint or a model file: its card, and a function that runs its graph."""
+def card_classes(card: ModelCard) -> str | None:
+    """Name of the card's class list, if it is one of `CLASS_LISTS`."""
+    return next((name for name, classes in CLASS_LISTS.items() if classes == card.classes), None)
+
+
+def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
+    """Load a checkpoint or a model file: its card, its inputs, a function that runs its graph."""
     if path.suffix != ".onnx":
         task, _ = load_checkpoint(path)
-        return task.card, ServedModel(task.system, task.card).eval()
+        return task.card, task.served.inputs, task.served.eval()
     import onnxruntime
 
     card = model_card.read(path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    inputs = tuple(i.name for i in session.get_inputs())
+    given = {o.name for o in session.get_outputs()}
+    outputs = [name for name in ("labels", "confidence", "depth") if name in given]
 
-    def predict(image: Tensor, fx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        outputs = session.run(
-            ["labels", "confidence", "depth"], {"image": image.numpy(), "fx": fx.numpy()}
-        )
-        labels, confidence, depth = (torch.from_numpy(output) for output in outputs)
-        return labels, confidence, depth
+    def predict(*values: Tensor) -> tuple[Tensor, ...]:
+        feed = {name: value.numpy() for name, value in zip(inputs, values, strict=True)}
+        return tuple(torch.from_numpy(output) for output in session.run(outputs, feed))
 
-    return card, predict
+    return card, inputs, predict
 
 
-def table(results: dict[str, dict[str, float]]) -> Table:
-    """One row a measure, one column a data set."""
-    shown = Table("measure", *results)
+def rows(results: Results) -> list[list[str]]:
+    """One row a measure: its name, then its figure on each data set."""
     measures = dict.fromkeys(measure for result in results.values() for measure in result)
-    for measure in measures:
-        cells = [f"{r[measure]:.4f}" if measure in r else "-" for r in results.values()]
-        shown.add_row(measure, *cells)
+    return [[m, *(f"{r[m]:.4f}" if m in r else "-" for r in results.values())] for m in measures]
+
+
+def table(results: Results, caption: str | None = None) -> Table:
+    """One row a measure, one column a data set (or a run)."""
+    shown = Table("measure", *results, caption=caption)
+    for row in rows(results):
+        shown.add_row(*row)
     return shown
+
+
+def markdown(results: Results) -> str:
+    """The same table in Markdown."""
+    lines = [["measure", *results], ["---"] + ["---:"] * len(results), *rows(results)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -60,42 +60,70 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 
 class ServedModel(nn.Module):
-    """The camera's picture in, labels, confidence and metric depth out, at the picture's size."""
+    """The camera's picture in, what the topics carry out, at the picture's size.
+
+    `inputs` and `outputs` are the names of what it takes and gives, in order.
+    """
 
     def __init__(self, system: nn.Module, card: ModelCard) -> None:
         """Put the graph of a model file around a system, as its card says."""
         super().__init__()
         self.system, self.card = system, card
+        self.pictures = tuple(system.inputs)  # type: ignore[arg-type]
+        self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
+        self.outputs = (
+            *(["labels", "confidence"] if card.classes else []),
+            *(["depth"] if card.depth else []),
+        )
         self.sky = [c.id for c in card.classes if "sky" in c.flags]
 
-    def forward(self, image: Tensor, fx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Perceive.
 
         Args:
-            image: (N, H, W, 3) uint8 RGB.
-            fx: (N,) float32 focal lengths in pixels.
+            inputs: As `self.inputs` says: (N, H, W, 3) uint8 RGB pictures, and `fx`, (N,) float32
+                focal lengths in pixels.
 
         Returns:
-            `labels` and `confidence` (N, H, W) uint8 and `depth` (N, H, W) float32 metres.
+            As `self.outputs` says: `labels` and `confidence` (N, H, W) uint8 and `depth` (N, H, W)
+            float32.
         """
-        size = image.shape[1:3]
+        pictures = inputs[: len(self.pictures)]
+        size = pictures[self.pictures.index("image")].shape[1:3]
         width, height = self.card.network_size
         # Cast first and last: uint8 at the edges alone is what every runtime can do.
-        prediction = self.system(resize(image.float().permute(0, 3, 1, 2), (height, width)))
-        logits, log_depth = prediction["logits"], prediction["log_depth"]
+        prediction = self.system(
+            *(resize(p.float().permute(0, 3, 1, 2), (height, width)) for p in pictures)
+        )
+        outputs: list[Tensor] = []
+        if self.card.classes:
+            labels, confidence = self._classify(prediction["logits"], size)
+            outputs += [labels.to(torch.uint8), (confidence * 255 + 0.5).to(torch.uint8)]
+        if self.card.depth is not None:
+            depth = self._measure(prediction["depth"], size)
+            if self.card.needs_fx:
+                scale = inputs[-1] * (width / size[1]) / self.card.canonical_fx
+                depth = depth * scale[:, None, None]
+            no_depth = depth > self.card.depth.max
+            for class_id in self.sky:
+                no_depth = no_depth | (labels == float(class_id))
+            depth = depth.clamp(min=self.card.depth.min)
+            outputs.append(depth.masked_fill(no_depth, float("nan")))
+        return tuple(outputs)
 
+    def _classify(self, logits: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
+        if logits.shape[1] == 1:  # of the foreground, against nothing
+            logits = torch.cat([torch.zeros_like(logits), logits], 1)
         # The softmax of the best class, without a Softmax, which is slow over the channel axis.
         best = logits.amax(1, keepdim=True)
         confidence = resize(1 / (logits - best).exp().sum(1, keepdim=True), size)[:, 0]
-        labels = resize(logits, size).argmax(1).float()
+        return resize(logits, size).argmax(1).float(), confidence
 
-        scale = fx * (width / size[1]) / self.card.canonical_fx
-        depth = resize(log_depth, size)[:, 0].exp() * scale[:, None, None]
-        no_depth = depth > self.card.depth.max
-        for class_id in self.sky:
-            no_depth = no_depth | (labels == float(class_id))
-        depth = depth.clamp(min=self.card.depth.min).masked_fill(no_depth, float("nan"))
-        return labels.to(torch.uint8), (confidence * 255 + 0.5).to(torch.uint8), depth
+    def _measure(self, depth: Tensor, size: torch.Size) -> Tensor:
+        if self.card.depth is not None and self.card.depth.kind == "normalised":
+            return resize(depth, size)[:, 0]
+        # Between near and far lies what is a ratio from both.
+        return resize(depth.log(), size)[:, 0].exp()
 
 
 def export(system: nn.Module, card: ModelCard, path: Path) -> None:
@@ -104,22 +132,27 @@ def export(system: nn.Module, card: ModelCard, path: Path) -> None:
     Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
     folds the casts away when loading.
     """
-    served = ServedModel(fold_batch_norms(system), card).eval()
-    for parameter in served.parameters():
-        parameter.data = parameter.data.half().float()
+    served = rounded(system, card)
     dynamic = {0: torch.export.Dim.DYNAMIC}
     picture = {**dynamic, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
     # A batch of 2: the exporter takes an example of 1 for a constant.
-    example = (torch.zeros(2, 360, 480, 3, dtype=torch.uint8), torch.full((2,), 400.0))
+    width, height = card.network_size
+    examples = {
+        name: torch.full((2,), float(width))
+        if name == "fx"
+        else torch.zeros(2, height, width, 3, dtype=torch.uint8)
+        for name in served.inputs
+    }
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         served,
-        example,
+        tuple(examples.values()),
         dynamo=True,
         opset_version=OPSET,
-        input_names=["image", "fx"],
-        output_names=["labels", "confidence", "depth"],
-        dynamic_shapes=(picture, dynamic),
+        input_names=list(served.inputs),
+        output_names=list(served.outputs),
+        # One entry for the variadic argument of `forward`.
+        dynamic_shapes=(tuple(dynamic if name == "fx" else picture for name in examples),),
         verbose=False,
     )
     model = program.model_proto
@@ -127,6 +160,14 @@ def export(system: nn.Module, card: ModelCard, path: Path) -> None:
     _name_axes(model)
     onnx.checker.check_model(model)
     model_card.write(path, model, card)
+
+
+def rounded(system: nn.Module, card: ModelCard) -> ServedModel:
+    """The graph of the file, with batch norms folded and weights rounded to what is stored."""
+    served = ServedModel(fold_batch_norms(system), card).eval()
+    for parameter in served.parameters():
+        parameter.data = parameter.data.half().float()
+    return served
 
 
 def fold_batch_norms(system: nn.Module) -> nn.Module:

@@ -1,94 +1,254 @@
-"""What is measured: one confusion matrix for classes, the usual figures for depth."""
+"""What is measured: one confusion matrix for classes, the usual figures for depth, by protocol."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from depthseg_ros.model_card import UNLABELLED, ModelCard
 
+BANDS = ((0.0, 10.0), (10.0, 30.0), (30.0, math.inf))
+"""Distances, metres, of which the errors are told apart."""
+BORDER = 5
+"""Pixels from a border between classes that belong to it."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How depth is compared: where, at which scale, and how pictures are put together."""
+
+    crop: tuple[float, float, float, float] | None = None
+    """Shares of height and width: top, bottom, left, right; None: everything."""
+    median_scaling: bool = False
+    """Whether each prediction is scaled to its truth's median first, for depth up to scale."""
+    pooled: bool = False
+    """Whether figures are over the pixels of all pictures rather than means over pictures."""
+    max_depth: float = math.inf
+    """Truth beyond it does not count, metres; the model's own range bounds it, too."""
+    min_depth: float = 0.0
+
+
+PROTOCOLS = {
+    # The model's own range, every pixel, each picture alike (Eigen et al. 2014).
+    "metric": Protocol(),
+    # NYUv2 with Eigen's crop, rows 45:471 and columns 41:601 of 480 x 640, to 10 m.
+    "nyu": Protocol((45 / 480, 471 / 480, 41 / 640, 601 / 640), max_depth=10.0, min_depth=1e-3),
+    # KITTI with the crop of Garg et al. 2016, to 80 m.
+    "kitti": Protocol(
+        (0.40810811, 0.99189189, 0.03594771, 0.96405229), max_depth=80.0, min_depth=1e-3
+    ),
+    # The same for self-supervised depth, whose scale is free.
+    "kitti_selfsup": Protocol(
+        (0.40810811, 0.99189189, 0.03594771, 0.96405229), True, max_depth=80.0, min_depth=1e-3
+    ),
+    "median": Protocol(median_scaling=True),
+    "pooled": Protocol(pooled=True),
+}
+"""Protocols by name; every table of depth says which it was."""
+
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
-    """Intersection over union from one confusion matrix over all pixels of a data set."""
+    """Intersection over union from one confusion matrix over all pixels of a data set.
+
+    Beside it `per_image_miou`, as the original of system 000 has it: the IoU of each picture, for
+    the classes that are in both truth and prediction, then the mean over those. It reads higher.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         """`names` are the classes', in order of id."""
         super().__init__(len(names), ignore_index=UNLABELLED)
         self.names = tuple(names)
+        for state in ("iou_sums", "iou_counts"):
+            zeros = torch.zeros(len(names), dtype=torch.float64)
+            self.add_state(state, zeros, dist_reduce_fx="sum")
+
+    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]
+        """Add a batch of ids."""
+        before = self.confmat.clone()
+        for labels, truth in zip(labels_NHW, truth_NHW, strict=True):
+            super().update(labels[None], truth[None])
+            hit, union = _hit_and_union(self.confmat - before)
+            before = self.confmat.clone()
+            both = hit > 0
+            self.iou_sums += torch.where(both, hit / union.clamp(min=1), 0)
+            self.iou_counts += both
 
     def compute(self) -> dict[str, float]:  # type: ignore[override]
-        """`iou/NAME` of each class that is in truth or prediction, and their mean `miou`."""
-        matrix = super().compute().double()
-        hit = matrix.diag()
-        union = matrix.sum(0) + matrix.sum(1) - hit
+        """`miou` of the classes in truth or prediction, `iou/NAME` and `per_image_miou`."""
+        hit, union = _hit_and_union(super().compute())
         ious = {
             f"iou/{name}": float(h / u)
             for name, h, u in zip(self.names, hit, union, strict=True)
             if u > 0
         }
-        return {"miou": sum(ious.values()) / len(ious), **ious} if ious else {}
+        if not ious:
+            return {}
+        seen = self.iou_counts > 0
+        per_image = self.iou_sums[seen] / self.iou_counts[seen]
+        return {
+            "miou": sum(ious.values()) / len(ious),
+            **ious,
+            "per_image_miou": float(per_image.mean()) if seen.any() else 0.0,
+        }
+
+
+def _hit_and_union(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    matrix = matrix.double()
+    hit = matrix.diag()
+    return hit, matrix.sum(0) + matrix.sum(1) - hit
 
 
 class DepthMetrics(Metric):
-    """The figures of Eigen et al. (2014), of each picture's pixels, then their mean over pictures.
+    """The figures of Eigen et al. (2014), in all, at borders and by distance.
 
     Counted is every pixel whose true depth lies within the range. Predictions are clamped to the
     range; a missing one (NaN) counts as the range's far end, which is what it says.
     """
 
     full_state_update = False
+    sums: Tensor
 
-    def __init__(self, min_depth: float, max_depth: float) -> None:
-        """The range is in metres."""
+    def __init__(self, min_depth: float, max_depth: float, protocol: str = "metric") -> None:
+        """The range is in metres; `protocol` is one of `PROTOCOLS`."""
         super().__init__()
-        self.range = (min_depth, max_depth)
-        self.add_state("sums", torch.zeros(5, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("pictures", torch.zeros(()), dist_reduce_fx="sum")
+        self.protocol = PROTOCOLS[protocol]
+        self.range = (
+            max(min_depth, self.protocol.min_depth),
+            min(max_depth, self.protocol.max_depth),
+        )
+        # For all pixels, those at borders, and each band: weight, then the figures' sums.
+        shape = torch.zeros(2 + len(BANDS), 1 + len(_FIGURES), dtype=torch.float64)
+        self.add_state("sums", shape, dist_reduce_fx="sum")
 
-    def update(self, prediction_NHW: Tensor, truth_NHW: Tensor) -> None:
-        """Add a batch, metres."""
+    def update(
+        self, prediction_NHW: Tensor, truth_NHW: Tensor, labels_NHW: Tensor | None = None
+    ) -> None:
+        """Add a batch; the true labels, where given, tell where borders are."""
         near, far = self.range
-        for prediction, truth in zip(prediction_NHW, truth_NHW, strict=True):
-            counted = (truth >= near) & (truth <= far)
+        for index, (prediction, truth) in enumerate(zip(prediction_NHW, truth_NHW, strict=True)):
+            counted = (truth >= near) & (truth <= far) & self._cropped(truth)
             if not counted.any():
                 continue
-            t = truth[counted].double()
-            p = prediction[counted].double().nan_to_num(nan=far).clamp(near, far)
-            ratio = torch.maximum(p / t, t / p)
-            figures = [((p - t).abs() / t).mean(), (p - t).square().mean().sqrt()]
-            figures += [(ratio < 1.25**power).double().mean() for power in (1, 2, 3)]
-            self.sums += torch.stack(figures)
-            self.pictures += 1
+            t = truth.double()
+            p = prediction.double()
+            if self.protocol.median_scaling:
+                both = counted & p.isfinite()
+                if both.any():
+                    p = p * (t[both].median() / p[both].median())
+            p = p.nan_to_num(nan=far).clamp(near, far)
+            border = torch.zeros_like(counted)
+            if labels_NHW is not None:
+                border = at_borders(labels_NHW[index])
+            regions = [counted, counted & border]
+            regions += [counted & (t >= low) & (t < high) for low, high in BANDS]
+            for row, region in zip(self.sums, regions, strict=True):
+                if region.any():
+                    weight = float(region.sum()) if self.protocol.pooled else 1.0
+                    figures = _pixel_means(p[region], t[region])
+                    if not self.protocol.pooled:
+                        figures = _finish(figures)
+                    row += torch.cat([figures.new_ones(1), figures]) * weight
+
+    def _cropped(self, truth_HW: Tensor) -> Tensor:
+        inside = torch.zeros_like(truth_HW, dtype=torch.bool)
+        top, bottom, left, right = self.protocol.crop or (0, 1, 0, 1)
+        height, width = truth_HW.shape
+        inside[_slice(top, bottom, height), _slice(left, right, width)] = True
+        return inside
 
     def compute(self) -> dict[str, float]:
-        """`abs_rel`, `rmse` in metres, `delta1` to `delta3`; nothing where no depth was known."""
-        if self.pictures == 0:
+        """`abs_rel`, `sq_rel` and `rmse` in metres, `rmse_log`, `silog`, `delta1` to `delta3`.
+
+        Further `abs_rel/border` within `BORDER` pixels of a border between classes, and
+        `abs_rel/A-Bm` of distances. What was never seen is left out.
+        """
+        rows = [row[1:] / row[0] if row[0] > 0 else None for row in self.sums]
+        if self.protocol.pooled:
+            rows = [None if row is None else _finish(row) for row in rows]
+        if rows[0] is None:
             return {}
-        names = ("abs_rel", "rmse", "delta1", "delta2", "delta3")
-        return dict(zip(names, (self.sums / self.pictures).tolist(), strict=True))
+        result = dict(zip(_FIGURES, rows[0].tolist(), strict=True))
+        names = ["border"]
+        names += [f"{a:.0f}-{b:.0f}m" if b < math.inf else f"{a:.0f}m+" for a, b in BANDS]
+        for name, row in zip(names, rows[1:], strict=True):
+            if row is not None:
+                result[f"abs_rel/{name}"] = float(row[0])
+        return result
+
+
+def _slice(first: float, last: float, size: int) -> slice:
+    # Rounded down, as the published crops are; the little keeps 45 / 480 * 480 at 45.
+    return slice(int(first * size + 1e-6), int(last * size + 1e-6))
+
+
+_FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "delta1", "delta2", "delta3")
+
+
+def _pixel_means(p: Tensor, t: Tensor) -> Tensor:
+    """Means over pixels from which `_finish` makes the figures."""
+    error, log_error = p - t, p.log() - t.log()
+    ratio = torch.maximum(p / t, t / p)
+    means = [error.abs() / t, error.square() / t, error.square(), log_error.square(), log_error]
+    means += [(ratio < 1.25**power).double() for power in (1, 2, 3)]
+    return torch.stack([mean.mean() for mean in means])
+
+
+def _finish(means: Tensor) -> Tensor:
+    abs_rel, sq_rel, square, log_square, log, *deltas = means
+    # Scale-invariant log error, as a standard deviation and in per cent, as KITTI has it.
+    silog = 100 * (log_square - log.square()).clamp(min=0).sqrt()
+    return torch.stack([abs_rel, sq_rel, square.sqrt(), log_square.sqrt(), silog, *deltas])
+
+
+def at_borders(labels_HW: Tensor, distance: int = BORDER) -> Tensor:
+    """Pixels within so many pixels (in rows or columns) of one of another class, (H, W) bool."""
+    labels = labels_HW[None, None].float()
+    window, half = 2 * distance + 1, distance
+    greatest = F.max_pool2d(labels, window, 1, half)
+    least = -F.max_pool2d(-labels, window, 1, half)
+    return (greatest != least)[0, 0]
 
 
 class Evaluation(nn.Module):
     """Everything that is measured on one data set."""
 
-    def __init__(self, card: ModelCard) -> None:
-        """Measure what the card says the model gives."""
-        super().__init__()
-        self.segmentation = SegmentationMetrics([c.name for c in card.classes])
-        self.depth = DepthMetrics(card.depth.min, card.depth.max)  # type: ignore[union-attr]
+    def __init__(self, card: ModelCard, protocol: str = "") -> None:
+        """Measure what the card says the model gives.
 
-    def update(self, labels_NHW: Tensor, depth_NHW: Tensor, truth: Mapping[str, Tensor]) -> None:
-        """Add a batch of predictions; `truth` is a batch of `transforms.Whole`."""
-        self.segmentation.update(labels_NHW, truth["labels"])
-        self.depth.update(depth_NHW, truth["depth"])
+        `protocol` is one of `PROTOCOLS`; if empty, `median` for depth up to scale, else `metric`.
+        """
+        super().__init__()
+        self.outputs = [
+            *(["labels", "confidence"] if card.classes else []),
+            *(["depth"] if card.depth else []),
+        ]
+        self.segmentation = SegmentationMetrics([c.name for c in card.classes] or ["none", "none"])
+        self.protocol = protocol or (
+            "median" if card.depth and card.depth.kind == "up-to-scale" else "metric"
+        )
+        near, far = (card.depth.min, card.depth.max) if card.depth else (0.0, 1.0)
+        # A normalised depth of zero has no logarithm; it is the picture's nearest, and rare.
+        self.depth = DepthMetrics(max(near, 1e-3), far, self.protocol)
+
+    def update(self, outputs: Sequence[Tensor], truth: Mapping[str, Tensor]) -> None:
+        """Add a batch of the model's outputs; `truth` is a batch of `transforms.Whole`."""
+        said = dict(zip(self.outputs, outputs, strict=True))
+        if "labels" in said:
+            self.segmentation.update(said["labels"], truth["labels"])
+        if "depth" in said:
+            self.depth.update(said["depth"], truth["depth"], truth["labels"])
 
     def compute(self) -> dict[str, float]:
-        """Of what was known of the data: `miou`, `iou/NAME`, `abs_rel`, `rmse`, `delta1..3`."""
-        return {**self.segmentation.compute(), **self.depth.compute()}
+        """What was known of the data; see `SegmentationMetrics` and `DepthMetrics`."""
+        seen = [m for m in (self.segmentation, self.depth) if m.update_called]
+        return {name: value for metric in seen for name, value in metric.compute().items()}
 
     def reset(self) -> None:
         """Begin anew."""

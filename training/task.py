@@ -1,148 +1,205 @@
-"""The training task: what happens to a batch, whichever system is trained."""
+"""The training task: what happens to a batch, whatever is trained and for what."""
 
 from __future__ import annotations
 
 import math
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from depthseg_ros.model_card import DepthRange, ModelCard
 
-from . import losses
-from .blocks import resize
+from .balancing import Balancer, Fixed
+from .checkpoints import start_from
 from .classes import CLASS_LISTS
 from .errors import TrainingError
 from .export import ServedModel
 from .metrics import Evaluation
+from .objectives.supervised import Supervised
 
 
 class JointTask(L.LightningModule):
-    """Segmentation and depth together, each loss over the pixels whose truth is known."""
+    """Segmentation and depth together, each learned from the pixels whose truth is known."""
 
     class_weights: Tensor
 
     def __init__(
         self,
         system: nn.Module,
+        objective: nn.Module | None = None,
+        balancer: Balancer | None = None,
         name: str = "street",
         classes: str = "camvid",
         network_size: tuple[int, int] = (480, 360),
         canonical_fx: float = 420.0,
         min_depth: float = 0.5,
         max_depth: float = 100.0,
-        depth_weight: float = 2.0,
-        gradient_weight: float = 0.5,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.02,
+        warm_up: float = 0.1,
+        steps: dict[float, float] | None = None,
+        class_weight_offset: float = 1.05,
+        weights: Path | None = None,
     ) -> None:
         """Set up the task.
 
         Args:
             system: The network, see `training.systems`.
+            objective: What it is trained for, see `training.objectives`; `Supervised` by default.
+            balancer: How the tasks' losses are weighed, see `training.balancing`; fixed by default.
             name: What the model is called on its card.
             classes: A name in `classes.CLASS_LISTS`.
             network_size: Width and height at which the network sees whole pictures.
-            canonical_fx: Focal length of the camera that depth is learned in, pixels.
-            min_depth: Least metric depth that is served, metres.
-            max_depth: Greatest metric depth that is served, metres.
-            depth_weight: Weight of `losses.relative_l1` against the cross-entropy.
-            gradient_weight: Weight of `losses.log_gradient` against the cross-entropy.
-            learning_rate: Peak of the schedule, see `one_cycle`.
-            weight_decay: AdamW's.
+            canonical_fx: Focal length of the camera that metric depth is learned in, pixels.
+            min_depth: Least depth that is served; metres if the depth is metric.
+            max_depth: Greatest depth that is served.
+            optimizer: A torch optimizer; `learning_rate` and `weight_decay` are set here.
+            learning_rate: Peak of the schedule.
+            weight_decay: Of the weights; norms and biases do not decay.
+            warm_up: Share of the run in which the rate rises, see `one_cycle`.
+            steps: Share of the run -> factor of the peak that holds from there on, in place of the
+                one cycle, e.g. `{0.6: 0.5, 0.8: 0.25}`; `{}` keeps the rate.
+            class_weight_offset: The c in 1 / ln(c + share), the weight of a class (ENet, Paszke et
+                al. 2016); the nearer to 1, the more do rare classes count.
+            weights: A checkpoint whose system's weights to start from, where names and shapes fit;
+                for other classes the heads start anew.
         """
         super().__init__()
         if classes not in CLASS_LISTS:
             raise TrainingError(f"unknown classes {classes!r}, expected one of {list(CLASS_LISTS)}")
+        if not class_weight_offset > 1:
+            raise TrainingError(f"class_weight_offset is {class_weight_offset}, expected over 1")
         self.save_hyperparameters()
+        if weights is not None:
+            anew = start_from(system, Path(weights))
+            rank_zero_info(
+                f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
+            )
         # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
         self.system = system.to(memory_format=torch.channels_last)
+        self.objective = Supervised() if objective is None else objective
+        self.balancer = Fixed() if balancer is None else balancer
+        self.make_optimizer = optimizer  # the command line puts a description into hparams
+        kind = system.depth_kind
+        tasks = system.tasks
         self.card = ModelCard(
             name=name,
             system=type(system).__module__.rpartition(".")[2],
-            classes=CLASS_LISTS[classes],
-            depth=DepthRange("metric", min_depth, max_depth),
+            classes=CLASS_LISTS[classes] if "segmentation" in tasks else (),
+            depth=DepthRange(kind, min_depth, max_depth) if "depth" in tasks else None,
             network_size=network_size,
-            canonical_fx=canonical_fx,
+            canonical_fx=canonical_fx if kind == "metric" and "depth" in tasks else None,
+            needs_background="background" in system.inputs,
             parameters=sum(p.numel() for p in system.parameters()),
             tools={tool: version(tool) for tool in ("torch", "onnx")},
         )
         self.served = ServedModel(system, self.card)
-        self.register_buffer("class_weights", torch.ones(len(self.card.classes)))
+        self.register_buffer("class_weights", torch.ones(len(CLASS_LISTS[classes])))
         self.evaluations = nn.ModuleList()
 
-    def on_fit_start(self) -> None:
-        """Weigh rare classes up, by how often the data has each (ENet, Paszke et al. 2016)."""
+    def setup(self, stage: str) -> None:
+        """Weigh rare classes up, by how often the data has each."""
+        if stage != "fit" or not self.card.classes:
+            return
         shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
-        weights = 1 / torch.log(1.1 + shares)
+        weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
         self.class_weights.copy_(weights / (weights * shares).sum())
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """One batch of `transforms.Augmented`."""
-        image = batch["image"].float().contiguous(memory_format=torch.channels_last)
-        prediction = self.system(image)
-        size = batch["image"].shape[2:]
-        logits = resize(prediction["logits"], size)
-        log_depth = resize(prediction["log_depth"], size)[:, 0]
-        log_range = self.system.log_range
-        parts = {
-            "segmentation": losses.cross_entropy(logits, batch["labels"], self.class_weights),
-            "depth": self.hparams["depth_weight"]
-            * losses.relative_l1(log_depth, batch["depth"], log_range),
-            "gradient": self.hparams["gradient_weight"]
-            * losses.log_gradient(log_depth, batch["depth"], log_range),
-        }
-        total = torch.stack(list(parts.values())).sum()
-        self.log_dict({f"loss/{k}": v for k, v in parts.items()}, on_step=False, on_epoch=True)
-        self.log("loss", total, prog_bar=True, on_step=True, on_epoch=True)
+        parts, present = self.objective(
+            self.system, batch, self.class_weights, self.hparams["canonical_fx"]
+        )
+        losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
+        total = self.balancer(losses, present, self.system.shared_parameters())  # type: ignore[operator]
+        for task, values in parts.items():
+            named = {f"loss/{task}/{name}": value for name, value in values.items()}
+            self.log_dict(named, on_step=False, on_epoch=True)
+        shown = torch.stack(list(losses.values())).sum().detach()
+        self.log("loss", shown, prog_bar=True, on_step=True, on_epoch=True)
         return total
+
+    def on_train_epoch_end(self) -> None:
+        """Let the balancer look back."""
+        self.balancer.on_epoch_end()
 
     def on_validation_start(self) -> None:
         """Measure each data set apart."""
-        names = self.trainer.datamodule.val_names  # type: ignore[attr-defined]
-        self.evaluations = nn.ModuleList(Evaluation(self.card) for _ in names).to(self.device)
+        sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
+        self.evaluations = nn.ModuleList(Evaluation(self.card) for _ in sources).to(self.device)
 
     def validation_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
     ) -> None:
         """One batch of `transforms.Whole`, through the very graph that a model file has."""
-        labels, _, depth = self.served(batch["image"], batch["fx"])
-        self.evaluations[dataloader_idx].update(labels, depth, batch)  # type: ignore[operator]
+        outputs = self.served(*(batch[name] for name in self.served.inputs))
+        self.evaluations[dataloader_idx].update(outputs, batch)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/DATA/MEASURE`."""
-        names = self.trainer.datamodule.val_names  # type: ignore[attr-defined]
-        for name, evaluation in zip(names, self.evaluations, strict=True):
+        sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
+        for source, evaluation in zip(sources, self.evaluations, strict=True):
             for measure, value in evaluation.compute().items():  # type: ignore[operator]
                 shown = measure in ("miou", "abs_rel")
-                self.log(f"val/{name}/{measure}", value, prog_bar=shown)
+                self.log(f"val/{source.name}/{measure}", value, prog_bar=shown)
+
+    def predict_step(
+        self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """What the model file would give for a batch of `transforms.Whole`, by name."""
+        outputs = self.served(*(batch[name] for name in self.served.inputs))
+        return dict(zip(self.served.outputs, outputs, strict=True))
+
+    test_step = validation_step
+    on_test_start = on_validation_start
+    on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """AdamW with one cycle over the whole run; norms and biases do not decay."""
-        parameters = [p for p in self.system.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1]},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        peak = self.hparams["learning_rate"]
-        optimizer = torch.optim.AdamW(
-            groups, lr=peak, weight_decay=self.hparams["weight_decay"], fused=True
+        """The optimizer, with its rate by share of the run; norms and biases do not decay."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer = self.make_optimizer(
+            [
+                {"params": [p for p in parameters if p.ndim > 1]},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: one_cycle(step / max(steps, 1))
-        )
+        for group, decay in zip(
+            optimizer.param_groups, (self.hparams["weight_decay"], 0.0), strict=True
+        ):
+            group.update(lr=self.hparams["learning_rate"], weight_decay=decay)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        steps, warm_up = self.hparams["steps"], self.hparams["warm_up"]
+
+        def factor(step: int) -> float:
+            progress = step / total
+            return one_cycle(progress, warm_up) if steps is None else stepped(progress, steps)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the network was trained on, for its card."""
+        """Keep what the network was trained on, for its card; need no other file of weights."""
         checkpoint["provenance"] = self.trainer.datamodule.provenance  # type: ignore[attr-defined]
+        if "hyper_parameters" in checkpoint:
+            checkpoint["hyper_parameters"] = _without_files(checkpoint["hyper_parameters"])
+
+
+def _without_files(options: Any) -> Any:
+    """The options without the files that weights came from: the checkpoint has the weights."""
+    if not isinstance(options, dict):
+        return options
+    start = {"weights": None, "depth_weights": None, "pretrained": False}
+    return {k: start[k] if k in start else _without_files(v) for k, v in options.items()}
 
 
 def one_cycle(progress: float, warm_up: float = 0.1, start: float = 0.04) -> float:
@@ -154,3 +211,8 @@ def one_cycle(progress: float, warm_up: float = 0.1, start: float = 0.04) -> flo
     if progress < warm_up:
         return start + (1 - start) * (1 - math.cos(math.pi * progress / warm_up)) / 2
     return (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up)))) / 2
+
+
+def stepped(progress: float, steps: dict[float, float]) -> float:
+    """Share of the peak learning rate at a share of the run: the last step's that was reached."""
+    return next((steps[s] for s in sorted(steps, reverse=True) if progress >= s), 1.0)

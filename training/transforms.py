@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from depthseg_ros.model_card import UNLABELLED
+from depthseg_ros.model_card import UNLABELLED, ModelCard
 
 from .datasets import Sample
+from .errors import TrainingError
 
 cv2.setNumThreads(0)  # the loader's workers share the cores already
 
@@ -25,29 +26,34 @@ cv2.setNumThreads(0)  # the loader's workers share the cores already
 class Augmented(Dataset[dict[str, Tensor]]):
     """Random crops of a data set at the network's scale, as tensors of one size.
 
-    Items: `image` (3, h, w) uint8, `labels` (h, w) uint8 with 255 where unknown, `depth` (h, w)
-    float32 canonical metres with NaN where unknown.
+    Items: `image` (3, h, w) uint8; `labels` (h, w) uint8 with 255 where unknown; `depth` (h, w)
+    float32 with NaN where unknown, canonical metres where the model's depth is metric; `fx`, `cx`
+    and `cy` () float32 of the crop, pixels, NaN where unknown; each view that is wanted (3, h, w)
+    uint8, black where the sample has none, with `has_VIEW` () bool; with `right`, `baseline` ()
+    float32 metres, negative in a mirrored picture.
     """
 
     def __init__(
         self,
         samples: Dataset[Sample],
         crop: tuple[int, int],
-        network_width: int,
-        canonical_fx: float,
+        card: ModelCard,
         zoom: tuple[float, float],
+        views: Sequence[str] = (),
+        color: float = 1.0,
     ) -> None:
         """Wrap a data set.
 
         Args:
             samples: What to take from.
             crop: Width and height of the result.
-            network_width: Width that whole pictures have in the network.
-            canonical_fx: Focal length of the canonical camera at that width, pixels.
+            card: Of the model to be trained.
             zoom: Least and greatest enlargement against the network's scale.
+            views: Other pictures that the network needs; `image` among them is no other.
+            color: Probability that a sample is recoloured.
         """
-        self.samples, self.crop = samples, crop
-        self.network_width, self.canonical_fx, self.zoom = network_width, canonical_fx, zoom
+        self.samples, self.crop, self.card, self.zoom = samples, crop, card, zoom
+        self.views, self.color = [v for v in views if v != "image"], color
 
     def __len__(self) -> int:
         """As many as the data set has."""
@@ -57,9 +63,12 @@ class Augmented(Dataset[dict[str, Tensor]]):
         """Crop, zoom, mirror and recolour; torch seeds each worker, so runs repeat."""
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         sample = self.samples[index]
+        check(sample, self.card)
         height, width = sample.image.shape[:2]
-        zoom = np.exp(rng.uniform(*np.log(self.zoom))) * self.network_width / width
-        zoom_x, zoom_y = zoom * np.exp(rng.uniform(-0.08, 0.08, 2))
+        zoom = np.exp(rng.uniform(*np.log(self.zoom))) * self.card.network_size[0] / width
+        # Where there is geometry to learn, pixels stay square: else depth from rows is ambiguous.
+        stretch = np.zeros(2) if sample.fx is not None else rng.uniform(-0.08, 0.08, 2)
+        zoom_x, zoom_y = zoom * np.exp(stretch)
         # The window may lie over the border by half of what is lacking where the picture is small.
         lack = np.array([self.crop[0] / zoom_x - width, self.crop[1] / zoom_y - height])
         left, top = np.where(lack > 0, -lack / 2, rng.uniform(0, np.abs(lack)))
@@ -67,35 +76,59 @@ class Augmented(Dataset[dict[str, Tensor]]):
         window = np.array([[zoom_x, 0, -zoom_x * left], [0, zoom_y, -zoom_y * top]])
         if flip:
             window[0] = [-zoom_x, 0, self.crop[0] - 1 + zoom_x * left]
+        table, saturation = recoloring(rng, rng.random() < self.color)
 
         def take(array: np.ndarray, how: int, fill: float) -> np.ndarray:
             return cv2.warpAffine(array, window, self.crop, flags=how, borderValue=[fill] * 4)
 
-        # Bilinear sampling skips pixels when it shrinks by much: smooth first.
-        image = cv2.GaussianBlur(sample.image, (0, 0), 0.4 / zoom) if zoom < 0.8 else sample.image
-        image = recolor(take(image, cv2.INTER_LINEAR, 127), rng)
+        def picture(image: np.ndarray, fill: float = 127) -> Tensor:
+            # Bilinear sampling skips pixels when it shrinks by much: smooth first.
+            if zoom < 0.8:
+                image = cv2.GaussianBlur(image, (0, 0), 0.4 / zoom)
+            image = recolor(take(image, cv2.INTER_LINEAR, fill), table, saturation)
+            return torch.from_numpy(image).permute(2, 0, 1)
+
         labels, depth = unknown(self.crop)
         if sample.labels is not None:
             labels = take(sample.labels, cv2.INTER_NEAREST, UNLABELLED)
         if sample.depth is not None:
             depth = take(sample.depth, cv2.INTER_NEAREST, np.nan)
-            depth = depth * np.float32(self.canonical_fx / (sample.fx * zoom_x))
-        return {
-            "image": torch.from_numpy(image).permute(2, 0, 1),
+        fx = np.nan if sample.fx is None else sample.fx * zoom_x
+        if self.card.needs_fx and self.card.canonical_fx is not None:
+            depth = depth * np.float32(self.card.canonical_fx / fx)
+        cx, cy = window @ ((width - 1) / 2, (height - 1) / 2, 1)
+        item = {
+            "image": picture(sample.image),
             "labels": torch.from_numpy(labels),
             "depth": torch.from_numpy(depth),
+            **{
+                k: torch.tensor(v, dtype=torch.float32)
+                for k, v in zip(("fx", "cx", "cy"), (fx, cx, cy), strict=True)
+            },
         }
+        for view in self.views:
+            other = sample.views.get(view)
+            item[view] = torch.zeros_like(item["image"]) if other is None else picture(other)
+            item[f"has_{view}"] = torch.tensor(other is not None)
+        if "right" in self.views:
+            baseline = np.nan if sample.baseline is None else sample.baseline
+            item["baseline"] = torch.tensor(-baseline if flip else baseline, dtype=torch.float32)
+        return item
 
 
 class Whole(Dataset[dict[str, Tensor]]):
     """Whole pictures at their own size, for evaluation, in the form that a model file takes.
 
-    Items: `image` (H, W, 3) uint8, `labels` (H, W) uint8, `depth` (H, W) float32 metres, `fx` ().
+    Items: `image` and each view that is wanted (H, W, 3) uint8, `labels` (H, W) uint8, `depth`
+    (H, W) float32, `fx` ().
     """
 
-    def __init__(self, samples: Dataset[Sample]) -> None:
-        """Wrap a data set."""
-        self.samples = samples
+    def __init__(
+        self, samples: Dataset[Sample], card: ModelCard, inputs: Sequence[str] = ()
+    ) -> None:
+        """Wrap a data set; `inputs` are what the model takes."""
+        self.samples, self.card = samples, card
+        self.views = [name for name in inputs if name not in ("image", "fx")]
 
     def __len__(self) -> int:
         """As many as the data set has."""
@@ -104,14 +137,39 @@ class Whole(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Take one sample; where the focal length is unknown, it is taken to be the width."""
         sample = self.samples[index]
+        check(sample, self.card)
         height, width = sample.image.shape[:2]
         labels, depth = unknown((width, height))
+        for view in self.views:
+            if view not in sample.views:
+                raise TrainingError(f"sample {index} has no {view}, which the model needs")
         return {
             "image": torch.from_numpy(sample.image),
             "labels": torch.from_numpy(labels if sample.labels is None else sample.labels),
             "depth": torch.from_numpy(depth if sample.depth is None else sample.depth),
             "fx": torch.tensor(sample.fx or width, dtype=torch.float32),
+            **{view: torch.from_numpy(sample.views[view]) for view in self.views},
         }
+
+
+def check(sample: Sample, card: ModelCard) -> None:
+    """Raise `TrainingError` where a sample's parts do not fit each other or the model."""
+    size = sample.image.shape[:2]
+    arrays = {"labels": sample.labels, "depth": sample.depth, **sample.views}
+    for name, array in arrays.items():
+        if array is not None and array.shape[:2] != size:
+            raise TrainingError(
+                f"a picture is {size}, its {name} {array.shape[:2]} (height, width)"
+            )
+    if sample.labels is not None and card.classes:
+        known = sample.labels[sample.labels != UNLABELLED]
+        if known.size and known.max() >= len(card.classes):
+            raise TrainingError(
+                f"a sample has label {known.max()}, expected 0..{len(card.classes) - 1} or"
+                f" {UNLABELLED}: the model's class list is not the data's"
+            )
+    if sample.depth is not None and sample.fx is None and card.needs_fx:
+        raise TrainingError("a sample has depth but no focal length, which metric depth needs")
 
 
 def unknown(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -121,14 +179,20 @@ def unknown(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.full((height, width), np.nan, np.float32)
 
 
-def recolor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other exposure, contrast, gamma, white balance and saturation, (H, W, 3) uint8 RGB."""
+def recoloring(rng: np.random.Generator, change: bool = True) -> tuple[np.ndarray, float]:
+    """Another exposure, contrast, gamma and white balance, (256, 3) uint8, and a saturation."""
     level = np.arange(256) / 255
+    if not change:
+        return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1), 1.0
     level = level ** rng.uniform(0.75, 1.3)
     level = (level - 0.5) * rng.uniform(0.75, 1.25) + 0.5
     balance = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
     table = (level[:, None] * balance * 255).clip(0, 255).astype(np.uint8)
+    return table, rng.uniform(0.5, 1.4)
+
+
+def recolor(image: np.ndarray, table: np.ndarray, saturation: float) -> np.ndarray:
+    """(H, W, 3) uint8 RGB through what `recoloring` gives; all views of a sample alike."""
     image = cv2.LUT(image, table[None])
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    saturation = rng.uniform(0.5, 1.4)
     return cv2.addWeighted(image, saturation, gray, 1 - saturation, 0)

@@ -1,9 +1,12 @@
+import resource
+
 import cv2
 import numpy as np
 import pytest
 
 from depthseg_ros import street
 from training.classes import CAMVID
+from training.datasets import rendered
 from training.datasets.camvid import CamVid
 from training.datasets.rendered import FIRST_SEED, MOMENTS_APART, RenderedStreets
 from training.errors import TrainingError
@@ -75,15 +78,166 @@ def test_the_streets_classes_are_camvids():
 def test_rendered_streets_come_back_from_disk_as_they_were_rendered(tmp_path):
     data = RenderedStreets("val", 1, 2, (96, 72), tmp_path)
     data.render()
-    assert sorted(p.name for p in data.folder.iterdir()) == sorted(p.name for p in data.files)
-    frame = street.Street(FIRST_SEED["val"], 96, 72).frame(MOMENTS_APART)
+    (folder,) = tmp_path.iterdir()
+    first = FIRST_SEED["val"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"{first}-0.npz", f"{first}-{MOMENTS_APART}.npz"
+    ]  # fmt: skip
+    frame = street.Street(first, 96, 72).frame(MOMENTS_APART)
     sample = data[1]
     assert (sample.image == frame.image).all() and (sample.labels == frame.labels).all()
     assert (np.isnan(sample.depth) == np.isnan(frame.depth)).all()
     np.testing.assert_allclose(sample.depth, frame.depth, rtol=5e-4)
     assert sample.fx == pytest.approx(frame.intrinsics.fx)
+    assert sample.views == {} and sample.baseline is None
 
 
 def test_splits_share_no_street():
-    files = {split: {p.name for p in RenderedStreets(split, 1000).files} for split in FIRST_SEED}
-    assert not files["train"] & files["val"] and not files["val"] & files["test"]
+    seeds = {split: {s.seed for s in RenderedStreets(split, 1000).moments} for split in FIRST_SEED}
+    assert all(len(of_split) == 1000 for of_split in seeds.values())
+    assert not seeds["train"] & seeds["val"] and not seeds["val"] & seeds["test"]
+
+
+def test_files_of_earlier_versions_are_still_read(tmp_path):
+    folder = tmp_path / f"{rendered._renderer()}-8x6"
+    folder.mkdir()
+    arrays = {
+        "image": np.full((6, 8, 3), 7, np.uint8),
+        "labels": np.full((6, 8), 3, np.uint8),
+        "depth": np.full((6, 8), 2.5, np.float16),
+        "fx": np.array(9.0),
+    }
+    np.savez(folder / f"{FIRST_SEED['val']}-0.npz", **arrays)
+    sample = RenderedStreets("val", 1, 1, (8, 6), tmp_path)[0]
+    assert (sample.image == 7).all() and (sample.labels == 3).all() and sample.fx == 9.0
+    assert (sample.depth == 2.5).all() and sample.depth.dtype == np.float32
+
+
+VIDEO = 4
+SIZE = (160, 120)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A street with all views, from files, and the folder of these."""
+    folder = tmp_path_factory.mktemp("streets")
+    data = RenderedStreets("val", 1, 1, SIZE, folder, stereo=True, video=VIDEO)
+    data.render()
+    return data, folder
+
+
+def seen_from(sample, pose, view):
+    """`view` drawn as this camera sees it, by depth and pose, and where it can be, (H, W) bool."""
+    height, width = sample.depth.shape
+    v, u = np.mgrid[:height, :width].astype(np.float64)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    rays = np.stack([(u - centre[0]) / sample.fx, (v - centre[1]) / sample.fx, np.ones_like(u)], -1)
+    points = (rays * sample.depth[..., None]) @ pose[:3, :3].T + pose[:3, 3]
+    at = (points[..., :2] / points[..., 2:] * sample.fx + centre).astype(np.float32)
+    inside = ((at > 0) & (at < (width - 1, height - 1))).all(-1) & (sample.depth < 100)
+    return cv2.remap(view, np.nan_to_num(at, nan=-9), None, cv2.INTER_LINEAR), inside
+
+
+def share_alike(a, b, where):
+    return (np.abs(a.astype(int) - b).max(-1) < 20)[where].mean()
+
+
+def test_the_right_picture_is_the_left_one_moved_by_the_disparity(kept):
+    sample = kept[0][0]
+    height, width = sample.depth.shape
+    assert sample.baseline == 0.54
+    v, u = np.mgrid[:height, :width].astype(np.float32)
+    disparity = np.nan_to_num(sample.fx * sample.baseline / sample.depth).astype(np.float32)
+    warped = cv2.remap(sample.views["right"], u - disparity, v, cv2.INTER_LINEAR)
+    near = (u > disparity) & (disparity > 3)
+    assert near.mean() > 0.2
+    assert share_alike(warped, sample.image, near) > 0.93
+    assert share_alike(sample.views["right"], sample.image, near) < 0.85
+
+
+@pytest.mark.parametrize("name", ["right", "previous", "next"])
+def test_depth_and_pose_lead_from_each_view_back_to_the_picture(kept, name):
+    data, _ = kept
+    sample, pose = data[0], data.poses(0)[name]
+    warped, inside = seen_from(sample, pose, sample.views[name])
+    moved = share_alike(warped, sample.image, inside)
+    assert moved > 0.8
+    assert moved > share_alike(sample.views[name], sample.image, inside) + 0.05
+
+
+def test_the_true_poses_are_those_of_a_second_eye_and_of_a_drive_forwards(kept):
+    poses = kept[0].poses(0)
+    beside = np.eye(4)
+    beside[0, 3] = -0.54
+    np.testing.assert_allclose(poses["right"], beside, atol=1e-9)
+    # 5 to 11 m/s at 30 frames a second: what stays where it is comes nearer.
+    metres = -poses["next"][2, 3] / (VIDEO / 30)
+    assert 4.9 < metres < 11.1
+    assert poses["previous"][2, 3] == pytest.approx(-poses["next"][2, 3], rel=0.02)
+
+
+def test_views_are_the_streets_own_frames(kept):
+    own = street.Street(FIRST_SEED["val"], *SIZE)
+    sample = kept[0][0]
+    assert (sample.image == own.frame(MOMENTS_APART).image).all()
+    assert (sample.views["previous"] == own.frame(MOMENTS_APART - VIDEO).image).all()
+    assert (sample.views["next"] == own.frame(MOMENTS_APART + VIDEO).image).all()
+    assert (sample.views["right"] == own.frame(MOMENTS_APART, 0.54).image).all()
+
+
+def test_what_is_not_kept_equals_what_is(kept):
+    data, _ = kept
+    fresh = RenderedStreets("val", 1, 1, SIZE, None, stereo=True, video=VIDEO)
+    fresh.render()
+    a, b = data[0], fresh[0]
+    for name in ("image", "labels", "depth"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert a.fx == b.fx and a.views.keys() == b.views.keys()
+    assert all((a.views[name] == b.views[name]).all() for name in a.views)
+    assert all((data.poses(0)[name] == fresh.poses(0)[name]).all() for name in a.views)
+
+
+def test_views_leave_the_plain_set_as_it_is(kept):
+    data, folder = kept
+    file = f"{FIRST_SEED['val']}-{MOMENTS_APART}.npz"
+    sets = {path.name: [p.name for p in path.iterdir()] for path in folder.iterdir()}
+    plain = f"{rendered._renderer()}-160x120"
+    assert sets.pop(plain) == [file]
+    assert len(sets) == 3 and all(files == [file] for files in sets.values())
+    times = {p: p.stat().st_mtime_ns for p in folder.rglob("*.npz")}
+    data.render()
+    assert times == {p: p.stat().st_mtime_ns for p in folder.rglob("*.npz")}
+
+
+def test_where_the_drive_begins_anew_there_is_no_neighbour_across():
+    # This street's 460 frames end between its moments at 420 and 480.
+    data = RenderedStreets("test", 1, 8, (32, 24), None, video=60)
+    assert [shot.frame for shot in data.moments[-2:]] == [420, 480]
+    assert data[5].views.keys() == {"previous", "next"}
+    assert data[6].views.keys() == {"previous"}
+    assert data[7].views.keys() == {"next"}
+
+
+def test_half_written_files_do_not_remain(tmp_path):
+    data = RenderedStreets("val", 1, 1, (160, 120), tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))  # the picture has 57 600 bytes
+    try:
+        with pytest.raises(OSError, match="too large"):
+            data[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert data[0].image.shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "dev"}, "split is 'dev', expected one of train, val, test"),
+        ({"split": "val", "video": 61}, r"video is 61 frames, expected 0 \(none\) to 60"),
+    ],
+)
+def test_what_cannot_be_rendered_is_said_at_once(arguments, message):
+    with pytest.raises(TrainingError, match=message):
+        RenderedStreets(streets=1, **arguments)

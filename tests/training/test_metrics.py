@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.metrics import DepthMetrics, SegmentationMetrics
+from training.metrics import DepthMetrics, SegmentationMetrics, at_borders
 
 
 def test_iou_comes_from_one_confusion_matrix_over_all_pictures():
@@ -13,7 +13,10 @@ def test_iou_comes_from_one_confusion_matrix_over_all_pictures():
     metrics.update(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[1, 255, 0]]]))
     # Pixels that count: (0,0) (0,1) (1,1) (1,1) (0,0) as (prediction, truth).
     result = metrics.compute()
-    assert result == {"miou": pytest.approx(2 / 3), "iou/a": 2 / 3, "iou/b": 2 / 3}
+    # By picture: a 1/2, b 1/2, then a 1/1, b 1/1.
+    assert result == {
+        "miou": pytest.approx(2 / 3), "iou/a": 2 / 3, "iou/b": 2 / 3, "per_image_miou": 0.75
+    }  # fmt: skip
 
 
 def test_depth_figures_against_numpy():
@@ -29,14 +32,75 @@ def test_depth_figures_against_numpy():
         t = truth[counted].astype(float)
         p = np.clip(np.where(np.isnan(prediction), 80, prediction)[counted].astype(float), 1, 80)
         ratio = np.maximum(p / t, t / p)
+        log = np.log(p / t)
         rows.append(
-            [np.mean(abs(p - t) / t), np.sqrt(np.mean((p - t) ** 2))]
-            + [np.mean(ratio < 1.25**k) for k in (1, 2, 3)]
+            {
+                "abs_rel": np.mean(abs(p - t) / t),
+                "sq_rel": np.mean((p - t) ** 2 / t),
+                "rmse": np.sqrt(np.mean((p - t) ** 2)),
+                "rmse_log": np.sqrt(np.mean(log**2)),
+                "silog": 100 * np.std(log),
+                **{f"delta{k}": np.mean(ratio < 1.25**k) for k in (1, 2, 3)},
+                "abs_rel/0-10m": np.mean((abs(p - t) / t)[t < 10]),
+                "abs_rel/10-30m": np.mean((abs(p - t) / t)[(t >= 10) & (t < 30)]),
+                "abs_rel/30m+": np.mean((abs(p - t) / t)[t >= 30]),
+            }
         )
-    expected = dict(
-        zip(("abs_rel", "rmse", "delta1", "delta2", "delta3"), np.mean(rows, 0), strict=True)
-    )
+    expected = {name: np.mean([row[name] for row in rows]) for name in rows[0]}
     assert metrics.compute() == pytest.approx(expected)
+
+
+def test_pooled_figures_are_over_all_pixels():
+    truth = torch.tensor([[[10.0, 10.0, 10.0]], [[10.0, math.nan, math.nan]]])
+    said = torch.tensor([[[10.0, 10.0, 10.0]], [[14.0, 1.0, 1.0]]])
+    pooled, by_picture = DepthMetrics(1, 80, "pooled"), DepthMetrics(1, 80)
+    for metrics in (pooled, by_picture):
+        metrics.update(said[:1], truth[:1])
+        metrics.update(said[1:], truth[1:])
+    assert pooled.compute()["rmse"] == pytest.approx(2.0)  # sqrt(16 / 4)
+    assert by_picture.compute()["rmse"] == pytest.approx(2.0)  # (0 + 4) / 2
+    assert pooled.compute()["abs_rel"] == pytest.approx(0.1)
+    assert by_picture.compute()["abs_rel"] == pytest.approx(0.2)
+
+
+def test_median_scaling_makes_the_scale_free():
+    truth = torch.rand(2, 20, 20) * 50 + 5
+    metrics = DepthMetrics(1, 80, "median")
+    metrics.update(truth * torch.tensor([0.01, 7.0])[:, None, None], truth)
+    assert metrics.compute()["abs_rel"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "size", "rows", "columns"),
+    [("kitti", (375, 1242), (153, 371), (44, 1197)), ("nyu", (480, 640), (45, 471), (41, 601))],
+)
+def test_a_protocols_crop_leaves_the_rest_uncounted(protocol, size, rows, columns):
+    truth = torch.full((1, *size), 5.0)
+    said = torch.full_like(truth, 10.0)
+    said[:, slice(*rows), slice(*columns)] = 5.0
+    metrics = DepthMetrics(1, 80, protocol)
+    metrics.update(said, truth)
+    assert metrics.compute()["abs_rel"] == 0
+    said[:, rows[0], columns[0]] = said[:, rows[1] - 1, columns[1] - 1] = 10.0  # within it
+    metrics.update(said, truth)
+    assert metrics.compute()["abs_rel"] == pytest.approx(
+        2 / (rows[1] - rows[0]) / (columns[1] - columns[0]) / 2
+    )
+
+
+def test_borders_are_told_apart():
+    labels = torch.zeros(1, 40, 60, dtype=torch.uint8)
+    labels[..., 30:] = 1
+    border = at_borders(labels[0])
+    assert border[:, 25:35].all() and not border[:, :25].any() and not border[:, 35:].any()
+    truth = torch.full((1, 40, 60), 10.0)
+    said = truth.clone()
+    said[..., 25:35] = 15.0
+    metrics = DepthMetrics(1, 80)
+    metrics.update(said, truth, labels)
+    result = metrics.compute()
+    assert result["abs_rel/border"] == pytest.approx(0.5)
+    assert result["abs_rel"] == pytest.approx(0.5 / 6)
 
 
 def test_pictures_without_truth_do_not_count():

@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from depthseg_ros.model_card import DepthRange, ModelCard
+from training.classes import CAMVID
 from training.datasets import Sample
-from training.transforms import Augmented, Whole, recolor, unknown
+from training.errors import TrainingError
+from training.transforms import Augmented, Whole, recolor, recoloring, unknown
+
+CARD = ModelCard("m", "s", CAMVID, DepthRange("metric", 0.5, 100), (64, 48), 100.0)
 
 
 def scene(width=64, height=48, fx=50.0):
@@ -18,9 +23,9 @@ def scene(width=64, height=48, fx=50.0):
     )
 
 
-def crops(sample, zoom, count=20, crop=(32, 24), canonical_fx=100.0):
+def crops(sample, zoom, count=20, crop=(32, 24), **options):
     torch.manual_seed(0)
-    data = Augmented([sample] * count, crop, 64, canonical_fx, zoom)
+    data = Augmented([sample] * count, crop, CARD, zoom, **options)
     return [data[i] for i in range(count)]
 
 
@@ -47,10 +52,10 @@ def test_zooming_in_brings_canonical_depth_nearer():
     flat = scene()
     flat.depth = np.full((48, 64), 10, np.float32)
     for zoom in (0.5, 1.0, 2.0):
-        values = [item["depth"].nanmedian().item() for item in crops(flat, (zoom, zoom))]
-        # 10 m, fx 50, canonical 100: 20 m at zoom 1, less in proportion; 8 % of stretch each way
-        assert np.mean(values) == pytest.approx(20 / zoom, rel=0.05)
-        assert np.ptp(values) > 0
+        for item in crops(flat, (zoom, zoom)):
+            # 10 m, fx 50, canonical 100: 20 m at zoom 1, less in proportion.
+            assert item["depth"].nanmedian().item() == pytest.approx(20 / zoom)
+            assert item["fx"] == pytest.approx(50 * zoom)
 
 
 def test_mirroring_keeps_picture_and_depth_together():
@@ -66,6 +71,64 @@ def test_mirroring_keeps_picture_and_depth_together():
 def test_a_sample_without_truth_is_all_unknown():
     for item in crops(Sample(scene().image), (0.8, 1.2), 3):
         assert (item["labels"] == 255).all() and item["depth"].isnan().all()
+        assert item["fx"].isnan()
+
+
+def test_depth_that_is_not_metric_keeps_its_values():
+    card = ModelCard("m", "s", (), DepthRange("normalised", 0, 1), (64, 48))
+    half = Sample(scene().image, depth=np.full((48, 64), 0.5, np.float32))
+    item = Augmented([half], (32, 24), card, (1.5, 1.5))[0]
+    assert (item["depth"] == 0.5).all()
+
+
+def test_views_are_cropped_mirrored_and_recoloured_with_the_picture():
+    sample = scene()
+    sample.views, sample.baseline = {"right": sample.image.copy()}, 0.5
+    signs = set()
+    for item in crops(sample, (0.7, 1.5), views=("image", "right", "background")):
+        assert torch.equal(item["right"], item["image"]) and item["has_right"]
+        assert not item["background"].any() and not item["has_background"]
+        mirrored = item["depth"][12, -1] < item["depth"][12, 0]
+        assert item["baseline"] == (-0.5 if mirrored else 0.5)
+        signs.add(bool(mirrored))
+    assert signs == {True, False}
+
+
+def test_the_principal_point_follows_the_crop():
+    sample = scene()
+    for item in crops(sample, (0.7, 1.5)):
+        # The picture's centre lies between columns 31 and 32, whose depths are 32 and 33 m.
+        scaled = item["depth"][12] / (100 / item["fx"])
+        known = scaled.isfinite()
+        columns = torch.arange(32)[known]
+        order = scaled[known].argsort()
+        at = np.interp(32.5, scaled[known][order].numpy(), columns[order].numpy())
+        if known.all() and scaled.min() < 32 and scaled.max() > 33:
+            assert item["cx"].item() == pytest.approx(at, abs=1.0)
+
+
+def test_without_recolouring_the_values_stay():
+    for item in crops(scene(), (1.0, 1.0), color=0.0):
+        columns = item["image"][0, 12].float() / 4
+        assert (columns[item["labels"][12] != 255].diff().abs() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": np.ones((48, 60), np.float32)}, r"\(48, 64\), its depth \(48, 60\)"),
+        ({"views": {"right": np.zeros((8, 8, 3), np.uint8)}}, r"its right \(8, 8\)"),
+        ({"labels": np.full((48, 64), 11, np.uint8)}, r"has label 11, expected 0\.\.10 or 255"),
+        ({"fx": None}, "has depth but no focal length"),
+    ],
+)
+def test_samples_that_contradict_themselves_or_the_model_are_refused(change, message):
+    sample = scene()
+    for name, value in change.items():
+        setattr(sample, name, value)
+    for data in (Augmented([sample], (32, 24), CARD, (1, 1)), Whole([sample], CARD)):
+        with pytest.raises(TrainingError, match=message):
+            data[0]
 
 
 def test_the_same_seed_gives_the_same_crops():
@@ -75,16 +138,21 @@ def test_the_same_seed_gives_the_same_crops():
 
 def test_whole_pictures_are_left_as_they_are():
     sample = scene()
-    item = Whole([sample])[0]
+    item = Whole([sample], CARD)[0]
     assert (item["image"].numpy() == sample.image).all()
     assert (item["depth"].numpy() == sample.depth).all()
     assert item["fx"] == 50
-    assert Whole([Sample(sample.image)])[0]["fx"] == 64
+    assert Whole([Sample(sample.image)], CARD)[0]["fx"] == 64
+
+
+def test_a_model_of_two_pictures_needs_both():
+    with pytest.raises(TrainingError, match="sample 0 has no background"):
+        Whole([scene()], CARD, ("background", "image"))[0]
 
 
 def test_recolouring_changes_values_and_not_shapes():
     image = scene().image
-    changed = recolor(image, np.random.default_rng(1))
+    changed = recolor(image, *recoloring(np.random.default_rng(1)))
     assert changed.shape == image.shape and changed.dtype == np.uint8 and (changed != image).any()
 
 

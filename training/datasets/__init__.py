@@ -5,7 +5,7 @@ A data set is a `torch.utils.data.Dataset` of `Sample`s; a sample may lack label
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,4 +22,9 @@ class Sample:
     depth: NDArray[np.float32] | None = None
     """(H, W) metres along the optical axis, NaN where unknown or endless."""
     fx: float | None = None
-    """Focal length in pixels; needed where there is depth."""
+    """Focal length in pixels; needed where there is metric depth."""
+    views: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Other pictures, (H, W, 3) RGB: `background` (the same camera before anything came into it),
+    `right` (of a rectified stereo pair), `previous` and `next` (of a video)."""
+    baseline: float | None = None
+    """Metres from the camera to that of `right`, negative where that lies to the left."""

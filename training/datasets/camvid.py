@@ -19,6 +19,7 @@ from . import Sample
 
 SOURCE = "CamVid (11 classes)"
 TERMS = "CamVid is for research use"
+CLASSES = "camvid"
 _UNLABELLED_ID = len(CAMVID)
 
 

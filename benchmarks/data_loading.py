@@ -1,0 +1,88 @@
+"""`python -m benchmarks.data_loading`: samples a second of the data pipeline and of training.
+
+Both in one run, on one machine: what counts is the ratio, which must be well over 1 for the data
+not to be the bottleneck. The network is the default one, with its losses and backward pass, on the
+GPU if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.objectives.supervised import Supervised
+from training.sources import open_source, parse
+from training.systems.shared_encoder import SharedEncoder
+from training.task import JointTask
+from training.transforms import Augmented
+
+CROP, BATCH = (384, 288), 8
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data_loading", description=__doc__)
+    parser.add_argument("--data", nargs="+", default=["streets"], metavar="NAME[=FOLDER]")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batches", type=int, default=20, help="to measure (default: 20)")
+    parser.add_argument("--count", type=int, default=40, help="samples to take (default: 40)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+
+    task = JointTask(SharedEncoder())
+    rates = {}
+    for name, folder in parse(options.data).items():
+        source = open_source(name, "train", folder, options.count)
+        source.render()
+        samples = Augmented(source.samples, CROP, task.card, (0.6, 1.3))
+        order = [i % len(source) for i in range(BATCH * (options.batches + 2))]
+        for workers in options.workers:
+            batches = iter(DataLoader(samples, BATCH, sampler=order, num_workers=workers))
+            rates[f"{name}, {workers} workers"] = rate(lambda b=batches: next(b), options.batches)
+        batch = next(iter(DataLoader(samples, BATCH)))
+    rates["training"] = rate(step(batch), options.batches // 2)
+    if options.json:
+        print(json.dumps(rates, indent=2))
+        return
+    table = Table("", "samples/s", "of training's rate")
+    for name, value in rates.items():
+        table.add_row(name, f"{value:.1f}", f"{value / rates['training']:.1f}")
+    Console().print(table)
+
+
+def rate(one_batch: Callable[[], object], batches: int) -> float:
+    """Samples a second; the first two batches, which start workers and kernels, do not count."""
+    for _ in range(2):
+        one_batch()
+    started = time.perf_counter()
+    for _ in range(batches):
+        one_batch()
+    return BATCH * batches / (time.perf_counter() - started)
+
+
+def step(batch: dict[str, Tensor]) -> Callable[[], float]:
+    """A function that trains on the batch once."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = {name: value.to(device) for name, value in batch.items()}
+    system = SharedEncoder().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective, weights = Supervised(), torch.ones(11, device=device)
+
+    def train() -> float:
+        parts, _ = objective(system, batch, weights, 420.0)
+        total = torch.stack([v for p in parts.values() for v in p.values()]).sum()
+        total.backward()
+        return total.item()  # waits for the GPU
+
+    return train
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""`python -m training compare`: train variants on the same budget and put them in a table.
+
+A comparison is a YAML of `config` (what all runs share, relative to it), `overrides` of that by
+dotted keys, `runs` (name -> further overrides) and, if wanted, `sum` (runs whose parameters,
+operations and time are added up in a column: two single-task networks against one joint one).
+What has been trained is kept: a comparison that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
+
+from .checkpoints import load_checkpoint
+from .errors import TrainingError
+from .evaluate import Results, evaluate, markdown, table
+from .export import export
+from .fit import CommandLine
+from .sources import GENERATED, open_source
+
+ROUNDS = 15
+"""Times that each model file is run for its median."""
+
+
+def main(arguments: list[str]) -> None:
+    """Run a comparison and print its table."""
+    parser = argparse.ArgumentParser(prog="python -m training compare", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the comparison's YAML")
+    parser.add_argument("--folder", type=Path, help="default: runs/compare/NAME_OF_THE_YAML")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="more overrides for all runs, e.g. data.folders.camvid=PATH",
+    )
+    parser.add_argument("--count", type=int, default=100, help="generated test samples")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = parser.parse_args(arguments)
+    more = {}
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            parser.error(f"--set {text}: expected KEY=VALUE")
+        more[key] = yaml.safe_load(value)
+    comparison = read(options.config)
+    folder = options.folder or Path("runs/compare") / options.config.stem
+    checkpoints = {
+        name: train(override(comparison["config"], {**comparison["overrides"], **more, **own}),
+                    folder / name.replace(" ", "_"))
+        for name, own in comparison["runs"].items()
+    }  # fmt: skip
+    results = measure(checkpoints, folder, options.count)
+    if comparison["sum"]:
+        results["+".join(comparison["sum"])] = added_up([results[n] for n in comparison["sum"]])
+    if options.json:
+        print(json.dumps(results, indent=2))
+    elif options.markdown:
+        print(markdown(results))
+    else:
+        Console().print(table(results))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a comparison's YAML, with `config` replaced by what it names.
+
+    Raises:
+        TrainingError: a file is missing or is not as described.
+    """
+    try:
+        comparison = {"overrides": {}, "sum": [], **yaml.safe_load(path.read_text())}
+        unknown = set(comparison) - {"config", "overrides", "runs", "sum"}
+        if unknown or not isinstance(comparison["runs"], dict):
+            raise TrainingError(f"{path}: unknown {sorted(unknown)}, or 'runs' is no mapping")
+        strangers = [name for name in comparison["sum"] if name not in comparison["runs"]]
+        if strangers:
+            raise TrainingError(f"{path}: 'sum' names {strangers}, which are no runs")
+        comparison["runs"] = {name: own or {} for name, own in comparison["runs"].items()}
+        comparison["config"] = yaml.safe_load((path.parent / comparison["config"]).read_text())
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise TrainingError(f"{path} is not a comparison: {error!r}") from None
+    return comparison
+
+
+def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with the entries at dotted keys set."""
+    result = copy.deepcopy(dict(config))
+    for key, value in overrides.items():
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise TrainingError(f"cannot set {key}: {parent} is no mapping")
+        place[last] = value
+    return result
+
+
+def train(config: dict[str, Any], folder: Path) -> Path:
+    """Train what a configuration says in a folder of its own; returns the checkpoint.
+
+    Done already: nothing happens. Begun: it goes on. Of another configuration: it starts anew.
+    """
+    trainer = config["trainer"]
+    checkpoint = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {
+            "dirpath": str(folder),
+            "filename": "last",
+            "save_on_train_epoch_end": True,
+            "enable_version_counter": False,
+        },
+    }
+    kept = [c for c in trainer.get("callbacks", []) if "Checkpoint" not in c["class_path"]]
+    trainer |= {
+        "callbacks": [*kept, checkpoint],
+        "default_root_dir": str(folder),
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": str(folder), "name": "log"},
+        },
+    }
+    text = yaml.safe_dump(config, sort_keys=True)
+    file, last, done = folder / "run.yaml", folder / "last.ckpt", folder / "done"
+    if not file.is_file() or file.read_text() != text:
+        last.unlink(missing_ok=True)
+        done.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    if not done.is_file():
+        resume = ["--ckpt_path", str(last)] if last.is_file() else []
+        with redirect_stdout(sys.stderr):  # Lightning's summaries; here the table is the output
+            CommandLine(["fit", "--config", str(file), *resume])
+        done.touch()
+    return last
+
+
+def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Results:
+    """Accuracy, size and speed of each run, by name."""
+    results: Results = {}
+    files = {}
+    for name, path in checkpoints.items():
+        config = yaml.safe_load((path.parent / "run.yaml").read_text())["data"]
+        sources = {}
+        for data in config["val"]:
+            generated = data in GENERATED
+            split = "test" if generated else "val"
+            sources[f"{data}-{split}"] = open_source(
+                data,
+                split,
+                config.get("folders", {}).get(data),
+                count if generated else 0,
+                config.get("options", {}).get(data),
+            )
+        measured, _ = evaluate(path, sources)
+        results[name] = {f"{d}/{m}": v for d, r in measured.items() for m, v in r.items()}
+        task, _ = load_checkpoint(path)
+        width, height = task.card.network_size
+        pictures = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            task.system(*pictures)
+        results[name]["parameters [M]"] = task.card.parameters / 1e6
+        results[name]["GFLOP"] = counter.get_total_flops() / 1e9
+        files[name] = path.parent / "model.onnx"
+        export(task.system, task.card, files[name])
+    for name, seconds in timed(files).items():
+        results[name]["ms"] = 1e3 * seconds
+    return results
+
+
+def timed(files: Mapping[str, Path]) -> dict[str, float]:
+    """Median seconds that ONNX Runtime takes for a picture of the network's size.
+
+    The files take turns, so that a machine that is slower for a while is so for all of them.
+    """
+    import onnxruntime
+
+    from depthseg_ros import model_card
+
+    runs = {}
+    for name, file in files.items():
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        width, height = model_card.read(file).network_size
+        feed = {
+            i.name: torch.full((1,), float(width)).numpy()
+            if i.name == "fx"
+            else torch.zeros(1, height, width, 3, dtype=torch.uint8).numpy()
+            for i in session.get_inputs()
+        }
+        session.run(None, feed)
+        runs[name] = (session, feed, [])
+    for _ in range(ROUNDS):
+        for session, feed, seconds in runs.values():
+            started = time.perf_counter()
+            session.run(None, feed)
+            seconds.append(time.perf_counter() - started)
+    return {name: statistics.median(seconds) for name, (_, _, seconds) in runs.items()}
+
+
+def added_up(results: list[dict[str, float]]) -> dict[str, float]:
+    """What several networks cost together; accuracies are each one's own."""
+    return {key: sum(r[key] for r in results) for key in ("parameters [M]", "GFLOP", "ms")}

@@ -1,0 +1,94 @@
+"""Read the numbers of data sets: HDF5, MATLAB and text files, and ids that count from one."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
+
+from depthseg_ros.model_card import UNLABELLED
+
+from ..errors import TrainingError
+
+
+@contextmanager
+def hdf5_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
+    """Open one array of an HDF5 file, for the time of a `with` block.
+
+    A file is opened for each read, which takes about a millisecond, since an open one does not
+    survive the way into a loader's worker process.
+
+    Raises:
+        TrainingError: the file is missing, is not HDF5, lacks the array, or is damaged.
+    """
+    if not path.is_file():
+        raise TrainingError(f"{path} is missing, expected HDF5 with {name}")
+    try:
+        with h5py.File(path, "r") as file:
+            array = file.get(name)
+            if not isinstance(array, h5py.Dataset):
+                raise TrainingError(f"{path} has no array {name}, only {sorted(file)}")
+            yield array
+    except TrainingError:
+        raise
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:  # all of h5py's
+        raise TrainingError(f"{path} cannot be read as HDF5 with {name}: {error}") from None
+
+
+def read_mat(path: Path, name: str) -> NDArray[Any]:
+    """Read one variable of a MATLAB file of version 7 or older; `TrainingError` if impossible."""
+    if not path.is_file():
+        raise TrainingError(f"{path} is missing, expected a MATLAB file with {name}")
+    try:
+        variables = scipy.io.loadmat(path, variable_names=[name])
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
+        raise TrainingError(f"{path} cannot be read as a MATLAB file: {error}") from None
+    if name not in variables:
+        raise TrainingError(f"{path} has no variable {name}")
+    return variables[name]
+
+
+def read_matrix(path: Path, rows: int, columns: int) -> NDArray[np.float64]:
+    """Read a text file of rows * columns numbers between white space, wherever its lines end."""
+    wanted = f"expected {rows}x{columns} numbers"
+    try:
+        numbers = [float(word) for word in path.read_text().split()]
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read, {wanted}: {error}") from None
+    if len(numbers) != rows * columns:
+        raise TrainingError(f"{path} has {len(numbers)} numbers, {wanted}")
+    return np.array(numbers).reshape(rows, columns)
+
+
+def read_focal_length(path: Path) -> float:
+    """Focal length in pixels, the first entry of a file of 3x3 camera intrinsics."""
+    fx = float(read_matrix(path, 3, 3)[0, 0])
+    if not 0 < fx < np.inf:
+        raise TrainingError(f"{path} has the focal length {fx}, expected pixels above 0")
+    return fx
+
+
+def from_one_based(ids: NDArray[Any], count: int, path: Path) -> NDArray[np.uint8]:
+    """Ids 1..count, 0 for unlabelled, as uint8 ids 0..count-1, 255 for unlabelled.
+
+    Raises:
+        TrainingError: some id is none of these; the message names the file `path`.
+    """
+    if ids.size and not (ids.min() >= 0 and ids.max() <= count):  # NaN is neither
+        raise TrainingError(f"{path} has labels {ids.min()}..{ids.max()}, expected 0..{count}")
+    return np.where(ids == 0, UNLABELLED, ids.astype(np.int64) - 1).astype(np.uint8)
+
+
+def require_files(files: list[Path], what: str) -> None:
+    """Raise `TrainingError` with the count and the first of those that are missing."""
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise TrainingError(f"{len(missing)} {what} are missing, the first is {missing[0]}")

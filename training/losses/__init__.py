@@ -1,0 +1,60 @@
+"""Losses over what is known of a batch; where nothing is known a loss is zero, never NaN.
+
+Segmentation losses are `f(logits_NCHW, labels_NHW, class_weights=None)`: labels uint8, 255
+unknown; one channel is the logit of the foreground, whose label is 1. Depth losses are
+`f(prediction_NHW, truth_NHW)`: both linear and positive, the truth NaN where unknown. All give one
+float32 number, also under autocast. `reprojection` and `guidance` have what self-supervised depth
+and segmentation that guides depth need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..blocks import resize
+from . import depth, segmentation
+from .depth import log_gradient, relative_l1
+from .numerics import in_float32
+from .segmentation import cross_entropy
+
+__all__ = ["DEPTH", "SEGMENTATION", "cross_entropy", "log_gradient", "multi_output", "relative_l1"]
+
+SEGMENTATION: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": segmentation.cross_entropy,
+    "binary_cross_entropy": segmentation.binary_cross_entropy,
+    "dice": segmentation.dice,
+    "focal": segmentation.focal,
+    "sobel": segmentation.sobel,
+}
+
+DEPTH: dict[str, Callable[..., Tensor]] = {
+    "l1": depth.l1,
+    "berhu": depth.berhu,
+    "rmse": depth.rmse,
+    "silog": depth.silog,
+    "ssim": depth.ssim,
+    "attention": depth.attention,
+    "sobel": depth.sobel,
+    "relative_l1": depth.relative_l1,
+    "log_gradient": depth.log_gradient,
+    "binary_cross_entropy": depth.binary_cross_entropy,
+}
+
+
+@in_float32
+def multi_output(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], truth_NHW: Tensor
+) -> Tensor:
+    """Sum of a loss over side outputs: deep supervision (Lee et al. 2015), as U2-Net has it.
+
+    Args:
+        loss: Called with each output, at the truth's size, and the truth. A depth loss has to be
+            given the one channel: `lambda output, truth: l1(output[:, 0], truth)`.
+        outputs: (N, C, h, w), each of any size; they are resized bilinearly.
+        truth_NHW: Labels or depth.
+    """
+    resized = (resize(output, truth_NHW.shape[1:]) for output in outputs)
+    return torch.stack([loss(output, truth_NHW) for output in resized]).sum()

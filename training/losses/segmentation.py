@@ -1,0 +1,133 @@
+"""Losses of the semantic classes.
+
+All take logits (N, C, H, W), labels (N, H, W) uint8 with 255 unknown, and optionally a weight for
+each class. With C = 1 the logit is that of the foreground, the labels are 0 and 1, and there are
+two weights: background, foreground.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from depthseg_ros.model_card import UNLABELLED
+
+from . import depth
+from .numerics import in_float32
+
+
+@in_float32
+def cross_entropy(
+    logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy over the labelled pixels, weighted by class if asked."""
+    return _mean(_cross_entropies(logits_NCHW, labels_NHW), labels_NHW, class_weights)
+
+
+@in_float32
+def binary_cross_entropy(
+    logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean sigmoid cross-entropy: every class against all others, apart from the rest.
+
+    Over the classes too it is a mean. A weight is that of the pixel's true class.
+    """
+    loss_NCHW = F.binary_cross_entropy_with_logits(
+        logits_NCHW, _one_hot(logits_NCHW, labels_NHW), reduction="none"
+    )
+    return _mean(loss_NCHW.mean(1), labels_NHW, class_weights)
+
+
+@in_float32
+def dice(
+    logits_NCHW: Tensor,
+    labels_NHW: Tensor,
+    class_weights: Tensor | None = None,
+    smoothing: float = 1.0,
+) -> Tensor:
+    """1 - soft Dice of the labelled pixels of the whole batch (Milletari et al. 2016).
+
+    The mean over the classes that the batch's labels have; with C = 1 that of the foreground alone
+    (which no weight changes). Of the two usual denominators it is the sum, not that of squares.
+    `smoothing`, in pixels, draws predicted foreground down where the truth has none.
+    """
+    foreground = logits_NCHW.shape[1] == 1
+    probability = logits_NCHW.sigmoid() if foreground else logits_NCHW.softmax(1)
+    probability = probability.where((labels_NHW != UNLABELLED)[:, None], 0)
+    truth = _one_hot(logits_NCHW, labels_NHW)
+    pixels_C = truth.sum((0, 2, 3))
+    both_C = (probability * truth).sum((0, 2, 3))
+    dice_C = (2 * both_C + smoothing) / (probability.sum((0, 2, 3)) + pixels_C + smoothing)
+    if foreground:
+        return (1 - dice_C).sum()
+    weights_C = (pixels_C > 0).to(dice_C)
+    if class_weights is not None:
+        weights_C = weights_C * class_weights
+    return ((1 - dice_C) * weights_C).sum() / weights_C.sum().clamp(min=1e-6)
+
+
+@in_float32
+def focal(
+    logits_NCHW: Tensor,
+    labels_NHW: Tensor,
+    class_weights: Tensor | None = None,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+) -> Tensor:
+    """Mean focal loss, -alpha (1 - p)^gamma ln p, p that of the true class (Lin et al. 2017).
+
+    With C = 1, alpha is for the foreground and 1 - alpha for the background, as in the paper. With
+    more classes p is their softmax, and alpha is the same for all: `class_weights` tell them apart.
+    `gamma` is 0 or at least 1.
+    """
+    entropy_NHW = _cross_entropies(logits_NCHW, labels_NHW)
+    loss_NHW = (-torch.expm1(-entropy_NHW)) ** gamma * entropy_NHW
+    if logits_NCHW.shape[1] == 1:
+        loss_NHW = loss_NHW * torch.where(labels_NHW == 1, alpha, 1 - alpha)
+    else:
+        loss_NHW = loss_NHW * alpha
+    return _mean(loss_NHW, labels_NHW, class_weights)
+
+
+@in_float32
+def sobel(logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean L1 norm of the difference of the Sobel gradients of probabilities and labels.
+
+    Borders where the labels have them, and nowhere else; the mean is over the classes too. A weight
+    is that of a class' probability map. Where a neighbour is unlabelled, a pixel does not count.
+    """
+    foreground = logits_NCHW.shape[1] == 1
+    probability = logits_NCHW.sigmoid() if foreground else logits_NCHW.softmax(1)
+    unlabelled = (labels_NHW == UNLABELLED)[:, None]
+    truth = _one_hot(logits_NCHW, labels_NHW).masked_fill(unlabelled, torch.nan)
+    if class_weights is not None and not foreground:
+        weights_C11 = class_weights[:, None, None]
+        probability, truth = probability * weights_C11, truth * weights_C11
+    return depth.sobel(probability.flatten(0, 1), truth.flatten(0, 1))
+
+
+def _cross_entropies(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
+    """-ln p of the true class, zero where unlabelled."""
+    if logits_NCHW.shape[1] == 1:
+        # The softmax of 0 and z is the sigmoid of z: two classes, the background's logit 0.
+        logits_NCHW = torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
+    return F.cross_entropy(
+        logits_NCHW, labels_NHW.long(), ignore_index=UNLABELLED, reduction="none"
+    )
+
+
+def _one_hot(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
+    """(N, C, H, W) of the logits' type, all zero where unlabelled."""
+    classes = logits_NCHW.shape[1]
+    ids = torch.arange(classes, device=labels_NHW.device) if classes > 1 else labels_NHW.new_ones(1)
+    return (labels_NHW[:, None] == ids[:, None, None]).to(logits_NCHW)
+
+
+def _mean(loss_NHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Mean over the labelled pixels, weighted by their true classes."""
+    known = labels_NHW != UNLABELLED
+    weights = known.to(loss_NHW)
+    if class_weights is not None:
+        weights = weights * class_weights[labels_NHW.long().where(known, 0)]
+    return (loss_NHW * weights).sum() / weights.sum().clamp(min=1e-6)

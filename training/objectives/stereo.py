@@ -1,0 +1,121 @@
+"""Depth from rectified stereo pairs, without depth truth: the objective of system 000."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .. import losses
+from ..blocks import resize
+from ..errors import TrainingError
+from ..losses.numerics import mean_over
+from ..losses.reprojection import (
+    edge_aware_smoothness,
+    left_right_consistency,
+    photometric,
+    warp_disparity,
+)
+from . import (
+    Losses,
+    check_terms,
+    depth_losses,
+    known_depth,
+    known_labels,
+    predict,
+    segmentation_losses,
+)
+
+
+class Stereo(nn.Module):
+    """Each view drawn from the other by its disparity, at several scales (Godard et al. 2017).
+
+    For a system that gives `disparities`. Samples without a right view teach labels alone, or depth
+    too where they have its truth and `depth` names losses.
+    """
+
+    def __init__(
+        self,
+        segmentation: dict[str, float] | None = None,
+        depth: dict[str, float] | None = None,
+        smoothness: float = 0.1,
+        consistency: float = 1.0,
+        weigh_classes: bool = True,
+    ) -> None:
+        """Choose the losses.
+
+        Args:
+            segmentation: Names in `losses.SEGMENTATION` -> weight; cross-entropy if not given.
+            depth: Losses against true depth, where there is any; none if not given.
+            smoothness: Weight of edge-aware smoothness at the finest scale; half at each next.
+            consistency: Weight of left-right consistency.
+            weigh_classes: Whether rare classes weigh more.
+        """
+        super().__init__()
+        self.segmentation = {"cross_entropy": 1.0} if segmentation is None else segmentation
+        self.depth = depth or {}
+        check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
+        check_terms(self.depth, losses.DEPTH, "depth")
+        self.smoothness, self.consistency = smoothness, consistency
+        self.weigh_classes = weigh_classes
+
+    def forward(
+        self,
+        system: nn.Module,
+        batch: Mapping[str, Tensor],
+        class_weights: Tensor,
+        canonical_fx: float,
+    ) -> Losses:
+        """See `Losses`."""
+        prediction = predict(system, batch)
+        weights = class_weights if self.weigh_classes else None
+        parts = {
+            "segmentation": segmentation_losses(
+                prediction, batch["labels"], self.segmentation, weights
+            ),
+            "depth": depth_losses(prediction, batch["depth"], self.depth),
+        }
+        valid = batch["has_right"] & batch["baseline"].isfinite()
+        if "depth" in prediction:
+            if "disparities" not in prediction:
+                raise TrainingError(
+                    f"{type(system).__name__} gives no disparities: Stereo is for DepthSegNet"
+                )
+            baseline = batch["baseline"].nan_to_num(0.0)
+            # Disparities are shares of the width at which depth * disparity is `focal_baseline`.
+            width_N = canonical_fx * baseline / system.focal_baseline
+            parts["depth"] |= self._views(prediction["disparities"], batch, width_N, valid)  # type: ignore[arg-type]
+        return Losses(
+            {task: values for task, values in parts.items() if values},
+            {
+                "segmentation": known_labels(batch),
+                "depth": bool(valid.any()) or (bool(self.depth) and known_depth(batch)),
+            },
+        )
+
+    def _views(
+        self,
+        disparities: list[Tensor],
+        batch: Mapping[str, Tensor],
+        width_N: Tensor,
+        valid_N: Tensor,
+    ) -> dict[str, Tensor]:
+        left, right = (batch[name].float() / 255 for name in ("image", "right"))
+        full = left.shape[-1]
+        sums = {name: left.new_zeros(()) for name in ("photometric", "smoothness", "consistency")}
+        for scale, disparity in enumerate(disparities):
+            size = disparity.shape[2:]
+            views = (resize(left, size), resize(right, size))
+            # In pixels of this scale, negative in a mirrored pair.
+            pixels = disparity.float() * (width_N * size[1] / full)[:, None, None, None]
+            for side, sign in ((0, 1), (1, -1)):
+                drawn, _ = warp_disparity(views[1 - side], sign * pixels[:, side])
+                error = photometric(views[side], drawn)
+                sums["photometric"] += mean_over(error, valid_N[:, None, None].expand_as(error))
+                smoothness = edge_aware_smoothness(
+                    disparity[:, side], views[side], normalised=False, valid_N=valid_N
+                )
+                sums["smoothness"] += self.smoothness / 2**scale * smoothness
+            inconsistency = left_right_consistency(pixels[:, 0], pixels[:, 1], valid_N)
+            sums["consistency"] += self.consistency * inconsistency / size[1]
+        return sums

@@ -1,0 +1,112 @@
+"""Depth from video without depth truth, guided by labels: the objective of system 004."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .. import losses
+from ..blocks import resize
+from ..errors import TrainingError
+from ..losses.guidance import ranking, semantic_triplet
+from ..losses.reprojection import edge_aware_smoothness, minimum_reprojection, project, sample
+from . import Losses, check_terms, known_labels, predict, segmentation_losses
+
+NEIGHBOURS = ("previous", "next")
+
+
+class Video(nn.Module):
+    """The neighbours drawn into the picture by depth and motion (Godard et al. 2019).
+
+    For a system that gives `side_depths` and has `pose`. Samples without neighbours teach labels
+    alone.
+    """
+
+    def __init__(
+        self,
+        segmentation: dict[str, float] | None = None,
+        smoothness: float = 1e-3,
+        triplet: float = 0.1,
+        ranking: float = 0.0,
+        weigh_classes: bool = True,
+    ) -> None:
+        """Choose the losses.
+
+        Args:
+            segmentation: Names in `losses.SEGMENTATION` -> weight; 0.3 times cross-entropy if not
+                given.
+            smoothness: Weight of edge-aware smoothness at the finest scale; half at each next.
+            triplet: Weight of the semantic triplet loss over the depth decoder's features.
+            ranking: Weight of the ranking loss across class borders; it needs (pseudo-)depth.
+            weigh_classes: Whether rare classes weigh more.
+        """
+        super().__init__()
+        self.segmentation = {"cross_entropy": 0.3} if segmentation is None else segmentation
+        check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
+        self.smoothness, self.triplet, self.ranking = smoothness, triplet, ranking
+        self.weigh_classes = weigh_classes
+
+    def forward(
+        self,
+        system: nn.Module,
+        batch: Mapping[str, Tensor],
+        class_weights: Tensor,
+        canonical_fx: float,
+    ) -> Losses:
+        """See `Losses`."""
+        prediction = predict(system, batch)
+        weights = class_weights if self.weigh_classes else None
+        parts = {
+            "segmentation": segmentation_losses(
+                prediction, batch["labels"], self.segmentation, weights
+            ),
+            "depth": {},
+        }
+        valid = torch.stack([batch[f"has_{name}"] for name in NEIGHBOURS])
+        if "depth" in prediction:
+            if "side_depths" not in prediction or not hasattr(system, "pose"):
+                raise TrainingError(
+                    f"{type(system).__name__} has no pose network: Video is for SemanticGuided"
+                )
+            parts["depth"] = self._views(system, prediction["side_depths"], batch)  # type: ignore[arg-type]
+            if self.triplet:
+                levels = [semantic_triplet(f, batch["labels"]) for f in prediction["features"]]
+                parts["depth"]["triplet"] = self.triplet * torch.stack(levels).sum()
+            if self.ranking:
+                depth = resize(prediction["depth"], batch["labels"].shape[1:])[:, 0]
+                parts["depth"]["ranking"] = self.ranking * ranking(
+                    depth, batch["depth"], batch["labels"]
+                )
+        return Losses(
+            {task: values for task, values in parts.items() if values},
+            {"segmentation": known_labels(batch), "depth": bool(valid.any())},
+        )
+
+    def _views(
+        self, system: nn.Module, depths: list[Tensor], batch: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        target = batch["image"].float() / 255
+        sources = [batch[name].float() / 255 for name in NEIGHBOURS]
+        poses = [
+            system.pose(batch["image"].float(), batch[name].float())  # type: ignore[operator]
+            for name in NEIGHBOURS
+        ]
+        camera = (batch["fx"], batch["fx"], batch["cx"], batch["cy"])
+        any_neighbour = torch.stack([batch[f"has_{name}"] for name in NEIGHBOURS]).any(0)
+        photometric = smoothness = target.new_zeros(())
+        for scale, depth in enumerate(depths):
+            full = resize(depth, target.shape[2:])[:, 0]
+            warped, valid = [], []
+            for name, source, pose in zip(NEIGHBOURS, sources, poses, strict=True):
+                drawn, in_view = sample(source, project(full, pose, *camera))
+                warped.append(drawn)
+                valid.append(in_view & batch[f"has_{name}"][:, None, None])
+            error, _ = minimum_reprojection(target, warped, sources, valid)
+            photometric = photometric + error
+            smoothness = smoothness + self.smoothness / 2**scale * edge_aware_smoothness(
+                1 / depth[:, 0], resize(target, depth.shape[2:]), valid_N=any_neighbour
+            )
+        scales = len(depths)
+        return {"photometric": photometric / scales, "smoothness": smoothness / scales}

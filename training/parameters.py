@@ -1,0 +1,54 @@
+"""`python -m training parameters`: how many parameters each system has, as published."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from .systems.depthsegnet import DepthSegNet, ResNet50
+from .systems.lateral_sharing import LateralSharing
+from .systems.semantic_guided import SemanticGuided
+from .systems.shared_encoder import SharedEncoder
+from .systems.two_image_u2net import TwoImageU2Net
+from .systems.two_stream_fcn import TwoStreamFcn
+
+DEPTH = ("depth",)
+SYSTEMS: dict[str, Callable[[], nn.Module]] = {
+    "shared_encoder": SharedEncoder,
+    "depthsegnet (VGG)": DepthSegNet,
+    "depthsegnet (VGG), depth alone": lambda: DepthSegNet(tasks=DEPTH),
+    "depthsegnet (ResNet-50)": lambda: DepthSegNet(encoder=ResNet50()),
+    "depthsegnet (ResNet-50), depth alone": lambda: DepthSegNet(tasks=DEPTH, encoder=ResNet50()),
+    "two_image_u2net": TwoImageU2Net,
+    "two_stream_fcn": TwoStreamFcn,
+    "lateral_sharing": LateralSharing,
+    "lateral_sharing, no sharing": lambda: LateralSharing(sharing=False),
+    "semantic_guided": SemanticGuided,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the counts."""
+    parser = argparse.ArgumentParser(prog="python -m training parameters", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+    counts = count()
+    if options.json:
+        print(json.dumps(counts, indent=2))
+        return
+    table = Table("system", "parameters")
+    for name, number in counts.items():
+        table.add_row(name, f"{number:,}")
+    Console().print(table)
+
+
+def count() -> dict[str, int]:
+    """Parameters of each system at its published size; nothing is allocated."""
+    with torch.device("meta"):
+        return {name: sum(p.numel() for p in make().parameters()) for name, make in SYSTEMS.items()}

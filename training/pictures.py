@@ -1,0 +1,108 @@
+"""Pictures of what a network says, beside the truth: while it trains, and of `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from depthseg_ros.model_card import ModelCard
+from depthseg_ros.rendering import color_depth, overlay
+
+
+class PredictionPictures(L.Callback):
+    """Writes sheets of a few validation pictures every few epochs, and one per picture predicted.
+
+    `FOLDER/DATA/epoch_NNN.png` has one row a picture: the picture, the labels said and true, the
+    depth said and true. `FOLDER/DATA/NNNNN.png` are rows of `python -m training predict`.
+    """
+
+    def __init__(
+        self, folder: Path = Path("runs/pictures"), every_n_epochs: int = 10, count: int = 4
+    ) -> None:
+        """Set up.
+
+        Args:
+            folder: Where to write.
+            every_n_epochs: How often; the last epoch's are always written.
+            count: Pictures of each data set.
+        """
+        self.folder, self.every_n_epochs, self.count = Path(folder), every_n_epochs, count
+        self._rows: dict[int, list[np.ndarray]] = {}
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Begin new sheets."""
+        self._rows = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        task: Any,
+        outputs: Any,
+        batch: Mapping[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep every so manieth picture."""
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        batches = trainer.num_val_batches[dataloader_idx]
+        if trainer.sanity_checking or not due or not trainer.is_global_zero:
+            return
+        chosen = {i * int(batches) // self.count for i in range(self.count)}
+        if batch_idx in chosen:
+            with torch.inference_mode():
+                said = task.predict_step(batch, batch_idx)
+            self._rows.setdefault(dataloader_idx, []).append(row(batch, said, task.card))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
+        """Write the sheets."""
+        for index, rows in self._rows.items():
+            name = trainer.datamodule.val[index].name  # type: ignore[attr-defined]
+            self._write(f"{name}/epoch_{trainer.current_epoch + 1:03}.png", rows)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        task: Any,
+        outputs: Any,
+        batch: Mapping[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write a picture's row."""
+        name = trainer.datamodule.val[dataloader_idx].name  # type: ignore[attr-defined]
+        self._write(f"{name}/{batch_idx:05}.png", [row(batch, outputs, task.card)])
+
+    def _write(self, name: str, rows: list[np.ndarray]) -> None:
+        width = max(r.shape[1] for r in rows)
+        sheet = np.vstack([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0))) for r in rows])
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}")
+        unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        unfinished.replace(path)
+
+
+def row(
+    truth: Mapping[str, Tensor], said: Mapping[str, Tensor], card: ModelCard, width: int = 320
+) -> np.ndarray:
+    """One picture with what is said and what is true of it, side by side, (h, n * width, 3) RGB."""
+    image = truth["image"][0].cpu().numpy()
+    tiles = [image]
+    if card.classes:
+        tiles += [overlay(image, x["labels"][0].cpu().numpy(), card.classes) for x in (said, truth)]
+    if card.depth:
+        depths = [x["depth"][0].cpu().numpy() for x in (said, truth)]
+        if card.depth.kind != "metric":  # any scale: as if the middle were at 10 m
+            known = [np.nanmedian(d) if np.isfinite(d).any() else 1.0 for d in depths]
+            depths = [10 * d / max(k, 1e-6) for d, k in zip(depths, known, strict=True)]
+        tiles += [color_depth(d.astype(np.float32)) for d in depths]
+    height = round(image.shape[0] * width / image.shape[1])
+    return np.hstack([cv2.resize(t, (width, height), interpolation=cv2.INTER_AREA) for t in tiles])

@@ -1,0 +1,182 @@
+"""System 001: a background and the same place with an object -> the object's mask and dense depth.
+
+U2NETP, the small U2-Net of Qin et al. (2020), with the two pictures stacked to six channels and,
+behind one encoder, a whole decoder for each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import checked_tasks, resize
+
+
+class TwoImageU2Net(nn.Module):
+    """Nested U-Nets: each stage of the encoder and of the decoders is a U-Net of its own."""
+
+    inputs: tuple[str, ...] = ("background", "image")
+    depth_kind = "normalised"
+    views: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        num_classes: int = 1,
+        tasks: Sequence[str] = ("segmentation", "depth"),
+        middle: int = 16,
+        width: int = 64,
+    ) -> None:
+        """Build the network; with the values given here it has 1,769,306 parameters.
+
+        Args:
+            num_classes: Semantic classes; 1 is a mask, whose logit is that of the foreground.
+            tasks: What to build decoders for: "segmentation", "depth" or both.
+            middle: Channels inside of a stage.
+            width: Channels between stages.
+
+        Raises:
+            TrainingError: `tasks` is empty or names another task.
+        """
+        super().__init__()
+        self.tasks = tasks = checked_tasks(tasks)
+        self.encoder = nn.ModuleList(
+            [
+                ResidualU(7, 6, middle, width),
+                *(ResidualU(height, width, middle, width) for height in (6, 5, 4)),
+                *(ResidualU(4, width, middle, width, dilated=True) for _ in range(2)),
+            ]
+        )
+        self.segmentation = (
+            FusedDecoder(middle, width, num_classes) if "segmentation" in tasks else None
+        )
+        self.depth = FusedDecoder(middle, width, 1) if "depth" in tasks else None
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters that both tasks use; none if there is one task only."""
+        if self.segmentation is None or self.depth is None:
+            return []
+        return list(self.encoder.parameters())
+
+    def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> dict[str, Tensor]:
+        """Perceive.
+
+        Args:
+            background_N3HW: The place without the object, values 0 to 255; the network sees them
+                divided by 255, without a mean taken off.
+            image_N3HW: The place with the object, likewise.
+
+        Returns:
+            At the pictures' size, of the tasks it was built for: `logits` (N, num_classes, H, W)
+            and `depth` (N, 1, H, W), 0 to 1. In training also `side_logits` and `side_depths`,
+            lists of the six side outputs that those are fused from, finest first, enlarged to the
+            pictures' size as the paper's deep supervision has them. Depths are float32 whatever
+            the rest is computed in, for the binary cross-entropy on them.
+        """
+        x = torch.cat([background_N3HW, image_N3HW], 1) / 255
+        features: list[Tensor] = []
+        for stage in self.encoder:
+            x = stage(shrink(features[-1]) if features else x)
+            features.append(x)
+        outputs = {}
+        if self.segmentation is not None:
+            outputs["logits"], sides = self.segmentation(features)
+            if self.training:
+                outputs["side_logits"] = sides
+        if self.depth is not None:
+            depth, sides = self.depth(features)
+            outputs["depth"] = depth.float().sigmoid()
+            if self.training:
+                outputs["side_depths"] = [side.float().sigmoid() for side in sides]
+        return outputs
+
+
+class FusedDecoder(nn.Module):
+    """Stages back up to full size; each gives a side output, and all are fused to one."""
+
+    def __init__(self, middle: int, width: int, outputs: int) -> None:
+        """Five stages and `outputs` channels in the result; see `TwoImageU2Net`."""
+        super().__init__()
+        self.stages = nn.ModuleList(
+            ResidualU(height, 2 * width, middle, width, dilated)
+            for height, dilated in ((4, True), (4, False), (5, False), (6, False), (7, False))
+        )
+        self.sides = nn.ModuleList(nn.Conv2d(width, outputs, 3, padding=1) for _ in range(6))
+        self.fuse = nn.Conv2d(6 * outputs, outputs, 1)
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Features, fine to coarse -> fused output and side outputs, finest first."""
+        *skips, x = features
+        decoded = [x]
+        for stage, skip in zip(self.stages, reversed(skips), strict=True):
+            x = stage(join(x, skip))
+            decoded.append(x)
+        size = features[0].shape[2:]
+        decoded.reverse()
+        sides = [resize(side(x), size) for side, x in zip(self.sides, decoded, strict=True)]
+        return self.fuse(torch.cat(sides, 1)), sides
+
+
+class ResidualU(nn.Module):
+    """Residual U-block (RSU): a U-Net beside a shortcut around it.
+
+    RSU-L halves the resolution L - 2 times on its way down; RSU-4F instead dilates its
+    convolutions by 1, 2, 4 and 8 and keeps the resolution.
+    """
+
+    def __init__(
+        self, height: int, inputs: int, middle: int, outputs: int, dilated: bool = False
+    ) -> None:
+        """`height` is the L of RSU-L, `middle` the channels inside."""
+        super().__init__()
+        levels = range(height - 1)
+        dilations = [2**level if dilated else 1 for level in levels]
+        self.dilated = dilated
+        self.first = BiasedConvNormRelu(inputs, outputs)
+        self.down = nn.ModuleList(
+            BiasedConvNormRelu(middle if level else outputs, middle, dilations[level])
+            for level in levels
+        )
+        self.bottom = BiasedConvNormRelu(middle, middle, 2 * dilations[-1])
+        self.up = nn.ModuleList(
+            BiasedConvNormRelu(2 * middle, middle if level else outputs, dilations[level])
+            for level in reversed(levels)
+        )
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        x = shortcut = self.first(x_NCHW)
+        skips: list[Tensor] = []
+        for level in self.down:
+            x = level(shrink(x) if skips and not self.dilated else x)
+            skips.append(x)
+        x = self.bottom(x)
+        for level, skip in zip(self.up, reversed(skips), strict=True):
+            x = level(join(x, skip))
+        return x + shortcut
+
+
+class BiasedConvNormRelu(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU; the norm makes the bias idle, but the paper's has it."""
+
+    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+def shrink(x_NCHW: Tensor) -> Tensor:
+    """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
+    return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
+
+
+def join(x_NCHW: Tensor, skip_NCHW: Tensor) -> Tensor:
+    """Enlarge to the skip's size, where it is not, and stack upon it."""
+    if x_NCHW.shape[2:] != skip_NCHW.shape[2:]:
+        x_NCHW = resize(x_NCHW, skip_NCHW.shape[2:])
+    return torch.cat([x_NCHW, skip_NCHW], 1)
