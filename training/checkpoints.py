@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from argparse import ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def load_checkpoint(path: Path) -> tuple[JointTask, dict[str, Any]]:
     checkpoint = read_checkpoint(path)
     try:
         task = JointTask.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, ArgumentError) as error:
         raise _not_a_checkpoint(path, error) from None
     return task.eval(), checkpoint["provenance"]
 

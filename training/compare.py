@@ -126,7 +126,10 @@ def train(config: dict[str, Any], folder: Path) -> Path:
             "enable_version_counter": False,
         },
     }
-    kept = [c for c in trainer.get("callbacks", []) if "Checkpoint" not in c["class_path"]]
+    kept = [c for c in trainer.get("callbacks") or [] if "Checkpoint" not in c["class_path"]]
+    for callback in kept:
+        if callback["class_path"].endswith("PredictionPictures"):
+            callback.setdefault("init_args", {})["folder"] = str(folder / "pictures")
     trainer |= {
         "callbacks": [*kept, checkpoint],
         "default_root_dir": str(folder),
@@ -142,7 +145,9 @@ def train(config: dict[str, Any], folder: Path) -> Path:
         done.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    if not done.is_file():
+    if done.is_file():
+        print(f"{folder}: trained before; remove it to train it anew", file=sys.stderr)
+    else:
         resume = ["--ckpt_path", str(last)] if last.is_file() else []
         with redirect_stdout(sys.stderr):  # Lightning's summaries; here the table is the output
             CommandLine(["fit", "--config", str(file), *resume])
@@ -163,11 +168,11 @@ def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Result
             sources[f"{data}-{split}"] = open_source(
                 data,
                 split,
-                config.get("folders", {}).get(data),
+                (config.get("folders") or {}).get(data),
                 count if generated else 0,
-                config.get("options", {}).get(data),
+                (config.get("options") or {}).get(data),
             )
-        measured, _ = evaluate(path, sources)
+        measured, _ = evaluate(path, sources)  # by each data set's own protocol
         results[name] = {f"{d}/{m}": v for d, r in measured.items() for m, v in r.items()}
         task, _ = load_checkpoint(path)
         width, height = task.card.network_size
@@ -193,8 +198,13 @@ def timed(files: Mapping[str, Path]) -> dict[str, float]:
     from depthseg_ros import model_card
 
     runs = {}
+    options = onnxruntime.SessionOptions()
+    # Threads that go on spinning after a run would slow the next file's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, file in files.items():
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
         width, height = model_card.read(file).network_size
         feed = {
             i.name: torch.full((1,), float(width)).numpy()

@@ -34,14 +34,15 @@ class Mixture(L.LightningDataModule):
         zoom: tuple[float, float] = (0.6, 1.3),
         sizes: Sequence[tuple[float, float]] = ((0.0, 1.0),),
         color: float = 1.0,
+        mirror: bool = True,
         batch_size: int = 8,
         workers: int = 1,
     ) -> None:
         """Choose the data.
 
         Args:
-            train: Data sets to train on -> samples of each in an epoch, drawn anew every time;
-                0: each once.
+            train: Data sets to train on -> samples of each in an epoch, drawn anew every time, and
+                repeatedly where there are not so many; 0: each once.
             val: Data sets to validate on -> samples of each; 0: all.
             folders: Where those lie that are not generated.
             options: More arguments of the readers, by data set.
@@ -51,6 +52,7 @@ class Mixture(L.LightningDataModule):
                 there on. Small crops at first learn most of what there is to learn in a fraction
                 of the time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
             color: Probability that a sample is recoloured.
+            mirror: Whether half of the samples are mirrored.
             batch_size: Samples in a batch.
             workers: Processes that load.
         """
@@ -67,8 +69,8 @@ class Mixture(L.LightningDataModule):
             raise TrainingError(
                 f"data.sizes is {sizes}, expected growing shares from 0, scales > 0"
             )
-        if not train or (not all(train.values()) and min(train.values()) < 0):
-            raise TrainingError(f"data.train is {train}, expected data sets and counts")
+        if not train or min([*train.values(), *val.values()]) < 0:
+            raise TrainingError(f"data.train is {train}, data.val {val}: expected counts, or 0")
         self.save_hyperparameters()
         folders, options = folders or {}, options or {}
         unused = [name for name in (*folders, *options) if name not in train and name not in val]
@@ -84,7 +86,8 @@ class Mixture(L.LightningDataModule):
 
         self.train, self.val = opened("train", dict.fromkeys(train, 0)), opened("val", val)
         self._open_test = lambda: opened("test", val)
-        self.crop, self.zoom, self.sizes, self.color = crop, zoom, tuple(sizes), color
+        self.crop, self.zoom, self.sizes = crop, zoom, tuple(sizes)
+        self.color, self.mirror = color, mirror
         self.batch_size, self.workers = batch_size, workers
 
     @property
@@ -105,6 +108,8 @@ class Mixture(L.LightningDataModule):
         if stage == "test":
             self.val = self._open_test()
         classes = self._task.hparams["classes"]
+        if not self._task.card.classes:  # labels play no part
+            return
         for source in (*self.train, *self.val):
             if source.classes not in (None, classes):
                 raise TrainingError(
@@ -127,7 +132,7 @@ class Mixture(L.LightningDataModule):
             if source.classes is None:
                 continue
             of_source = np.zeros(256)
-            step = max(1, len(source) // samples)
+            step = -(-len(source) // samples)
             for index in range(0, len(source), step):
                 labels = source.samples[index].labels
                 if labels is not None:
@@ -147,10 +152,14 @@ class Mixture(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Random crops of so many samples of each data set."""
         lengths = [len(source) for source in self.train]
-        draws = [min(self.draws[s.name] or len(s), len(s)) for s in self.train]
+        draws = [self.draws[s.name] or len(s) for s in self.train]
         if sum(draws) < self.batch_size:
             raise TrainingError(
                 f"an epoch has {sum(draws)} samples, a batch {self.batch_size}: raise data.train"
+            )
+        if len(self.sizes) > 1 and not self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[union-attr]
+            raise TrainingError(
+                "data.sizes has several sizes: set trainer.reload_dataloaders_every_n_epochs: 1"
             )
         scale, task, epoch = self.scale(), self._task, self.trainer.current_epoch
         return DataLoader(
@@ -161,6 +170,7 @@ class Mixture(L.LightningDataModule):
                 (self.zoom[0] * scale, self.zoom[1] * scale),
                 views=(*task.system.inputs, *task.system.views),
                 color=self.color,
+                mirror=self.mirror,
             ),
             self.batch_size,
             sampler=MixtureSampler(lengths, draws, torch.initial_seed(), epoch),
@@ -189,7 +199,7 @@ class MixtureSampler(Sampler[int]):
     def __init__(
         self, lengths: Sequence[int], draws: Sequence[int], seed: int = 0, epoch: int = 0
     ) -> None:
-        """`draws` of each are taken out of its `lengths`, without repetition; `epoch` is next."""
+        """`draws` of each are taken out of its `lengths`; none twice before all once."""
         self.lengths, self.draws, self.seed, self.epoch = lengths, draws, seed, epoch
 
     def __len__(self) -> int:
@@ -202,7 +212,8 @@ class MixtureSampler(Sampler[int]):
         self.epoch += 1
         firsts = np.cumsum([0, *self.lengths])
         drawn = [
-            first + rng.permutation(length)[:draws]
+            first
+            + np.concatenate([rng.permutation(length) for _ in range(-(-draws // length))])[:draws]
             for first, length, draws in zip(firsts, self.lengths, self.draws, strict=False)
         ]
         yield from rng.permutation(np.concatenate(drawn)).tolist()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+import yaml
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -45,9 +46,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--count", type=int, default=100, help="to generate (default: 100)")
     parser.add_argument(
         "--protocol",
-        default="",
-        choices=list(PROTOCOLS),
-        help="for depth; default: 'median' where depth is up to scale, else 'metric'",
+        default="metric",
+        choices=["metric", *PROTOCOLS],
+        help="for depth; default: metric, which is each data set's own",
+    )
+    parser.add_argument(
+        "--options",
+        type=yaml.safe_load,
+        default={},
+        metavar="YAML",
+        help="of the readers, e.g. '{nyuv2: {classes: 13}}'",
     )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -61,37 +69,39 @@ def main(arguments: list[str]) -> None:
         generated = name in GENERATED
         split = "test" if generated else options.split
         count = options.count if generated else 0
-        sources[f"{name}-{split}"] = open_source(name, split, folder, count)
-    results, protocol = evaluate(options.checkpoint, sources, options.protocol)
+        options_of = options.options.get(name)
+        sources[f"{name}-{split}"] = open_source(name, split, folder, count, options_of)
+    results, protocols = evaluate(options.checkpoint, sources, options.protocol)
     if options.json:
         print(json.dumps(results, indent=2))
     elif options.markdown:
         print(markdown(results))
     else:
-        Console().print(table(results, f"depth by the protocol {protocol!r}"))
+        Console().print(table(results, f"depth by the protocols {', '.join(protocols)}"))
 
 
 def evaluate(
-    checkpoint: Path, sources: Mapping[str, Source], protocol: str = ""
-) -> tuple[Results, str]:
-    """Measure a checkpoint or model file on data sets; returns the figures and the protocol."""
+    checkpoint: Path, sources: Mapping[str, Source], protocol: str = "metric"
+) -> tuple[Results, list[str]]:
+    """Measure a checkpoint or model file on data sets; returns figures and depth's protocols."""
     card, inputs, predict = load(checkpoint)
     results = {}
+    protocols = []
     for name, source in sources.items():
         if source.classes not in (None, card_classes(card)) and card.classes:
             raise TrainingError(
                 f"{name} has the classes {source.classes!r}, which are not the model's"
             )
         source.render()
-        evaluation = Evaluation(card, protocol)
+        evaluation = Evaluation(card, source.name, protocol)
         loader = DataLoader(Whole(source.samples, card, inputs), num_workers=1)
         console = Console(stderr=True)
         with torch.inference_mode():
             for batch in track(loader, name, console=console, disable=not console.is_terminal):
                 evaluation.update(predict(*(batch[i] for i in inputs)), batch)
         results[name] = evaluation.compute()
-        used = evaluation.protocol
-    return results, used
+        protocols.append(evaluation.protocol)
+    return results, protocols
 
 
 def card_classes(card: ModelCard) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.cli import LightningCLI
 
+from .checkpoints import read_checkpoint
 from .data import Mixture
 from .task import JointTask
 
@@ -23,6 +25,17 @@ class CommandLine(LightningCLI):
             seed_everything_default=0,
             **options,
         )
+
+    def _parse_ckpt_path(self) -> None:
+        """Refuse a checkpoint that is none, in one line.
+
+        Lightning's own would lay the checkpoint's options over those of the configuration and the
+        command line, which here have the last word on resuming too.
+        """
+        command = self.config.get("subcommand")
+        path = command and self.config[command].get("ckpt_path")
+        if path and Path(path).is_file():
+            read_checkpoint(Path(path))
 
 
 def main(arguments: list[str]) -> None:

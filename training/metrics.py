@@ -37,7 +37,7 @@ class Protocol:
 
 PROTOCOLS = {
     # The model's own range, every pixel, each picture alike (Eigen et al. 2014).
-    "metric": Protocol(),
+    "whole": Protocol(),
     # NYUv2 with Eigen's crop, rows 45:471 and columns 41:601 of 480 x 640, to 10 m.
     "nyu": Protocol((45 / 480, 471 / 480, 41 / 640, 601 / 640), max_depth=10.0, min_depth=1e-3),
     # KITTI with the crop of Garg et al. 2016, to 80 m.
@@ -52,6 +52,9 @@ PROTOCOLS = {
     "pooled": Protocol(pooled=True),
 }
 """Protocols by name; every table of depth says which it was."""
+
+METRIC = {"nyuv2": "nyu", "kitti_depth": "kitti"}
+"""What `metric` stands for: the crop and cap of the data set, `whole` of those that have none."""
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
@@ -74,9 +77,10 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         before = self.confmat.clone()
         for labels, truth in zip(labels_NHW, truth_NHW, strict=True):
             super().update(labels[None], truth[None])
-            hit, union = _hit_and_union(self.confmat - before)
+            matrix = self.confmat - before
+            hit, union = _hit_and_union(matrix)
             before = self.confmat.clone()
-            both = hit > 0
+            both = (matrix.sum(0) > 0) & (matrix.sum(1) > 0)
             self.iou_sums += torch.where(both, hit / union.clamp(min=1), 0)
             self.iou_counts += both
 
@@ -115,7 +119,7 @@ class DepthMetrics(Metric):
     full_state_update = False
     sums: Tensor
 
-    def __init__(self, min_depth: float, max_depth: float, protocol: str = "metric") -> None:
+    def __init__(self, min_depth: float, max_depth: float, protocol: str = "whole") -> None:
         """The range is in metres; `protocol` is one of `PROTOCOLS`."""
         super().__init__()
         self.protocol = PROTOCOLS[protocol]
@@ -208,21 +212,29 @@ def _finish(means: Tensor) -> Tensor:
 
 
 def at_borders(labels_HW: Tensor, distance: int = BORDER) -> Tensor:
-    """Pixels within so many pixels (in rows or columns) of one of another class, (H, W) bool."""
+    """Pixels within so many pixels (in rows or columns) of a border, (H, W) bool.
+
+    A border is between two classes; where the unlabelled begins there is none.
+    """
     labels = labels_HW[None, None].float()
+    known = labels != UNLABELLED
     window, half = 2 * distance + 1, distance
-    greatest = F.max_pool2d(labels, window, 1, half)
-    least = -F.max_pool2d(-labels, window, 1, half)
-    return (greatest != least)[0, 0]
+    greatest = F.max_pool2d(labels.where(known, -1), window, 1, half)
+    least = -F.max_pool2d((-labels).where(known, -UNLABELLED), window, 1, half)
+    return (greatest > least)[0, 0]
 
 
 class Evaluation(nn.Module):
     """Everything that is measured on one data set."""
 
-    def __init__(self, card: ModelCard, protocol: str = "") -> None:
+    def __init__(self, card: ModelCard, data: str, protocol: str = "metric") -> None:
         """Measure what the card says the model gives.
 
-        `protocol` is one of `PROTOCOLS`; if empty, `median` for depth up to scale, else `metric`.
+        Args:
+            card: Of the model.
+            data: Name of the data set.
+            protocol: One of `PROTOCOLS`, or `metric`: that of the data set. For depth up to scale
+                `metric` is `median`, on KITTI `kitti_selfsup`.
         """
         super().__init__()
         self.outputs = [
@@ -230,9 +242,11 @@ class Evaluation(nn.Module):
             *(["depth"] if card.depth else []),
         ]
         self.segmentation = SegmentationMetrics([c.name for c in card.classes] or ["none", "none"])
-        self.protocol = protocol or (
-            "median" if card.depth and card.depth.kind == "up-to-scale" else "metric"
-        )
+        if protocol == "metric":
+            protocol = METRIC.get(data, "whole")
+            if card.depth and card.depth.kind == "up-to-scale":
+                protocol = "kitti_selfsup" if protocol == "kitti" else "median"
+        self.protocol = protocol
         near, far = (card.depth.min, card.depth.max) if card.depth else (0.0, 1.0)
         # A normalised depth of zero has no logarithm; it is the picture's nearest, and rare.
         self.depth = DepthMetrics(max(near, 1e-3), far, self.protocol)

@@ -35,7 +35,10 @@ READERS = {
     "background_foreground": ("background_foreground", "BackgroundForeground"),
 }
 NO_VAL = ("nyuv2", "sun_rgbd")
-"""Published in two splits: where `val` is asked for, they give `test`."""
+NO_TEST = (
+    "background_foreground", "kitti_semantics", "museum", "rgbd_sequence", "virtual_kitti2",
+)  # fmt: skip
+"""Of two splits only: where `val` is asked for, the first give `test`, the others the reverse."""
 
 
 @dataclass
@@ -82,6 +85,8 @@ def open_source(
     options = dict(options or {})
     if split == "val" and name in NO_VAL:
         split = "test"
+    elif split == "test" and name in NO_TEST:
+        split = "val"
     if name not in GENERATED and name not in READERS:
         known = ", ".join([*GENERATED, *READERS])
         raise TrainingError(f"there is no data set {name!r}, expected one of {known}")

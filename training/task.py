@@ -10,12 +10,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from depthseg_ros.model_card import DepthRange, ModelCard
 
-from .balancing import Balancer, Fixed
+from .balancing import BALANCERS, Balancer
 from .checkpoints import start_from
 from .classes import CLASS_LISTS
 from .errors import TrainingError
@@ -33,7 +33,7 @@ class JointTask(L.LightningModule):
         self,
         system: nn.Module,
         objective: nn.Module | None = None,
-        balancer: Balancer | None = None,
+        balancer: Balancer | str = "fixed",
         name: str = "street",
         classes: str = "camvid",
         network_size: tuple[int, int] = (480, 360),
@@ -53,7 +53,8 @@ class JointTask(L.LightningModule):
         Args:
             system: The network, see `training.systems`.
             objective: What it is trained for, see `training.objectives`; `Supervised` by default.
-            balancer: How the tasks' losses are weighed, see `training.balancing`; fixed by default.
+            balancer: How the tasks' losses are weighed: a name in `balancing.BALANCERS`, or one of
+                these with options of its own.
             name: What the model is called on its card.
             classes: A name in `classes.CLASS_LISTS`.
             network_size: Width and height at which the network sees whole pictures.
@@ -82,10 +83,21 @@ class JointTask(L.LightningModule):
             rank_zero_info(
                 f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
             )
+        elif getattr(system, "frozen", ()) and not system.weights_given:
+            raise TrainingError(
+                "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
+                " or model.weights"
+            )
         # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
         self.system = system.to(memory_format=torch.channels_last)
         self.objective = Supervised() if objective is None else objective
-        self.balancer = Fixed() if balancer is None else balancer
+        if isinstance(balancer, str):
+            if balancer not in BALANCERS:
+                raise TrainingError(
+                    f"there is no balancer {balancer!r}, expected one of {', '.join(BALANCERS)}"
+                )
+            balancer = BALANCERS[balancer]()
+        self.balancer = balancer
         self.make_optimizer = optimizer  # the command line puts a description into hparams
         kind = system.depth_kind
         tasks = system.tasks
@@ -103,10 +115,12 @@ class JointTask(L.LightningModule):
         self.served = ServedModel(system, self.card)
         self.register_buffer("class_weights", torch.ones(len(CLASS_LISTS[classes])))
         self.evaluations = nn.ModuleList()
+        self.taught: set[str] = set()
 
     def setup(self, stage: str) -> None:
         """Weigh rare classes up, by how often the data has each."""
-        if stage != "fit" or not self.card.classes:
+        weigh = getattr(self.objective, "weigh_classes", True)
+        if stage != "fit" or not self.card.classes or not weigh:
             return
         shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
@@ -117,6 +131,7 @@ class JointTask(L.LightningModule):
         parts, present = self.objective(
             self.system, batch, self.class_weights, self.hparams["canonical_fx"]
         )
+        self.taught |= {task for task, there in present.items() if there}
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
         total = self.balancer(losses, present, self.system.shared_parameters())  # type: ignore[operator]
         for task, values in parts.items():
@@ -127,13 +142,18 @@ class JointTask(L.LightningModule):
         return total
 
     def on_train_epoch_end(self) -> None:
-        """Let the balancer look back."""
+        """Let the balancer look back; say so where a task had nothing to learn from."""
         self.balancer.on_epoch_end()
+        for task in set(self.system.tasks) - self.taught:  # type: ignore[operator]
+            rank_zero_warn(f"In this epoch no sample had anything to learn {task} from")
+        self.taught.clear()
 
     def on_validation_start(self) -> None:
         """Measure each data set apart."""
         sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
-        self.evaluations = nn.ModuleList(Evaluation(self.card) for _ in sources).to(self.device)
+        self.evaluations = nn.ModuleList(Evaluation(self.card, s.name) for s in sources).to(
+            self.device
+        )
 
     def validation_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
@@ -174,7 +194,10 @@ class JointTask(L.LightningModule):
             optimizer.param_groups, (self.hparams["weight_decay"], 0.0), strict=True
         ):
             group.update(lr=self.hparams["learning_rate"], weight_decay=decay)
-        total = max(1, int(self.trainer.estimated_stepping_batches))
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise TrainingError("the schedule is by share of the run: give trainer.max_epochs")
+        total = max(1, int(total))
         steps, warm_up = self.hparams["steps"], self.hparams["warm_up"]
 
         def factor(step: int) -> float:
@@ -199,7 +222,10 @@ def _without_files(options: Any) -> Any:
     if not isinstance(options, dict):
         return options
     start = {"weights": None, "depth_weights": None, "pretrained": False}
-    return {k: start[k] if k in start else _without_files(v) for k, v in options.items()}
+    return {
+        k: start[k] if k in start and not isinstance(v, dict) else _without_files(v)
+        for k, v in options.items()
+    }
 
 
 def one_cycle(progress: float, warm_up: float = 0.1, start: float = 0.04) -> float:

@@ -28,9 +28,9 @@ class Augmented(Dataset[dict[str, Tensor]]):
 
     Items: `image` (3, h, w) uint8; `labels` (h, w) uint8 with 255 where unknown; `depth` (h, w)
     float32 with NaN where unknown, canonical metres where the model's depth is metric; `fx`, `cx`
-    and `cy` () float32 of the crop, pixels, NaN where unknown; each view that is wanted (3, h, w)
-    uint8, black where the sample has none, with `has_VIEW` () bool; with `right`, `baseline` ()
-    float32 metres, negative in a mirrored picture.
+    and `cy` () float32 of the crop, pixels, NaN where unknown (a whole picture's principal point is
+    taken to be its centre); each view that is wanted (3, h, w) uint8, black where the sample has
+    none, with `has_VIEW` () bool; with `right`, `baseline` () float32 metres, positive.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Augmented(Dataset[dict[str, Tensor]]):
         zoom: tuple[float, float],
         views: Sequence[str] = (),
         color: float = 1.0,
+        mirror: bool = True,
     ) -> None:
         """Wrap a data set.
 
@@ -51,9 +52,11 @@ class Augmented(Dataset[dict[str, Tensor]]):
             zoom: Least and greatest enlargement against the network's scale.
             views: Other pictures that the network needs; `image` among them is no other.
             color: Probability that a sample is recoloured.
+            mirror: Whether half of the samples are mirrored. A stereo pair never is by chance: its
+                other eye is brought to the right, since one picture does not tell where it is.
         """
         self.samples, self.crop, self.card, self.zoom = samples, crop, card, zoom
-        self.views, self.color = [v for v in views if v != "image"], color
+        self.views, self.color, self.mirror = [v for v in views if v != "image"], color, mirror
 
     def __len__(self) -> int:
         """As many as the data set has."""
@@ -67,12 +70,15 @@ class Augmented(Dataset[dict[str, Tensor]]):
         height, width = sample.image.shape[:2]
         zoom = np.exp(rng.uniform(*np.log(self.zoom))) * self.card.network_size[0] / width
         # Where there is geometry to learn, pixels stay square: else depth from rows is ambiguous.
-        stretch = np.zeros(2) if sample.fx is not None else rng.uniform(-0.08, 0.08, 2)
+        labels_alone = sample.depth is None and sample.fx is None and not sample.views
+        stretch = rng.uniform(-0.08, 0.08, 2) if labels_alone else np.zeros(2)
         zoom_x, zoom_y = zoom * np.exp(stretch)
         # The window may lie over the border by half of what is lacking where the picture is small.
         lack = np.array([self.crop[0] / zoom_x - width, self.crop[1] / zoom_y - height])
         left, top = np.where(lack > 0, -lack / 2, rng.uniform(0, np.abs(lack)))
-        flip = rng.random() < 0.5
+        flip = self.mirror and rng.random() < 0.5
+        if "right" in self.views and sample.baseline is not None:
+            flip = sample.baseline < 0
         window = np.array([[zoom_x, 0, -zoom_x * left], [0, zoom_y, -zoom_y * top]])
         if flip:
             window[0] = [-zoom_x, 0, self.crop[0] - 1 + zoom_x * left]
@@ -111,8 +117,8 @@ class Augmented(Dataset[dict[str, Tensor]]):
             item[view] = torch.zeros_like(item["image"]) if other is None else picture(other)
             item[f"has_{view}"] = torch.tensor(other is not None)
         if "right" in self.views:
-            baseline = np.nan if sample.baseline is None else sample.baseline
-            item["baseline"] = torch.tensor(-baseline if flip else baseline, dtype=torch.float32)
+            baseline = np.nan if sample.baseline is None else abs(sample.baseline)
+            item["baseline"] = torch.tensor(baseline, dtype=torch.float32)
         return item
 
 
@@ -140,9 +146,6 @@ class Whole(Dataset[dict[str, Tensor]]):
         check(sample, self.card)
         height, width = sample.image.shape[:2]
         labels, depth = unknown((width, height))
-        for view in self.views:
-            if view not in sample.views:
-                raise TrainingError(f"sample {index} has no {view}, which the model needs")
         return {
             "image": torch.from_numpy(sample.image),
             "labels": torch.from_numpy(labels if sample.labels is None else sample.labels),
@@ -168,8 +171,15 @@ def check(sample: Sample, card: ModelCard) -> None:
                 f"a sample has label {known.max()}, expected 0..{len(card.classes) - 1} or"
                 f" {UNLABELLED}: the model's class list is not the data's"
             )
-    if sample.depth is not None and sample.fx is None and card.needs_fx:
-        raise TrainingError("a sample has depth but no focal length, which metric depth needs")
+    if sample.depth is not None and card.depth is not None:
+        if sample.fx is None and card.needs_fx:
+            raise TrainingError("a sample has depth but no focal length, which metric depth needs")
+        if card.depth.kind == "normalised" and np.nanmax(sample.depth, initial=0) > 1:
+            raise TrainingError(
+                f"a sample has depth up to {np.nanmax(sample.depth):.1f}, the model's is 0 to 1"
+            )
+    if card.needs_background and "background" not in sample.views:
+        raise TrainingError("a sample has no background, which the model needs")
 
 
 def unknown(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

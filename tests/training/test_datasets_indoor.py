@@ -10,11 +10,11 @@ import pytest
 import scipy.io
 from torch.utils.data import DataLoader
 
-from training.datasets import nyuv2, sun_rgbd
+from training.datasets import sun_rgbd
 from training.datasets.hypersim import SPLIT_FILE, Hypersim, depth_from_distance
 from training.datasets.indoor_classes import NYU13, NYU40, SUNRGBD37
 from training.datasets.nyuv2 import NyuV2
-from training.datasets.pictures import read_gray, read_ids, read_rgb, read_uint16
+from training.datasets.pictures import read_gray, read_rgb, read_uint16
 from training.datasets.rgbd_sequence import RgbdSequence
 from training.datasets.sun_rgbd import SunRgbd
 from training.errors import TrainingError
@@ -76,7 +76,7 @@ def test_gray_pictures_keep_type_and_values(tmp_path):
     depth = RNG.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
     write_picture(tmp_path / "ids.png", ids)
     write_picture(tmp_path / "depth.png", depth)
-    assert (read_ids(tmp_path / "ids.png") == ids).all()
+    assert (read_gray(tmp_path / "ids.png", np.uint8, "ids") == ids).all()
     assert read_uint16(tmp_path / "depth.png").dtype == np.uint16
     assert (read_uint16(tmp_path / "depth.png") == depth).all()
 
@@ -87,7 +87,7 @@ def test_wrong_pictures_are_named_with_what_was_expected(tmp_path):
     with pytest.raises(TrainingError, match=r"text\.png cannot be read as a picture, expected a"):
         read_rgb(tmp_path / "text.png")
     with pytest.raises(TrainingError, match=r"gone\.png is missing, expected ids in one channel"):
-        read_ids(tmp_path / "gone.png")
+        read_gray(tmp_path / "gone.png", np.uint8, "ids")
     with pytest.raises(TrainingError, match=r"has 3 channels of uint8, expected masks in one"):
         read_gray(tmp_path / "rgb.png", np.uint8, "masks")
     write_picture(tmp_path / "8bit.png", random_picture()[..., 0])
@@ -243,11 +243,6 @@ def test_nyu_is_read_to_the_last_bit(tmp_path, classes):
         assert np.isnan(sample.depth[0, 1]) and np.isnan(sample.depth).sum() == 1
         assert sample.depth.dtype == np.float32 and sample.labels.dtype == np.uint8
         assert sample.image.flags.c_contiguous and sample.fx == 518.8579011745019
-
-
-def test_nyus_evaluation_crop_is_426_by_560():
-    depth = np.zeros((480, 640))[nyuv2.EVALUATION_CROP]
-    assert depth.shape == (426, 560) and nyuv2.MAX_DEPTH == 10
 
 
 def test_nyu_labels_outside_the_mapping_are_refused(tmp_path):

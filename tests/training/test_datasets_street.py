@@ -8,9 +8,6 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from training.datasets.cityscapes import Cityscapes, depth_from_disparity, read_train_ids
 from training.datasets.kitti import (
-    GARG_CROP,
-    MAX_DEPTH,
-    MIN_DEPTH,
     KittiDepth,
     KittiSemantics,
 )
@@ -299,13 +296,6 @@ def test_wrong_kitti_is_named(tmp_path):
         calibration.unlink() if text is None else calibration.write_text(text)
         message = message_of(lambda: KittiDepth(tmp_path, "val"))
         assert f"{calibration} cannot be read as KITTI's calibration" in message
-
-
-def test_kittis_depth_is_evaluated_in_gargs_crop_up_to_80_m():
-    # Of a picture of 375 x 1242: rows 153 to 371, columns 44 to 1197 (Garg et al. 2016).
-    rows_and_columns = (np.array(GARG_CROP) * [375, 375, 1242, 1242]).astype(int)
-    assert rows_and_columns.tolist() == [153, 371, 44, 1197]
-    assert (MIN_DEPTH, MAX_DEPTH) == (1e-3, 80.0)
 
 
 def test_kitti_semantics_is_read_to_the_last_bit_and_split_by_number(tmp_path):

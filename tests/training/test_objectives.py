@@ -20,6 +20,7 @@ class Says(nn.Module):
     """A system that says what it is told, with one parameter so that gradients have a way."""
 
     inputs = ("image",)
+    depth_limits = (0.0, 1000.0)
 
     def __init__(self, **prediction):
         super().__init__()
@@ -119,15 +120,20 @@ def test_truth_is_thinned_without_bias_or_blending():
     assert thinned([truth], (4, 8))[0] is truth
 
 
-def stereo_batch(mirrored=False):
+def test_thinning_stays_within_the_picture(monkeypatch):
+    almost_one = torch.tensor(1 - 2**-24)  # the greatest that torch.rand gives
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: almost_one)
+    truth = torch.arange(288.0).expand(1, 288, 288)
+    assert thinned([truth], (144, 144))[0][0, 0, -1] == 287
+
+
+def stereo_batch():
     data = batch()
     wide = torch.randint(0, 255, (2, 3, H, W + DISPARITY), dtype=torch.uint8)
     # What the left shows at x, the right shows at x - DISPARITY.
     data["image"], data["right"] = wide[..., :W], wide[..., DISPARITY:]
-    if mirrored:
-        data["image"], data["right"] = data["image"].flip(-1), data["right"].flip(-1)
     data["has_right"] = torch.tensor([True, True])
-    data["baseline"] = torch.full((2,), -BASELINE if mirrored else BASELINE)
+    data["baseline"] = torch.full((2,), BASELINE)
     return data
 
 
@@ -135,9 +141,8 @@ def disparity_of(pixels):
     return [torch.full((2, 2, H, W), pixels / W)]
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_the_true_disparity_explains_a_stereo_pair(mirrored):
-    data = stereo_batch(mirrored)
+def test_the_true_disparity_explains_a_stereo_pair():
+    data = stereo_batch()
     errors = {}
     for pixels in (DISPARITY, DISPARITY + 1, 0):
         disparities = disparity_of(pixels)
@@ -164,10 +169,35 @@ def test_a_sample_without_right_view_teaches_no_depth():
 
 def test_stereo_and_video_name_the_system_that_they_are_for():
     system = Says(depth=torch.ones(2, 1, H, W))
+    # Their data has no views either, since the system asks for none.
     with pytest.raises(TrainingError, match="gives no disparities"):
-        Stereo()(system, stereo_batch(), WEIGHTS, CANONICAL)
+        Stereo()(system, batch(), WEIGHTS, CANONICAL)
     with pytest.raises(TrainingError, match="has no pose network"):
-        Video()(system, video_batch(), WEIGHTS, CANONICAL)
+        Video()(system, batch(), WEIGHTS, CANONICAL)
+    with pytest.raises(TrainingError, match="gives no side_depths"):
+        Supervised(deep_supervision=True)(system, batch(), WEIGHTS, CANONICAL)
+
+
+@pytest.mark.parametrize("objective", [Supervised, Stereo, Video])
+def test_classes_alone_can_be_learned_with_any_objective(objective):
+    system = Says(logits=torch.randn(2, 3, H, W))
+    parts, present = objective()(system, batch(), WEIGHTS, CANONICAL)
+    assert set(parts) == {"segmentation"} and present["segmentation"]
+
+
+def test_a_system_of_other_classes_is_refused():
+    system = Says(logits=torch.randn(2, 4, H, W))
+    with pytest.raises(TrainingError, match=r"has 4 classes, model\.classes 3"):
+        Supervised()(system, batch(), WEIGHTS, CANONICAL)
+
+
+def test_truth_beyond_what_the_system_can_say_is_drawn_to_its_end():
+    data = batch()
+    data["depth"][:] = 500.0
+    system = Says(depth=torch.full((2, 1, H, W), 100.0))
+    system.depth_limits = (0.5, 100.0)
+    parts, _ = Supervised(depth={"l1": 1.0})(system, data, WEIGHTS, CANONICAL)
+    assert parts["depth"]["l1"] == 0
 
 
 def video_batch():
@@ -186,8 +216,8 @@ def test_the_true_depth_explains_a_video():
     errors = {}
     for depth in (1.0, 0.5, 3.0):
         depths = [torch.full((2, 1, H, W), depth)]
-        features = [torch.rand(2, 4, H, W)]
-        system = Says(depth=depths[0], side_depths=depths, features=features)
+        features = [torch.rand(2, 4, H, W)] * 3
+        system = Says(depth=depths[0], side_depths=[], features=features)
         parts, present = Video({}, triplet=0.1)(system, data, WEIGHTS, CANONICAL)
         errors[depth] = parts["depth"]["photometric"].item()
         assert present["depth"] and parts["depth"]["triplet"] > 0
@@ -199,7 +229,7 @@ def test_without_neighbours_a_video_objective_teaches_labels_alone():
     data = video_batch()
     data["has_previous"] = data["has_next"] = torch.tensor([False, False])
     depths = [torch.rand(2, 1, H, W) + 1]
-    system = Says(logits=torch.randn(2, 3, H, W), depth=depths[0], side_depths=depths)
+    system = Says(logits=torch.randn(2, 3, H, W), depth=depths[0], side_depths=[])
     parts, present = Video(triplet=0)(system, data, WEIGHTS, CANONICAL)
     assert total({"depth": parts["depth"]}) == 0
     assert parts["segmentation"]["cross_entropy"] > 0

@@ -66,9 +66,8 @@ def test_training_gets_four_scales_and_the_features_of_three_levels(guidance):
     assert set(prediction) == {"logits", "depth", "side_depths", "features"}
     assert prediction["logits"].shape == (2, 5, 37, 53)
     assert prediction["depth"].shape == (2, 1, 37, 53)
-    assert prediction["side_depths"][0] is prediction["depth"]
     sizes = [tuple(depth.shape[2:]) for depth in prediction["side_depths"]]
-    assert sizes == [(37, 53), (19, 27), (10, 14), (5, 7)]
+    assert sizes == [(19, 27), (10, 14), (5, 7)]
     assert [tuple(f.shape[2:]) for f in prediction["features"]] == [(5, 7), (10, 14), (19, 27)]
 
 
@@ -81,7 +80,7 @@ def test_an_encoder_that_begins_at_a_quarter_gives_half_the_resolution():
     prediction = system(pictures(33, 47))
     assert prediction["depth"].shape == (2, 1, 18, 24)
     sizes = [tuple(depth.shape[2:]) for depth in prediction["side_depths"]]
-    assert sizes == [(18, 24), (9, 12), (5, 6), (3, 3)]
+    assert sizes == [(9, 12), (5, 6), (3, 3)]
 
 
 def test_disparity_is_spread_between_the_ends_of_depth():
@@ -96,7 +95,7 @@ def test_depth_is_float32_and_within_its_range_in_half_precision_too():
         prediction = tiny(guidance="attention")(pictures())
         pose = tiny().pose(pictures(), pictures(seed=1))
     assert prediction["logits"].dtype == torch.bfloat16
-    for depth in prediction["side_depths"]:
+    for depth in [prediction["depth"], *prediction["side_depths"]]:
         assert depth.dtype == torch.float32
         assert depth.min() >= 0.0999 and depth.max() <= 100.001
     assert pose.dtype == torch.float32
@@ -283,7 +282,7 @@ def test_a_rotation_by_nothing_has_the_gradient_of_a_small_one():
 def test_every_parameter_is_taught(guidance):
     system = tiny(guidance=guidance)
     prediction = system(pictures())
-    outputs = [prediction["logits"], *prediction["side_depths"]]
+    outputs = [prediction["logits"], prediction["depth"], *prediction["side_depths"]]
     outputs.append(system.pose(pictures(), pictures(seed=1)))
     sum((output * torch.randn_like(output)).sum() for output in outputs).backward()
     untaught = [

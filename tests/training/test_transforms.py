@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,15 +85,24 @@ def test_depth_that_is_not_metric_keeps_its_values():
 
 def test_views_are_cropped_mirrored_and_recoloured_with_the_picture():
     sample = scene()
-    sample.views, sample.baseline = {"right": sample.image.copy()}, 0.5
-    signs = set()
-    for item in crops(sample, (0.7, 1.5), views=("image", "right", "background")):
-        assert torch.equal(item["right"], item["image"]) and item["has_right"]
-        assert not item["background"].any() and not item["has_background"]
+    sample.views = {"next": sample.image.copy()}
+    for item in crops(sample, (0.7, 1.5), views=("image", "next", "previous")):
+        assert torch.equal(item["next"], item["image"]) and item["has_next"]
+        assert not item["previous"].any() and not item["has_previous"]
+
+
+@pytest.mark.parametrize("baseline", [0.5, -0.5])
+def test_the_other_eye_is_always_brought_to_the_right(baseline):
+    sample = scene()
+    sample.views, sample.baseline = {"right": sample.image.copy()}, baseline
+    for item in crops(sample, (1.0, 1.5), views=("image", "right")):
         mirrored = item["depth"][12, -1] < item["depth"][12, 0]
-        assert item["baseline"] == (-0.5 if mirrored else 0.5)
-        signs.add(bool(mirrored))
-    assert signs == {True, False}
+        assert item["baseline"] == 0.5 and bool(mirrored) == (baseline < 0)
+
+
+def test_mirroring_can_be_left_out():
+    for item in crops(scene(), (1.0, 1.0), mirror=False):
+        assert item["depth"][12, -1] > item["depth"][12, 0]
 
 
 def test_the_principal_point_follows_the_crop():
@@ -146,8 +157,19 @@ def test_whole_pictures_are_left_as_they_are():
 
 
 def test_a_model_of_two_pictures_needs_both():
-    with pytest.raises(TrainingError, match="sample 0 has no background"):
-        Whole([scene()], CARD, ("background", "image"))[0]
+    card = replace(CARD, needs_background=True)
+    for data in (
+        Whole([scene()], card, ("background", "image")),
+        Augmented([scene()], (32, 24), card, (1, 1), ("background", "image")),
+    ):
+        with pytest.raises(TrainingError, match="a sample has no background"):
+            data[0]
+
+
+def test_metres_are_refused_by_a_model_of_normalised_depth():
+    card = ModelCard("m", "s", (), DepthRange("normalised", 0, 1), (64, 48))
+    with pytest.raises(TrainingError, match=r"depth up to 64\.0, the model's is 0 to 1"):
+        Whole([scene()], card)[0]
 
 
 def test_recolouring_changes_values_and_not_shapes():

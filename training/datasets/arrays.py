@@ -85,10 +85,3 @@ def from_one_based(ids: NDArray[Any], count: int, path: Path) -> NDArray[np.uint
     if ids.size and not (ids.min() >= 0 and ids.max() <= count):  # NaN is neither
         raise TrainingError(f"{path} has labels {ids.min()}..{ids.max()}, expected 0..{count}")
     return np.where(ids == 0, UNLABELLED, ids.astype(np.int64) - 1).astype(np.uint8)
-
-
-def require_files(files: list[Path], what: str) -> None:
-    """Raise `TrainingError` with the count and the first of those that are missing."""
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise TrainingError(f"{len(missing)} {what} are missing, the first is {missing[0]}")

@@ -16,6 +16,7 @@ from depthseg_ros.model_card import UNLABELLED
 from ..classes import CAMVID
 from ..errors import TrainingError
 from . import Sample
+from .pictures import read_rgb
 
 SOURCE = "CamVid (11 classes)"
 TERMS = "CamVid is for research use"
@@ -46,15 +47,13 @@ class CamVid(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Read one picture and its labels."""
         picture, label_file = self.pairs[index]
-        image = cv2.imread(str(picture), cv2.IMREAD_COLOR)
+        image = read_rgb(picture)
         labels = read_labels(label_file)
-        if image is None:
-            raise TrainingError(f"{picture} cannot be read as a picture")
         if image.shape[:2] != labels.shape:
             raise TrainingError(
                 f"{picture} is {image.shape[:2]}, its labels are {labels.shape} (height, width)"
             )
-        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels)
+        return Sample(image, labels)
 
 
 def read_labels(path: Path) -> np.ndarray:

@@ -7,7 +7,6 @@ unpack. Pictures, labels and disparity keep their original size: disparity count
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from . import Sample
-from .pictures import read_gray, read_rgb, require_same_size
+from .pictures import read_gray, read_rgb, require_files, require_same_size
 
 SOURCE = "Cityscapes"
 TERMS = "Cityscapes is for non-commercial use"
@@ -41,6 +40,7 @@ class Cityscapes(Dataset[Sample]):
         labels: str = "gtFine",
         stereo: bool = False,
         neighbours: bool = False,
+        cut_bottom: float = 0.0,
     ) -> None:
         """List a split.
 
@@ -51,10 +51,14 @@ class Cityscapes(Dataset[Sample]):
             stereo: Give the view `right` and the baseline, from `rightImg8bit` and `camera`.
             neighbours: Give the views `previous` and `next`, the frames beside each picture in
                 `leftImg8bit_sequence`, where they are there.
+            cut_bottom: Share of the height to cut away below, where the car's own bonnet is.
 
         Raises:
             TrainingError: if there are no pictures, or what belongs to them is missing.
         """
+        if not 0 <= cut_bottom < 1:
+            raise TrainingError(f"cut_bottom is {cut_bottom}, expected a share from 0 to below 1")
+        self.kept = 1 - cut_bottom
         if labels not in ("gtFine", "gtCoarse"):
             raise TrainingError(f"Cityscapes' labels {labels!r}, expected gtFine or gtCoarse")
         self.root, self.split, self.labels = Path(root), split, labels
@@ -100,6 +104,11 @@ class Cityscapes(Dataset[Sample]):
                 sample.baseline = baseline
         sample.views = {name: read_rgb(view) for name, view in views.items()}
         require_same_size(path, image, **sample.views)
+        rows = round(self.kept * len(image))
+        sample.image, sample.labels = image[:rows], labels[:rows]
+        if sample.depth is not None:
+            sample.depth = sample.depth[:rows]
+        sample.views = {name: view[:rows] for name, view in sample.views.items()}
         return sample
 
     def _file(self, kind: str, stem: str, end: str) -> Path:
@@ -149,10 +158,3 @@ def read_camera(path: Path) -> tuple[float, float]:
             f"{path} cannot be read as a camera ({error!r}),"
             " expected JSON with intrinsic.fx and extrinsic.baseline"
         ) from None
-
-
-def require_files(files: Iterable[Path]) -> None:
-    """Raise `TrainingError` with the number of missing files and the first of them."""
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise TrainingError(f"{len(missing)} files are missing, the first is {missing[0]}")

@@ -27,6 +27,7 @@ from depthseg_ros.street.vehicles import SHAPES, Vehicle
 
 from ..errors import TrainingError
 from . import Sample
+from .pictures import read_rgb
 from .rendered import CACHE, FIRST_SEED, RenderedStreets
 
 SOURCE = "composites of figures and pictures"
@@ -364,17 +365,14 @@ class FolderBackdrops:
     def __getitem__(self, index: int) -> Backdrop:
         """Read one, shrunk to twice the wanted size if it is larger."""
         file = self.files[index]
-        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if image is None:
-            raise TrainingError(f"{file} cannot be read as a picture")
-        height, width = image.shape[:2]
+        rgb = read_rgb(file)
+        height, width = rgb.shape[:2]
         if width < self.size[0] or height < self.size[1]:
             raise TrainingError(
                 f"{file} is {width}x{height}, smaller than the wanted"
                 f" {self.size[0]}x{self.size[1]} pixels"
             )
-        depth = _read_depth(self.depths[index], image.shape[:2]) if self.depths else None
-        rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        depth = _read_depth(self.depths[index], rgb.shape[:2]) if self.depths else None
         shrunk = 2 * max(self.size[0] / width, self.size[1] / height)
         if shrunk < 1:
             small = (math.ceil(shrunk * width), math.ceil(shrunk * height))

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
-from .arrays import from_one_based, hdf5_dataset, require_files
-from .pictures import read_rgb, require_same_size
+from .arrays import from_one_based, hdf5_dataset
+from .pictures import read_rgb, require_files, require_same_size
 
 SOURCE = "Hypersim"
 TERMS = "Hypersim is under CC BY-SA 3.0"

@@ -17,18 +17,14 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
-from .cityscapes import read_train_ids, require_files
-from .pictures import read_gray, read_rgb, require_same_size
+from .cityscapes import read_train_ids
+from .pictures import read_gray, read_rgb, require_files, require_same_size
 
 SOURCE = "KITTI"
 TERMS = "KITTI is licensed CC BY-NC-SA 3.0, for non-commercial use"
 CLASSES = "cityscapes"
 
 # How depth is evaluated on the Eigen split (Eigen et al. 2014, Garg et al. 2016).
-GARG_CROP = (0.40810811, 0.99189189, 0.03594771, 0.96405229)
-"""First and last row, first and last column, as shares of the height and the width."""
-MIN_DEPTH, MAX_DEPTH = 1e-3, 80.0
-"""Metres between which depth is evaluated."""
 
 SEMANTICS_SPLITS = {"train": range(0, 160), "val": range(160, 200), "all": range(0, 200)}
 """Numbers of the pictures with labels. The benchmark has no validation split of its own; pictures

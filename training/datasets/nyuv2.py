@@ -27,11 +27,6 @@ CLASSES = "nyu40"
 FX = 518.85790117450188
 """Pixels at 640 wide: `fx_rgb` in camera_params.m of the authors' toolbox."""
 
-EVALUATION_CROP = (slice(45, 471), slice(41, 601))
-"""Rows and columns that depth is measured on (Eigen et al. 2014)."""
-MAX_DEPTH = 10.0
-"""Metres; truth beyond it is not measured."""
-
 
 class NyuV2(Dataset[Sample]):
     """Labels and metric depth."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,6 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     if image is None:
         raise TrainingError(f"{path} {_fault(path)}, expected a colour picture")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def read_ids(path: Path) -> NDArray[np.uint8]:
-    """Read a picture of ids: (H, W) uint8; `TrainingError` if it is not of one 8-bit channel."""
-    return read_gray(path, np.uint8, "ids")
 
 
 def read_uint16(path: Path) -> NDArray[np.uint16]:
@@ -62,6 +58,13 @@ def require_same_size(path: Path, image: NDArray[Any], **others: NDArray[Any]) -
             raise TrainingError(
                 f"{path} is {image.shape[:2]}, its {what} {array.shape[:2]} (height, width)"
             )
+
+
+def require_files(files: Iterable[Path], what: str = "files") -> None:
+    """Raise `TrainingError` with the count and the first of those that are missing."""
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise TrainingError(f"{len(missing)} {what} are missing, the first is {missing[0]}")
 
 
 def _fault(path: Path) -> str:

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
-from .arrays import read_focal_length, read_matrix, require_files
-from .pictures import read_rgb, read_uint16, require_same_size
+from .arrays import read_focal_length, read_matrix
+from .pictures import read_rgb, read_uint16, require_files, require_same_size
 
 SOURCE = "7-Scenes"
 TERMS = "7-Scenes is for research use"

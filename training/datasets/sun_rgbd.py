@@ -24,8 +24,8 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
-from .arrays import from_one_based, hdf5_dataset, read_focal_length, read_mat, require_files
-from .pictures import read_rgb, read_uint16, require_same_size
+from .arrays import from_one_based, hdf5_dataset, read_focal_length, read_mat
+from .pictures import read_rgb, read_uint16, require_files, require_same_size
 
 SOURCE = "SUN RGB-D (37 classes)"
 TERMS = "SUN RGB-D names no licence: treat it as for research use"

@@ -18,8 +18,7 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from . import Sample
-from .cityscapes import require_files
-from .pictures import read_gray, read_rgb, require_same_size
+from .pictures import read_gray, read_rgb, require_files, require_same_size
 from .street_classes import VIRTUAL_KITTI2
 
 SOURCE = "Virtual KITTI 2"

@@ -19,9 +19,6 @@ from .numerics import in_float32, mean_over
 LEAST = 1e-6
 """Least depth that logarithms are taken of."""
 
-LIMITS = (0.5, 150.0)
-"""Metres, between which `relative_l1` and `log_gradient` take the truth to lie."""
-
 
 @in_float32
 def l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
@@ -113,36 +110,28 @@ def sobel(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 
 
 @in_float32
-def relative_l1(
-    prediction_NHW: Tensor, truth_NHW: Tensor, limits: tuple[float, float] = LIMITS
-) -> Tensor:
+def relative_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
     """Mean of |prediction - truth| / truth over the pixels with depth: the measure abs-rel.
 
     Unlike a difference of logarithms it takes what is said too far more heavily than what is said
     too near, which is how a robot should err. From e times the truth on it goes on in proportion
-    to the logarithm, so that no pixel outweighs the rest. Truth beyond the range that the network
-    can express is drawn to the range's end, so that what is far is at least told to be far.
+    to the logarithm, so that no pixel outweighs the rest.
     """
     truth, known = _known(truth_NHW)
-    error = _log(prediction_NHW) - truth.clamp(*limits).log()
+    error = _log(prediction_NHW) - _log(truth)
     relative = (error.clamp(max=1).exp() - 1).abs() + math.e * (error - 1).clamp(min=0)
     return mean_over(relative, known)
 
 
 @in_float32
-def log_gradient(
-    prediction_NHW: Tensor,
-    truth_NHW: Tensor,
-    limits: tuple[float, float] = LIMITS,
-    scales: int = 3,
-) -> Tensor:
+def log_gradient(prediction_NHW: Tensor, truth_NHW: Tensor, scales: int = 3) -> Tensor:
     """Mean absolute difference of the log depths' gradients at several scales.
 
     It makes borders sharp and surfaces even; after the gradient matching term of MegaDepth (Li and
     Snavely 2018). A difference counts where both its pixels have depth.
     """
     truth, known = _known(truth_NHW)
-    error = _log(prediction_NHW) - truth.clamp(*limits).log()
+    error = _log(prediction_NHW) - _log(truth)
     parts = []
     for scale in range(scales):
         e, k = error[:, :: 2**scale, :: 2**scale], known[:, :: 2**scale, :: 2**scale]

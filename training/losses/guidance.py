@@ -20,14 +20,14 @@ def semantic_triplet(
     labels_NHW: Tensor,
     margin: float = 0.3,
     patch: int = 5,
-    minimum: int = 4,
+    minimum: int = 3,
 ) -> Tensor:
     """Semantics-guided triplet loss over depth features (FSRE, Jung et al. 2021).
 
     Each pixel is the anchor of the patch around it; the patch's other pixels of its class are the
     positives, those of other classes the negatives. The loss is the mean over the anchors of
-    max(0, d+ - d- + margin), where d+ and d- are the mean squared distances of the features, of
-    length 1, from the anchor's to the positives' and to the negatives'.
+    max(0, d+ - d- + margin), where d+ and d- are the mean distances of the features, of length 1,
+    from the anchor's to the positives' and to the negatives'.
 
     Args:
         features_NCHW: A decoder's features, at any resolution.
@@ -35,7 +35,8 @@ def semantic_triplet(
             the features by nearest neighbour.
         margin: By how much the negatives should be farther than the positives.
         patch: Width of the patches, odd.
-        minimum: Anchors count that have more positives and more negatives than this.
+        minimum: Anchors count that have so many positives at least, and more negatives. As in the
+            authors' program: `patch` - 1 of each in the patch, where the anchor is a positive.
     """
     height, width = features_NCHW.shape[2:]
     labels = F.interpolate(labels_NHW[:, None].float(), (height, width), mode="nearest-exact")[:, 0]
@@ -59,13 +60,14 @@ def semantic_triplet(
             slice(place % patch, place % patch + width),
         )
         products = (features * all_features[at]).sum(1)
-        distances = (lengths + all_lengths[at] - 2 * products).clamp(min=0)
+        # The least distance keeps the root's gradient in bounds.
+        distances = (lengths + all_lengths[at] - 2 * products).clamp(min=1e-9).sqrt()
         same = labels == all_labels[at]
         for i, chosen in enumerate((same, ~same & (all_labels[at] != UNLABELLED))):
             sums[i] = sums[i] + distances * chosen
             counts[i] = counts[i] + chosen
     positive, negative = (s / c.clamp(min=1) for s, c in zip(sums, counts, strict=True))
-    anchors = (labels != UNLABELLED) & (counts[0] > minimum) & (counts[1] > minimum)
+    anchors = (labels != UNLABELLED) & (counts[0] >= minimum) & (counts[1] > minimum)
     return mean_over((positive - negative + margin).clamp(min=0), anchors)
 
 

@@ -27,10 +27,18 @@ class Losses(NamedTuple):
     """Whether the batch had anything to learn the task from."""
 
 
-def predict(system: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Run the system on a batch's pictures."""
+def predict(system: nn.Module, batch: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
+    """Run the system on a batch's pictures; `TrainingError` if it has not so many classes."""
     inputs = (batch[name].float() for name in system.inputs)  # type: ignore[union-attr]
-    return system(*(x.contiguous(memory_format=torch.channels_last) for x in inputs))
+    prediction = system(*(x.contiguous(memory_format=torch.channels_last) for x in inputs))
+    if "logits" in prediction:
+        said = prediction["logits"].shape[1]
+        if said != classes and (said, classes) != (1, 2):  # one logit: foreground or not
+            raise TrainingError(
+                f"the system has {said} classes, model.classes {classes}: set the system's"
+                " num_classes"
+            )
+    return prediction
 
 
 def thinned(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
@@ -43,7 +51,10 @@ def thinned(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
         return list(truth_NHW)
     device = truth_NHW[0].device
     rows, columns = (
-        ((torch.arange(n, device=device) + torch.rand((), device=device)) * (full / n)).long()
+        # Clamped, since n - 1 plus a number just below 1 may round to n.
+        ((torch.arange(n, device=device) + torch.rand((), device=device)) * (full / n))
+        .long()
+        .clamp(max=full - 1)
         for n, full in zip(size, truth_NHW[0].shape[1:], strict=True)
     )
     return [truth[:, rows[:, None], columns] for truth in truth_NHW]
@@ -70,7 +81,9 @@ def segmentation_losses(
     """The weighted segmentation losses; nothing of a system without that task."""
     if "logits" not in prediction:
         return {}
-    outputs = [prediction["logits"], *(prediction["side_logits"] if deep_supervision else ())]
+    outputs = [prediction["logits"]]
+    if deep_supervision:
+        outputs += side_outputs(prediction, "side_logits")
     (labels,) = thinned([labels_NHW], outputs[0].shape[2:])
     return {
         name: weight
@@ -85,13 +98,20 @@ def depth_losses(
     prediction: Mapping[str, Tensor],
     depth_NHW: Tensor,
     terms: Mapping[str, float],
+    limits: tuple[float, float],
     deep_supervision: bool = False,
 ) -> dict[str, Tensor]:
-    """The weighted losses against true depth; nothing of a system without that task."""
+    """The weighted losses against true depth; nothing of a system without that task.
+
+    Truth beyond the `limits` of what the system can say is drawn to their end, so that what is far
+    is at least told to be far.
+    """
     if "depth" not in prediction:
         return {}
-    outputs = [prediction["depth"], *(prediction["side_depths"] if deep_supervision else ())]
-    (depth,) = thinned([depth_NHW], outputs[0].shape[2:])
+    outputs = [prediction["depth"]]
+    if deep_supervision:
+        outputs += side_outputs(prediction, "side_depths")
+    (depth,) = thinned([depth_NHW.clamp(*limits)], outputs[0].shape[2:])
     return {
         name: weight
         * losses.multi_output(
@@ -99,6 +119,13 @@ def depth_losses(
         )
         for name, weight in terms.items()
     }
+
+
+def side_outputs(prediction: Mapping[str, Tensor], name: str) -> list[Tensor]:
+    """What deep supervision is about; raises `TrainingError` where a system has none."""
+    if name not in prediction:
+        raise TrainingError(f"deep_supervision: the system gives no {name} while it trains")
+    return list(prediction[name])
 
 
 def known_labels(batch: Mapping[str, Tensor]) -> bool:

@@ -67,30 +67,34 @@ class Stereo(nn.Module):
         canonical_fx: float,
     ) -> Losses:
         """See `Losses`."""
-        prediction = predict(system, batch)
+        prediction = predict(system, batch, len(class_weights))
         weights = class_weights if self.weigh_classes else None
         parts = {
             "segmentation": segmentation_losses(
                 prediction, batch["labels"], self.segmentation, weights
             ),
-            "depth": depth_losses(prediction, batch["depth"], self.depth),
+            "depth": depth_losses(
+                prediction,
+                batch["depth"],
+                self.depth,
+                system.depth_limits,  # type: ignore[arg-type]
+            ),
         }
-        valid = batch["has_right"] & batch["baseline"].isfinite()
+        present = False
         if "depth" in prediction:
             if "disparities" not in prediction:
                 raise TrainingError(
                     f"{type(system).__name__} gives no disparities: Stereo is for DepthSegNet"
                 )
+            valid = batch["has_right"] & batch["baseline"].isfinite()
+            present = bool(valid.any()) or (bool(self.depth) and known_depth(batch))
             baseline = batch["baseline"].nan_to_num(0.0)
             # Disparities are shares of the width at which depth * disparity is `focal_baseline`.
             width_N = canonical_fx * baseline / system.focal_baseline
             parts["depth"] |= self._views(prediction["disparities"], batch, width_N, valid)  # type: ignore[arg-type]
         return Losses(
             {task: values for task, values in parts.items() if values},
-            {
-                "segmentation": known_labels(batch),
-                "depth": bool(valid.any()) or (bool(self.depth) and known_depth(batch)),
-            },
+            {"segmentation": known_labels(batch), "depth": present},
         )
 
     def _views(
@@ -106,7 +110,7 @@ class Stereo(nn.Module):
         for scale, disparity in enumerate(disparities):
             size = disparity.shape[2:]
             views = (resize(left, size), resize(right, size))
-            # In pixels of this scale, negative in a mirrored pair.
+            # In pixels of this scale.
             pixels = disparity.float() * (width_N * size[1] / full)[:, None, None, None]
             for side, sign in ((0, 1), (1, -1)):
                 drawn, _ = warp_disparity(views[1 - side], sign * pixels[:, side])

@@ -51,13 +51,19 @@ class Supervised(nn.Module):
         canonical_fx: float,
     ) -> Losses:
         """See `Losses`."""
-        prediction = predict(system, batch)
+        prediction = predict(system, batch, len(class_weights))
         weights = class_weights if self.weigh_classes else None
         parts = {
             "segmentation": segmentation_losses(
                 prediction, batch["labels"], self.segmentation, weights, self.deep_supervision
             ),
-            "depth": depth_losses(prediction, batch["depth"], self.depth, self.deep_supervision),
+            "depth": depth_losses(
+                prediction,
+                batch["depth"],
+                self.depth,
+                system.depth_limits,  # type: ignore[arg-type]
+                self.deep_supervision,
+            ),
         }
         return Losses(
             {task: values for task, values in parts.items() if values},

@@ -56,7 +56,7 @@ class Video(nn.Module):
         canonical_fx: float,
     ) -> Losses:
         """See `Losses`."""
-        prediction = predict(system, batch)
+        prediction = predict(system, batch, len(class_weights))
         weights = class_weights if self.weigh_classes else None
         parts = {
             "segmentation": segmentation_losses(
@@ -64,15 +64,22 @@ class Video(nn.Module):
             ),
             "depth": {},
         }
-        valid = torch.stack([batch[f"has_{name}"] for name in NEIGHBOURS])
+        present = False
         if "depth" in prediction:
             if "side_depths" not in prediction or not hasattr(system, "pose"):
                 raise TrainingError(
                     f"{type(system).__name__} has no pose network: Video is for SemanticGuided"
                 )
-            parts["depth"] = self._views(system, prediction["side_depths"], batch)  # type: ignore[arg-type]
+            present = any(bool(batch[f"has_{name}"].any()) for name in NEIGHBOURS)
+            present |= bool(self.triplet or self.ranking) and known_labels(batch)
+            depths = [prediction["depth"], *prediction["side_depths"]]
+            parts["depth"] = self._views(system, depths, batch)
             if self.triplet:
-                levels = [semantic_triplet(f, batch["labels"]) for f in prediction["features"]]
+                # Levels 3, 2, 1; each coarser one counts half as much (Jung et al. 2021).
+                levels = [
+                    semantic_triplet(features, batch["labels"]) / 2**level
+                    for level, features in zip((3, 2, 1), prediction["features"], strict=True)
+                ]
                 parts["depth"]["triplet"] = self.triplet * torch.stack(levels).sum()
             if self.ranking:
                 depth = resize(prediction["depth"], batch["labels"].shape[1:])[:, 0]
@@ -81,18 +88,21 @@ class Video(nn.Module):
                 )
         return Losses(
             {task: values for task, values in parts.items() if values},
-            {"segmentation": known_labels(batch), "depth": bool(valid.any())},
+            {"segmentation": known_labels(batch), "depth": present},
         )
 
     def _views(
         self, system: nn.Module, depths: list[Tensor], batch: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        target = batch["image"].float() / 255
-        sources = [batch[name].float() / 255 for name in NEIGHBOURS]
-        poses = [
-            system.pose(batch["image"].float(), batch[name].float())  # type: ignore[operator]
+        target = batch["image"].float()
+        # A missing neighbour is black; the picture itself in its place keeps the pose network's
+        # norms to pictures.
+        sources = [
+            batch[name].float().where(batch[f"has_{name}"][:, None, None, None], target)
             for name in NEIGHBOURS
         ]
+        poses = [system.pose(target, source) for source in sources]  # type: ignore[operator]
+        target, sources = target / 255, [source / 255 for source in sources]
         camera = (batch["fx"], batch["fx"], batch["cx"], batch["cy"])
         any_neighbour = torch.stack([batch[f"has_{name}"] for name in NEIGHBOURS]).any(0)
         photometric = smoothness = target.new_zeros(())

@@ -9,6 +9,7 @@ ResNet-50; joint 48.9 and 78.9 million, which the class count hardly changes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,7 @@ class DepthSegNet(nn.Module):
 
     inputs: tuple[str, ...] = ("image",)
     depth_kind = "metric"
+    depth_limits = (0.0, math.inf)
     views: tuple[str, ...] = ("right",)
 
     def __init__(
@@ -86,6 +88,7 @@ class DepthSegNet(nn.Module):
             load_weights(self.encoder, depth_weights, prefix="system.encoder.")
             if self.depth is not None:
                 load_weights(self.depth, depth_weights, prefix="system.depth.")
+        self.weights_given = depth_weights is not None
         self.frozen: list[nn.Module] = []
         if freeze_depth:
             self.frozen = [m for m in (self.encoder, self.depth) if m is not None]
@@ -103,7 +106,8 @@ class DepthSegNet(nn.Module):
         """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at its size.
 
         In training also `disparities`, four of (N, 2, h_i, w_i) for the left and the right picture
-        as shares of the width, and `side_depths`, those of the left; finest first.
+        as shares of the width, and `side_depths`, those of the left at the coarser three scales;
+        finest first.
         """
         size = image_N3HW.shape[2:]
         features = self.encoder(self.normalize(image_N3HW))
@@ -116,7 +120,7 @@ class DepthSegNet(nn.Module):
             depths = [self.focal_baseline / d[:, :1].clamp(min=1e-4) for d in disparities]
             prediction["depth"] = depths[0]
             if self.training:
-                prediction |= {"disparities": disparities, "side_depths": depths}
+                prediction |= {"disparities": disparities, "side_depths": depths[1:]}
         return prediction
 
     def shared_parameters(self) -> list[nn.Parameter]:

@@ -18,6 +18,7 @@ depth is the softplus of the sum, which is the sum itself where that is large an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +39,7 @@ class LateralSharing(nn.Module):
 
     inputs: tuple[str, ...] = ("image",)
     depth_kind = "metric"
+    depth_limits = (0.0, math.inf)
     views: tuple[str, ...] = ()
     branches: Mapping[str, Branch]
 
@@ -108,8 +110,9 @@ class LateralSharing(nn.Module):
         if len(self.branches) < 2:
             return []
         modules: list[nn.Module] = [self.encoder]
-        if self.units:
-            modules += [self.units, *(b.deconvolutions[:2] for b in self.branches.values())]
+        if self.units:  # first, since the last one listed is what both tasks start from
+            branches = [b.deconvolutions[:2] for b in self.branches.values()]
+            modules = [self.units, *branches, self.encoder]
         return [parameter for module in modules for parameter in module.parameters()]
 
 

@@ -8,6 +8,7 @@ R below marks what is reconstructed here because the system's description leaves
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ class SemanticGuided(nn.Module):
 
     inputs: tuple[str, ...] = ("image",)
     depth_kind = "up-to-scale"
+    depth_limits = (0.0, math.inf)
     views: tuple[str, ...] = ("previous", "next")
 
     def __init__(
@@ -103,10 +105,11 @@ class SemanticGuided(nn.Module):
         """Those of the encoder, and of the segmentation decoder where depth reads its features."""
         if self.segmentation is None or self.depth is None:
             return []
-        shared = [*self.encoder.parameters()]
+        shared: list[nn.Parameter] = []
         if self.depth.guides is not None or self.refinement is not None:
             shared += self.segmentation.parameters()
-        return shared
+        # Last what both tasks start from.
+        return [*shared, *self.encoder.parameters()]
 
     def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
         """Perceive.
@@ -117,8 +120,8 @@ class SemanticGuided(nn.Module):
         Returns:
             Of the tasks it was built for, at twice the resolution of the encoder's finest features:
             `logits` (N, num_classes, h, w) and `depth` (N, 1, h, w) float32, up to scale. In
-            training also `side_depths`, the depth at four scales, finest first, of which the first
-            is `depth`; and `features`, the depth decoder's at 1/8, 1/4 and 1/2 of the picture's
+            training also `side_depths`, the depth at the three coarser scales, finest first; and
+            `features`, the depth decoder's at 1/8, 1/4 and 1/2 of the picture's
             size (levels 3, 2, 1), for the semantic triplet loss.
         """
         features = self.encoder(self.normalize(image_N3HW))
@@ -142,7 +145,7 @@ class SemanticGuided(nn.Module):
             if self.training:
                 coarser = zip(self.heads[:-1], decoded[-DISPARITY_SCALES:-1], strict=True)
                 side_depths = [self.depth_of(head(x)) for head, x in coarser]
-                outputs["side_depths"] = [outputs["depth"], *reversed(side_depths)]
+                outputs["side_depths"] = side_depths[::-1]
                 outputs["features"] = decoded[1:4]
         return outputs
 
@@ -289,9 +292,9 @@ class BorderRefinement(nn.Module):
     """A residual of the disparity from a small point-wise network, along class borders only (R).
 
     PointRend (Kirillov et al. 2020) picks the most uncertain points and passes each through a small
-    MLP. Here the points are those at class borders, where the two best classes are about even. The
-    MLP is 1x1 convolutions over all points, its residual multiplied by the mask of the border:
-    the same result without picking points, which graphs for fixed-shape runtimes cannot express.
+    MLP. Here the points are all those at borders between classes, certain or not. The MLP is 1x1
+    convolutions over all points, its residual multiplied by the mask of the borders: picking points
+    is what graphs for fixed-shape runtimes cannot express.
     """
 
     def __init__(self, features: int, num_classes: int, width: int = 32) -> None:

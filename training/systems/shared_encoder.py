@@ -61,6 +61,7 @@ class SharedEncoder(nn.Module):
             self.segmentation = Decoder(context, tuple(skips), tuple(decoder), num_classes)
         if "depth" in tasks:
             self.depth = Decoder(context, tuple(skips), tuple(decoder), 1)
+        self.depth_limits = (min_depth, max_depth)
         self.log_range = (math.log(min_depth), math.log(max_depth))
         self.normalize = Normalize()
 

@@ -20,6 +20,7 @@ class TwoImageU2Net(nn.Module):
 
     inputs: tuple[str, ...] = ("background", "image")
     depth_kind = "normalised"
+    depth_limits = (0.0, 1.0)
     views: tuple[str, ...] = ()
 
     def __init__(

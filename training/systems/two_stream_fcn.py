@@ -21,6 +21,7 @@ class TwoStreamFcn(nn.Module):
 
     inputs: tuple[str, ...] = ("background", "image")
     depth_kind = "normalised"
+    depth_limits = (0.0, 1.0)
     views: tuple[str, ...] = ()
 
     def __init__(
