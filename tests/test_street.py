@@ -128,6 +128,17 @@ def test_a_second_eye_sees_the_disparity_that_depth_says():
     assert (difference < 0.03).mean() > 0.9
 
 
+def test_two_eyes_have_no_noise_in_common():
+    camera = street_of(3)
+    gray = np.full((240, 320, 3), 128, np.uint8)
+    left, again, right = (
+        camera._photograph(gray, 5, eye).astype(float) - camera._photograph(gray, 6, eye)
+        for eye in (0.0, 0.0, 0.54)
+    )
+    assert (left == again).all() and left.std() > 0
+    assert abs(np.corrcoef(left.ravel(), right.ravel())[0, 1]) < 0.05
+
+
 @pytest.mark.parametrize(("width", "height"), [(321, 201), (64, 200), (1, 1)])
 def test_any_size_of_picture_works(width, height):
     frame = Street(5, width, height).frame(0)

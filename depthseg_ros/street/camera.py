@@ -107,7 +107,11 @@ class Street:
             depth = np.reciprocal(canvas.inverse_depth)
         depth[sky] = np.nan
         return StreetFrame(
-            self._photograph(canvas.image, index), depth, canvas.labels, self.intrinsics, pose
+            self._photograph(canvas.image, index, offset_x),
+            depth,
+            canvas.labels,
+            self.intrinsics,
+            pose,
         )
 
     def _pose(self, time: float) -> NDArray[np.float64]:
@@ -200,13 +204,15 @@ class Street:
         noise += noise[..., 1:2]
         self._noise = np.round(noise * rng.uniform(0.3, 2.5)).astype(np.int16)
 
-    def _photograph(self, image: Image, index: int) -> Image:
+    def _photograph(self, image: Image, index: int, offset_x: float) -> Image:
         """What the camera makes of the light: blur, vignette, contrast and noise."""
         sharp = cv2.GaussianBlur(image, (0, 0), self._blur) if self._blur > 0.2 else image
         exposed = cv2.multiply(sharp, self._gain, dtype=cv2.CV_8U)
         developed = cv2.LUT(exposed, self._curve)
-        # One sheet of noise, larger than the picture, is moved about from picture to picture.
-        y, x = (index * 37) % 64, (index * 23) % 64
+        # One sheet of noise, larger than the picture, is moved about from picture to picture, and
+        # from eye to eye: what two pictures had in common would teach where nothing is.
+        eye = round(1000 * offset_x)
+        y, x = (index * 37 + eye * 5) % 64, (index * 23 + eye // 64 * 29) % 64
         noise = self._noise[y : y + image.shape[0], x : x + image.shape[1]]
         return np.asarray(cv2.add(developed, noise, dtype=cv2.CV_8U), np.uint8)
 
