@@ -16,11 +16,7 @@ from torch import Tensor
 
 from ..blocks import resize
 from . import depth, segmentation
-from .depth import log_gradient, relative_l1
 from .numerics import in_float32
-from .segmentation import cross_entropy
-
-__all__ = ["DEPTH", "SEGMENTATION", "cross_entropy", "log_gradient", "multi_output", "relative_l1"]
 
 SEGMENTATION: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": segmentation.cross_entropy,
