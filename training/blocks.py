@@ -112,6 +112,11 @@ def resize(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     return F.interpolate(x_NCHW, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def shrink(x_NCHW: Tensor) -> Tensor:
+    """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
+    return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
+
+
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     """The tasks that a system is built for.
 

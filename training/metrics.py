@@ -170,6 +170,8 @@ class DepthMetrics(Metric):
     def compute(self) -> dict[str, float]:
         """`abs_rel`, `sq_rel` and `rmse` in metres, `rmse_log`, `silog`, `delta1` to `delta3`.
 
+        `bias` is by how much depth reads too far (too near if negative): the geometric mean of
+        prediction over truth, less 1.
         Further `abs_rel/border` within `BORDER` pixels of a border between classes, and
         `abs_rel/A-Bm` of distances. What was never seen is left out.
         """
@@ -192,23 +194,25 @@ def _slice(first: float, last: float, size: int) -> slice:
     return slice(int(first * size + 1e-6), int(last * size + 1e-6))
 
 
-_FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "delta1", "delta2", "delta3")
+_FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "bias", "delta1", "delta2", "delta3")
 
 
 def _pixel_means(p: Tensor, t: Tensor) -> Tensor:
-    """Means over pixels from which `_finish` makes the figures."""
+    """Means over pixels, one for each figure, from which `_finish` makes it."""
     error, log_error = p - t, p.log() - t.log()
     ratio = torch.maximum(p / t, t / p)
     means = [error.abs() / t, error.square() / t, error.square(), log_error.square(), log_error]
+    means.append(log_error)  # once for silog, once for the bias
     means += [(ratio < 1.25**power).double() for power in (1, 2, 3)]
     return torch.stack([mean.mean() for mean in means])
 
 
 def _finish(means: Tensor) -> Tensor:
-    abs_rel, sq_rel, square, log_square, log, *deltas = means
+    abs_rel, sq_rel, square, log_square, log, _, *deltas = means
     # Scale-invariant log error, as a standard deviation and in per cent, as KITTI has it.
     silog = 100 * (log_square - log.square()).clamp(min=0).sqrt()
-    return torch.stack([abs_rel, sq_rel, square.sqrt(), log_square.sqrt(), silog, *deltas])
+    figures = [abs_rel, sq_rel, square.sqrt(), log_square.sqrt(), silog, log.exp() - 1, *deltas]
+    return torch.stack(figures)
 
 
 def at_borders(labels_HW: Tensor, distance: int = BORDER) -> Tensor:

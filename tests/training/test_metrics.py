@@ -40,6 +40,7 @@ def test_depth_figures_against_numpy():
                 "rmse": np.sqrt(np.mean((p - t) ** 2)),
                 "rmse_log": np.sqrt(np.mean(log**2)),
                 "silog": 100 * np.std(log),
+                "bias": np.exp(np.mean(log)) - 1,
                 **{f"delta{k}": np.mean(ratio < 1.25**k) for k in (1, 2, 3)},
                 "abs_rel/0-10m": np.mean((abs(p - t) / t)[t < 10]),
                 "abs_rel/10-30m": np.mean((abs(p - t) / t)[(t >= 10) & (t < 30)]),

@@ -7,6 +7,7 @@ eye's, the video's neighbours) lie in folders of their own beside it.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -183,6 +184,7 @@ def _render(shots: dict[Path, Shot], size: tuple[int, int]) -> None:
             unfinished.replace(file)
         finally:
             unfinished.unlink(missing_ok=True)
+    gc.collect()  # a street's parts refer to each other, and hold far more memory than gc can see
 
 
 def _drawn(shot: Shot, size: tuple[int, int]) -> dict[str, NDArray[Any]]:

@@ -27,6 +27,70 @@ class Losses(NamedTuple):
     """Whether the batch had anything to learn the task from."""
 
 
+class Objective(nn.Module):
+    """The frame of all: classes against labels; what depth learns from, each says for itself."""
+
+    usual_segmentation: Mapping[str, float] = {"cross_entropy": 1.0}
+    usual_depth: Mapping[str, float] = {}
+
+    def __init__(
+        self,
+        segmentation: dict[str, float] | None = None,
+        depth: dict[str, float] | None = None,
+        deep_supervision: bool = False,
+        weigh_classes: bool = True,
+    ) -> None:
+        """Choose the losses against truth.
+
+        Args:
+            segmentation: Names in `losses.SEGMENTATION` -> weight; by default
+                `usual_segmentation`.
+            depth: Names in `losses.DEPTH` -> weight; by default `usual_depth`.
+            deep_supervision: Whether the side outputs are held to the truth, too.
+            weigh_classes: Whether rare classes weigh more.
+        """
+        super().__init__()
+        self.segmentation = self.usual_segmentation if segmentation is None else segmentation
+        self.depth = self.usual_depth if depth is None else depth
+        check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
+        check_terms(self.depth, losses.DEPTH, "depth")
+        self.deep_supervision, self.weigh_classes = deep_supervision, weigh_classes
+
+    def forward(
+        self,
+        system: nn.Module,
+        batch: Mapping[str, Tensor],
+        class_weights: Tensor,
+        canonical_fx: float,
+    ) -> Losses:
+        """See `Losses`."""
+        prediction = predict(system, batch, len(class_weights))
+        parts = {}
+        present = {"segmentation": known_labels(batch), "depth": False}
+        if "logits" in prediction:
+            weights = class_weights if self.weigh_classes else None
+            parts["segmentation"] = segmentation_losses(
+                prediction, batch["labels"], self.segmentation, weights, self.deep_supervision
+            )
+        if "depth" in prediction:
+            parts["depth"], present["depth"] = self.depth_parts(
+                system, prediction, batch, canonical_fx
+            )
+        return Losses({task: values for task, values in parts.items() if values}, present)
+
+    def depth_parts(
+        self,
+        system: nn.Module,
+        prediction: Mapping[str, Tensor],
+        batch: Mapping[str, Tensor],
+        canonical_fx: float,
+    ) -> tuple[dict[str, Tensor], bool]:
+        """The losses of depth by name, and whether the batch had anything to learn it from."""
+        limits: tuple[float, float] = system.depth_limits  # type: ignore[assignment]
+        parts = depth_losses(prediction, batch["depth"], self.depth, limits, self.deep_supervision)
+        return parts, bool(self.depth) and known_depth(batch)
+
+
 def predict(system: nn.Module, batch: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
     """Run the system on a batch's pictures; `TrainingError` if it has not so many classes."""
     inputs = (batch[name].float() for name in system.inputs)  # type: ignore[union-attr]
@@ -78,9 +142,7 @@ def segmentation_losses(
     class_weights: Tensor | None,
     deep_supervision: bool = False,
 ) -> dict[str, Tensor]:
-    """The weighted segmentation losses; nothing of a system without that task."""
-    if "logits" not in prediction:
-        return {}
+    """The weighted segmentation losses by name."""
     outputs = [prediction["logits"]]
     if deep_supervision:
         outputs += side_outputs(prediction, "side_logits")
@@ -101,13 +163,11 @@ def depth_losses(
     limits: tuple[float, float],
     deep_supervision: bool = False,
 ) -> dict[str, Tensor]:
-    """The weighted losses against true depth; nothing of a system without that task.
+    """The weighted losses against true depth by name.
 
     Truth beyond the `limits` of what the system can say is drawn to their end, so that what is far
     is at least told to be far.
     """
-    if "depth" not in prediction:
-        return {}
     outputs = [prediction["depth"]]
     if deep_supervision:
         outputs += side_outputs(prediction, "side_depths")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from .. import losses
 from ..blocks import resize
 from ..errors import TrainingError
 from ..losses.numerics import mean_over
@@ -16,18 +15,10 @@ from ..losses.reprojection import (
     photometric,
     warp_disparity,
 )
-from . import (
-    Losses,
-    check_terms,
-    depth_losses,
-    known_depth,
-    known_labels,
-    predict,
-    segmentation_losses,
-)
+from . import Objective
 
 
-class Stereo(nn.Module):
+class Stereo(Objective):
     """Each view drawn from the other by its disparity, at several scales (Godard et al. 2017).
 
     For a system that gives `disparities`. Samples without a right view teach labels alone, or depth
@@ -51,51 +42,28 @@ class Stereo(nn.Module):
             consistency: Weight of left-right consistency.
             weigh_classes: Whether rare classes weigh more.
         """
-        super().__init__()
-        self.segmentation = {"cross_entropy": 1.0} if segmentation is None else segmentation
-        self.depth = depth or {}
-        check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
-        check_terms(self.depth, losses.DEPTH, "depth")
+        super().__init__(segmentation, depth, weigh_classes=weigh_classes)
         self.smoothness, self.consistency = smoothness, consistency
-        self.weigh_classes = weigh_classes
 
-    def forward(
+    def depth_parts(
         self,
         system: nn.Module,
+        prediction: Mapping[str, Tensor],
         batch: Mapping[str, Tensor],
-        class_weights: Tensor,
         canonical_fx: float,
-    ) -> Losses:
-        """See `Losses`."""
-        prediction = predict(system, batch, len(class_weights))
-        weights = class_weights if self.weigh_classes else None
-        parts = {
-            "segmentation": segmentation_losses(
-                prediction, batch["labels"], self.segmentation, weights
-            ),
-            "depth": depth_losses(
-                prediction,
-                batch["depth"],
-                self.depth,
-                system.depth_limits,  # type: ignore[arg-type]
-            ),
-        }
-        present = False
-        if "depth" in prediction:
-            if "disparities" not in prediction:
-                raise TrainingError(
-                    f"{type(system).__name__} gives no disparities: Stereo is for DepthSegNet"
-                )
-            valid = batch["has_right"] & batch["baseline"].isfinite()
-            present = bool(valid.any()) or (bool(self.depth) and known_depth(batch))
-            baseline = batch["baseline"].nan_to_num(0.0)
-            # Disparities are shares of the width at which depth * disparity is `focal_baseline`.
-            width_N = canonical_fx * baseline / system.focal_baseline
-            parts["depth"] |= self._views(prediction["disparities"], batch, width_N, valid)  # type: ignore[arg-type]
-        return Losses(
-            {task: values for task, values in parts.items() if values},
-            {"segmentation": known_labels(batch), "depth": present},
-        )
+    ) -> tuple[dict[str, Tensor], bool]:
+        """See `Objective`."""
+        if "disparities" not in prediction:
+            raise TrainingError(
+                f"{type(system).__name__} gives no disparities: Stereo is for DepthSegNet"
+            )
+        parts, present = super().depth_parts(system, prediction, batch, canonical_fx)
+        valid = batch["has_right"] & batch["baseline"].isfinite()
+        baseline = batch["baseline"].nan_to_num(0.0)
+        # Disparities are shares of the width at which depth * disparity is `focal_baseline`.
+        width_N = canonical_fx * baseline / system.focal_baseline
+        views = self._views(prediction["disparities"], batch, width_N, valid)  # type: ignore[arg-type]
+        return parts | views, present or bool(valid.any())
 
     def _views(
         self,

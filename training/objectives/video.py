@@ -7,22 +7,23 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .. import losses
 from ..blocks import resize
 from ..errors import TrainingError
 from ..losses.guidance import ranking, semantic_triplet
 from ..losses.reprojection import edge_aware_smoothness, minimum_reprojection, project, sample
-from . import Losses, check_terms, known_labels, predict, segmentation_losses
+from . import Objective, known_labels
 
 NEIGHBOURS = ("previous", "next")
 
 
-class Video(nn.Module):
+class Video(Objective):
     """The neighbours drawn into the picture by depth and motion (Godard et al. 2019).
 
     For a system that gives `side_depths` and has `pose`. Samples without neighbours teach labels
     alone.
     """
+
+    usual_segmentation: Mapping[str, float] = {"cross_entropy": 0.3}
 
     def __init__(
         self,
@@ -42,54 +43,35 @@ class Video(nn.Module):
             ranking: Weight of the ranking loss across class borders; it needs (pseudo-)depth.
             weigh_classes: Whether rare classes weigh more.
         """
-        super().__init__()
-        self.segmentation = {"cross_entropy": 0.3} if segmentation is None else segmentation
-        check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
+        super().__init__(segmentation, weigh_classes=weigh_classes)
         self.smoothness, self.triplet, self.ranking = smoothness, triplet, ranking
-        self.weigh_classes = weigh_classes
 
-    def forward(
+    def depth_parts(
         self,
         system: nn.Module,
+        prediction: Mapping[str, Tensor],
         batch: Mapping[str, Tensor],
-        class_weights: Tensor,
         canonical_fx: float,
-    ) -> Losses:
-        """See `Losses`."""
-        prediction = predict(system, batch, len(class_weights))
-        weights = class_weights if self.weigh_classes else None
-        parts = {
-            "segmentation": segmentation_losses(
-                prediction, batch["labels"], self.segmentation, weights
-            ),
-            "depth": {},
-        }
-        present = False
-        if "depth" in prediction:
-            if "side_depths" not in prediction or not hasattr(system, "pose"):
-                raise TrainingError(
-                    f"{type(system).__name__} has no pose network: Video is for SemanticGuided"
-                )
-            present = any(bool(batch[f"has_{name}"].any()) for name in NEIGHBOURS)
-            present |= bool(self.triplet or self.ranking) and known_labels(batch)
-            depths = [prediction["depth"], *prediction["side_depths"]]
-            parts["depth"] = self._views(system, depths, batch)
-            if self.triplet:
-                # Levels 3, 2, 1; each coarser one counts half as much (Jung et al. 2021).
-                levels = [
-                    semantic_triplet(features, batch["labels"]) / 2**level
-                    for level, features in zip((3, 2, 1), prediction["features"], strict=True)
-                ]
-                parts["depth"]["triplet"] = self.triplet * torch.stack(levels).sum()
-            if self.ranking:
-                depth = resize(prediction["depth"], batch["labels"].shape[1:])[:, 0]
-                parts["depth"]["ranking"] = self.ranking * ranking(
-                    depth, batch["depth"], batch["labels"]
-                )
-        return Losses(
-            {task: values for task, values in parts.items() if values},
-            {"segmentation": known_labels(batch), "depth": present},
-        )
+    ) -> tuple[dict[str, Tensor], bool]:
+        """See `Objective`."""
+        if "side_depths" not in prediction or not hasattr(system, "pose"):
+            raise TrainingError(
+                f"{type(system).__name__} has no pose network: Video is for SemanticGuided"
+            )
+        present = any(bool(batch[f"has_{name}"].any()) for name in NEIGHBOURS)
+        present |= bool(self.triplet or self.ranking) and known_labels(batch)
+        parts = self._views(system, [prediction["depth"], *prediction["side_depths"]], batch)
+        if self.triplet:
+            # Levels 3, 2, 1; each coarser one counts half as much (Jung et al. 2021).
+            levels = [
+                semantic_triplet(features, batch["labels"]) / 2**level
+                for level, features in zip((3, 2, 1), prediction["features"], strict=True)
+            ]
+            parts["triplet"] = self.triplet * torch.stack(levels).sum()
+        if self.ranking:
+            depth = resize(prediction["depth"], batch["labels"].shape[1:])[:, 0]
+            parts["ranking"] = self.ranking * ranking(depth, batch["depth"], batch["labels"])
+        return parts, present
 
     def _views(
         self, system: nn.Module, depths: list[Tensor], batch: Mapping[str, Tensor]

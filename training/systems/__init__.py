@@ -22,6 +22,6 @@ and the right picture of a stereo pair, as shares of the picture's width.
 
 `shared_parameters()` lists the parameters that the losses of both tasks reach, which is what
 balancing them is about, last those that both tasks start from; it is empty where there is one task.
-Normalisation happens inside. Graphs
-are of plain operators, for any H and W, without control flow that depends on the data.
+Normalisation happens inside. Graphs are of plain operators, for any H and W, without control flow
+that depends on the data.
 """

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import checked_tasks, resize
+from ..blocks import checked_tasks, resize, shrink
 
 
 class TwoImageU2Net(nn.Module):
@@ -169,11 +168,6 @@ class BiasedConvNormRelu(nn.Sequential):
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         )
-
-
-def shrink(x_NCHW: Tensor) -> Tensor:
-    """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
-    return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
 
 
 def join(x_NCHW: Tensor, skip_NCHW: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import checked_tasks, resize
+from ..blocks import checked_tasks, resize, shrink
 
 
 class TwoStreamFcn(nn.Module):
@@ -144,8 +143,3 @@ def blocks(inputs: int, widths: Sequence[int]) -> nn.ModuleList:
     """One block after the other, each of the width given."""
     before = (inputs, *widths[:-1])
     return nn.ModuleList(ResidualBlock(b, w) for b, w in zip(before, widths, strict=True))
-
-
-def shrink(x_NCHW: Tensor) -> Tensor:
-    """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
-    return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
