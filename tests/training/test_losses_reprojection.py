@@ -28,6 +28,10 @@ def pixel_grid() -> torch.Tensor:
     return torch.stack([x, y], -1).float()[None]
 
 
+def unwarped(target: torch.Tensor, *sources: torch.Tensor) -> list[torch.Tensor]:
+    return [photometric(target, source) for source in sources]
+
+
 def camera(n: int = 1) -> tuple[torch.Tensor, ...]:
     return tuple(torch.full((n,), value) for value in (FX, FY, CX, CY))
 
@@ -213,11 +217,11 @@ def test_every_pixel_is_matched_with_the_neighbour_that_shows_it():
     first, second = target.clone(), target.clone()
     first[..., 10:] = other[..., 10:]
     second[..., :10] = other[..., :10]
-    loss, learned = minimum_reprojection(target, [first, second], [other, other])
+    loss, learned = minimum_reprojection(target, [first, second], unwarped(target, other, other))
     # At the seam the windows of SSIM see both sides; beyond it one of the two fits exactly.
     assert loss < 0.1 * photometric(target, first).mean()
     assert learned.all()
-    _, learned = minimum_reprojection(target, [first], [other])
+    _, learned = minimum_reprojection(target, [first], unwarped(target, other))
     assert learned[..., :9].all() and not learned[..., 11:].any()
 
 
@@ -226,14 +230,14 @@ def test_what_fits_as_well_unwarped_is_left_out():
     still = source.clone()
     still[..., :10] = target[..., :10]  # half of the picture did not move
     warped = ((target + source) / 2).requires_grad_()
-    loss, learned = minimum_reprojection(target, [warped], [still])
+    loss, learned = minimum_reprojection(target, [warped], unwarped(target, still))
     assert not learned[..., :9].any() and learned[..., 11:].all()
     loss.backward()
     assert (warped.grad[..., :8] == 0).all() and (warped.grad[..., 12:] != 0).any()
     errors = photometric(target, warped)
     assert loss.item() == pytest.approx((errors * learned).mean().item(), rel=1e-5)
     # A camera that stands: the warp changes nothing, and nothing is learned.
-    loss, learned = minimum_reprojection(target, [source], [source])
+    loss, learned = minimum_reprojection(target, [source], unwarped(target, source))
     assert loss == 0 and not learned.any()
 
 
@@ -241,16 +245,18 @@ def test_neighbours_that_a_sample_lacks_do_not_count():
     target, source = pictures(2, seed=1), pictures(2, seed=2)
     near = ((target + source) / 2).requires_grad_()
     black = torch.zeros_like(target)
-    alone, _ = minimum_reprojection(target[:1], [near[:1]], [source[:1]])
+    alone, _ = minimum_reprojection(target[:1], [near[:1]], unwarped(target[:1], source[:1]))
     valid = [torch.tensor([True, False]), torch.tensor([False, False])]
-    loss, learned = minimum_reprojection(target, [near, target], [source, black], valid)
+    loss, learned = minimum_reprojection(
+        target, [near, target], unwarped(target, source, black), valid
+    )
     loss.backward()
     assert loss.item() == pytest.approx(alone.item(), rel=1e-5)
     assert not learned[1].any()
     assert (near.grad[1] == 0).all() and near.grad.isfinite().all()
     in_view = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
     in_view[0, 3:6] = True
-    loss, learned = minimum_reprojection(target, [near], [source], [in_view])
+    loss, learned = minimum_reprojection(target, [near], unwarped(target, source), [in_view])
     errors = photometric(target, near)
     assert loss.item() == pytest.approx((errors * learned)[in_view].mean().item(), rel=1e-5)
 
@@ -259,7 +265,9 @@ def test_without_any_neighbour_loss_and_gradient_are_zero():
     target = pictures(2)
     warped = pictures(2, seed=3).requires_grad_()
     none = torch.tensor([False, False])
-    loss, learned = minimum_reprojection(target, [warped], [pictures(2, seed=4)], [none])
+    loss, learned = minimum_reprojection(
+        target, [warped], unwarped(target, pictures(2, seed=4)), [none]
+    )
     loss.backward()
     assert loss == 0 and not learned.any() and (warped.grad == 0).all()
 

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from ..blocks import resize
 from ..errors import TrainingError
 from ..losses.guidance import ranking, semantic_triplet
-from ..losses.reprojection import edge_aware_smoothness, minimum_reprojection, project, sample
+from ..losses.reprojection import (
+    edge_aware_smoothness,
+    minimum_reprojection,
+    photometric,
+    project,
+    sample,
+)
 from . import Objective, known_labels
 
 NEIGHBOURS = ("previous", "next")
@@ -85,9 +91,10 @@ class Video(Objective):
         ]
         poses = [system.pose(target, source) for source in sources]  # type: ignore[operator]
         target, sources = target / 255, [source / 255 for source in sources]
+        unwarped = [photometric(target, source) for source in sources]
         camera = (batch["fx"], batch["fx"], batch["cx"], batch["cy"])
         any_neighbour = torch.stack([batch[f"has_{name}"] for name in NEIGHBOURS]).any(0)
-        photometric = smoothness = target.new_zeros(())
+        reprojection = smoothness = target.new_zeros(())
         for scale, depth in enumerate(depths):
             full = resize(depth, target.shape[2:])[:, 0]
             warped, valid = [], []
@@ -95,10 +102,10 @@ class Video(Objective):
                 drawn, in_view = sample(source, project(full, pose, *camera))
                 warped.append(drawn)
                 valid.append(in_view & batch[f"has_{name}"][:, None, None])
-            error, _ = minimum_reprojection(target, warped, sources, valid)
-            photometric = photometric + error
+            error, _ = minimum_reprojection(target, warped, unwarped, valid)
+            reprojection = reprojection + error
             smoothness = smoothness + self.smoothness / 2**scale * edge_aware_smoothness(
                 1 / depth[:, 0], resize(target, depth.shape[2:]), valid_N=any_neighbour
             )
         scales = len(depths)
-        return {"photometric": photometric / scales, "smoothness": smoothness / scales}
+        return {"photometric": reprojection / scales, "smoothness": smoothness / scales}
