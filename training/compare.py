@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> None:
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("--count: at least 1")
     more = {}
     for text in options.set:
         key, equals, value = text.partition("=")
@@ -141,6 +143,8 @@ def train(config: dict[str, Any], folder: Path) -> Path:
     text = yaml.safe_dump(config, sort_keys=True)
     file, last, done = folder / "run.yaml", folder / "last.ckpt", folder / "done"
     if not file.is_file() or file.read_text() != text:
+        if file.is_file():
+            print(f"{folder}: the configuration has changed; training anew", file=sys.stderr)
         last.unlink(missing_ok=True)
         done.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)

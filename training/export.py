@@ -54,9 +54,13 @@ def read_metrics(path: Path) -> dict[str, float]:
     """Read the JSON of `evaluate` as the card has it: `DATA/MEASURE` -> value, four digits."""
     try:
         results = json.loads(path.read_text())
-        return {f"{d}/{m}": round(v, 4) for d, r in results.items() for m, v in r.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise TrainingError(f"{path} is not what 'evaluate --json' prints: {error}") from None
+        metrics = {f"{d}/{m}": v for d, r in results.items() for m, v in r.items()}
+        return {name: round(float(value), 4) for name, value in metrics.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise TrainingError(
+            f"{path} is not what 'evaluate --json' prints, which is"
+            ' {"DATA": {"MEASURE": NUMBER, ...}, ...}'
+        ) from None
 
 
 class ServedModel(nn.Module):

@@ -77,6 +77,8 @@ class JointTask(L.LightningModule):
             raise TrainingError(f"unknown classes {classes!r}, expected one of {list(CLASS_LISTS)}")
         if not class_weight_offset > 1:
             raise TrainingError(f"class_weight_offset is {class_weight_offset}, expected over 1")
+        if not all(0 <= share < 1 and factor >= 0 for share, factor in (steps or {}).items()):
+            raise TrainingError(f"steps is {steps}, expected shares from 0 to 1, factors >= 0")
         self.save_hyperparameters()
         if weights is not None:
             anew = start_from(system, Path(weights))

@@ -47,6 +47,7 @@ model:
     init_args: {widths: [16, 16, 16, 16], depths: [1, 1, 1, 1], context: 16, decoder: [16, 16, 16]}
   network_size: [160, 120]
   canonical_fx: 140.0
+  optimizer: OPTIMIZER
 data:
   train: {streets: 4, camvid: 0}
   val: {streets: 1, camvid: 0}
@@ -60,6 +61,7 @@ data:
 trainer:
   reload_dataloaders_every_n_epochs: 1
   max_epochs: 2
+  gradient_clip_val: CLIP
   enable_progress_bar: false
   logger:
     - class_path: lightning.pytorch.loggers.CSVLogger
@@ -69,8 +71,9 @@ trainer:
 
 
 def small():
-    """SMALL with the callbacks of the default model's configuration, so that these are tested."""
-    callbacks = yaml.safe_load(CONFIG.read_text())["trainer"]["callbacks"]
+    """SMALL with what runs the default model's configuration, so that it is tested."""
+    config = yaml.safe_load(CONFIG.read_text())
+    callbacks = config["trainer"]["callbacks"]
     callbacks = [c for c in callbacks if "ProgressBar" not in c["class_path"]]
     for callback in callbacks:
         options = callback.setdefault("init_args", {})
@@ -78,7 +81,9 @@ def small():
             options["dirpath"] = "runs"
         if "folder" in options:
             options |= {"folder": "runs/pictures", "count": 1}
-    return SMALL.replace("CALLBACKS", json.dumps(callbacks))
+    text = SMALL.replace("CALLBACKS", json.dumps(callbacks))
+    text = text.replace("OPTIMIZER", json.dumps(config["model"]["optimizer"]))
+    return text.replace("CLIP", str(config["trainer"]["gradient_clip_val"]))
 
 
 class Result(NamedTuple):
@@ -275,6 +280,7 @@ STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
          "unknown classes 'foo'"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.balancer", "luck"],
          "no balancer 'luck'"),
+        (["fit", "--config", "small.yaml", *STREETS, "--model.steps", "{2.0: 1}"], "steps is"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.zoom", "[0,1]"], "data.zoom is"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.crop", "[0,0]"], "data.crop is"),
         (["fit", "--config", "small.yaml", *STREETS, "--ckpt_path", "nope.ckpt"], "nope.ckpt"),
