@@ -43,11 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
         source = open_source(name, "train", folder, options.count)
         source.render()
         samples = Augmented(source.samples, CROP, task.card, (0.6, 1.3))
-        order = [i % len(source) for i in range(BATCH * (options.batches + 2))]
+        order = [(i % len(source), i) for i in range(BATCH * (options.batches + 2))]
         for workers in options.workers:
             batches = iter(DataLoader(samples, BATCH, sampler=order, num_workers=workers))
             rates[f"{name}, {workers} workers"] = rate(lambda b=batches: next(b), options.batches)
-        batch = next(iter(DataLoader(samples, BATCH)))
+        batch = next(iter(DataLoader(samples, BATCH, sampler=order)))
     rates["training"] = rate(step(batch), options.batches // 2)
     if options.json:
         print(json.dumps(rates, indent=2))

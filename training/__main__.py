@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             fit.main(arguments)
         else:
+            if command not in ("", "-h", "--help"):
+                print(f"training: there is no command {command!r}\n", file=sys.stderr)
             print(__doc__)
             return 0 if command in ("-h", "--help") else 2
     except (TrainingError, ModelFileError, OSError) as error:

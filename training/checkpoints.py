@@ -68,7 +68,8 @@ def start_from(system: nn.Module, path: Path) -> list[str]:
 
 
 def _not_a_checkpoint(path: Path, error: Exception) -> TrainingError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    # torch goes on to guess at causes and to advise.
+    reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
     if isinstance(error, pickle.UnpicklingError):
         reason = "it holds more than weights, or is damaged"  # torch advises to trust it
     return TrainingError(f"{path} is not a checkpoint of depthseg_ros: {reason}")

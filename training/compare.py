@@ -29,7 +29,7 @@ from .errors import TrainingError
 from .evaluate import Results, evaluate, markdown, table
 from .export import export
 from .fit import CommandLine
-from .sources import GENERATED, open_source
+from .sources import GENERATED, open_source, parse_yaml
 
 ROUNDS = 15
 """Times that each model file is run for its median."""
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         key, equals, value = text.partition("=")
         if not equals:
             parser.error(f"--set {text}: expected KEY=VALUE")
-        more[key] = yaml.safe_load(value)
+        more[key] = parse_yaml(value)
     comparison = read(options.config)
     folder = options.folder or Path("runs/compare") / options.config.stem
     checkpoints = {
@@ -84,19 +84,49 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         TrainingError: a file is missing or is not as described.
     """
+    comparison = read_mapping(path)
+    unknown = set(comparison) - {"config", "overrides", "runs", "sum"}
+    missing = {"config", "runs"} - {key for key, value in comparison.items() if value}
+    if unknown or missing:
+        raise TrainingError(
+            f"{path} is not a comparison: it lacks {sorted(missing)}, unknown are {sorted(unknown)}"
+        )
+    runs, overrides = comparison["runs"], comparison.get("overrides") or {}
+    added = comparison.get("sum") or []
+    owns = list(runs.values()) if isinstance(runs, dict) else [runs]
+    if not isinstance(added, list) or not all(
+        isinstance(o or {}, dict) for o in (overrides, *owns)
+    ):
+        raise TrainingError(
+            f"{path}: 'overrides', 'runs' and each run must be mappings, 'sum' a list of runs"
+        )
+    strangers = [name for name in added if name not in runs]
+    if strangers:
+        raise TrainingError(f"{path}: 'sum' names {strangers}, which are no runs")
+    config = read_mapping(path.parent / str(comparison["config"]))
+    lacking = [
+        part for part in ("model", "data", "trainer") if not isinstance(config.get(part), dict)
+    ]
+    if lacking:
+        raise TrainingError(f"{path}: {comparison['config']} has no {', '.join(lacking)}")
+    return {
+        "config": config,
+        "overrides": overrides,
+        "runs": {name: own or {} for name, own in runs.items()},
+        "sum": list(added),
+    }
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping; raises `TrainingError`."""
     try:
-        comparison = {"overrides": {}, "sum": [], **yaml.safe_load(path.read_text())}
-        unknown = set(comparison) - {"config", "overrides", "runs", "sum"}
-        if unknown or not isinstance(comparison["runs"], dict):
-            raise TrainingError(f"{path}: unknown {sorted(unknown)}, or 'runs' is no mapping")
-        strangers = [name for name in comparison["sum"] if name not in comparison["runs"]]
-        if strangers:
-            raise TrainingError(f"{path}: 'sum' names {strangers}, which are no runs")
-        comparison["runs"] = {name: own or {} for name, own in comparison["runs"].items()}
-        comparison["config"] = yaml.safe_load((path.parent / comparison["config"]).read_text())
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise TrainingError(f"{path} is not a comparison: {error!r}") from None
-    return comparison
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"cannot read {path}: {reason}") from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} holds no mapping")
+    return content
 
 
 def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,14 +198,14 @@ def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Result
         sources = {}
         for data in config["val"]:
             generated = data in GENERATED
-            split = "test" if generated else "val"
-            sources[f"{data}-{split}"] = open_source(
+            source = open_source(
                 data,
-                split,
+                "test" if generated else "val",
                 (config.get("folders") or {}).get(data),
                 count if generated else 0,
                 (config.get("options") or {}).get(data),
             )
+            sources[f"{data}-{source.split}"] = source
         measured, _ = evaluate(path, sources)  # by each data set's own protocol
         results[name] = {f"{d}/{m}": v for d, r in measured.items() for m, v in r.items()}
         task, _ = load_checkpoint(path)

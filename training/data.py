@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
@@ -59,10 +60,10 @@ class Mixture(L.LightningDataModule):
         super().__init__()
         if not 0 < zoom[0] <= zoom[1]:
             raise TrainingError(f"data.zoom is {zoom}, expected two growing positive numbers")
-        if min(crop) < 32 or batch_size < 1:
+        if min(crop) < 32 or batch_size < 1 or workers < 0:
             raise TrainingError(
-                f"data.crop is {crop} and data.batch_size {batch_size},"
-                " expected at least 32 x 32 pixels and 1"
+                f"data.crop is {crop}, data.batch_size {batch_size} and data.workers {workers},"
+                " expected at least 32 x 32 pixels, 1 and 0"
             )
         starts = [start for start, _ in sizes]
         if starts != sorted(starts) or starts[:1] != [0.0] or min(scale for _, scale in sizes) <= 0:
@@ -100,7 +101,10 @@ class Mixture(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Render what has not been rendered yet."""
-        for source in (*self.train, *self.val):
+        stage = self.trainer.state.fn  # type: ignore[union-attr]
+        fitting = stage == TrainerFn.FITTING
+        tested = self._open_test() if stage == TrainerFn.TESTING else self.val
+        for source in (*(self.train if fitting else ()), *tested):
             source.render()
 
     def setup(self, stage: str) -> None:
@@ -161,7 +165,7 @@ class Mixture(L.LightningDataModule):
             raise TrainingError(
                 "data.sizes has several sizes: set trainer.reload_dataloaders_every_n_epochs: 1"
             )
-        scale, task, epoch = self.scale(), self._task, self.trainer.current_epoch
+        scale, task, trainer = self.scale(), self._task, self.trainer
         return DataLoader(
             Augmented(
                 ConcatDataset([source.samples for source in self.train]),
@@ -173,7 +177,8 @@ class Mixture(L.LightningDataModule):
                 mirror=self.mirror,
             ),
             self.batch_size,
-            sampler=MixtureSampler(lengths, draws, torch.initial_seed(), epoch),
+            sampler=MixtureSampler(lengths, draws, task.seed, lambda: trainer.current_epoch),
+            generator=torch.Generator(),  # beginning anew takes nothing from the run's own chance
             drop_last=True,
             num_workers=self.workers,
         )
@@ -189,31 +194,39 @@ class Mixture(L.LightningDataModule):
     test_dataloader = predict_dataloader = val_dataloader
 
 
-class MixtureSampler(Sampler[int]):
+class MixtureSampler(Sampler[tuple[int, int]]):
     """Draws so many samples of each of several concatenated data sets, anew in every epoch.
 
-    What is drawn follows from seed and epoch alone, so that the processes of a distributed run
-    agree on it.
+    What is drawn, and the seed by which it is augmented, follow from seed and epoch alone: the
+    processes of a distributed run agree on it, and a run that is resumed sees what it would have.
     """
 
     def __init__(
-        self, lengths: Sequence[int], draws: Sequence[int], seed: int = 0, epoch: int = 0
+        self,
+        lengths: Sequence[int],
+        draws: Sequence[int],
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`draws` of each are taken out of its `lengths`; none twice before all once."""
+        """`draws` of each are taken out of its `lengths`, none twice before all once.
+
+        The epoch is asked for, not counted: Lightning begins an epoch more often than it ends one.
+        """
         self.lengths, self.draws, self.seed, self.epoch = lengths, draws, seed, epoch
 
     def __len__(self) -> int:
         """Samples in an epoch."""
         return sum(self.draws)
 
-    def __iter__(self) -> Iterator[int]:
-        """Indices into the concatenation, in random order."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Indices into the concatenation, in random order, and a seed for each."""
+        rng = np.random.default_rng([self.seed, self.epoch()])
         firsts = np.cumsum([0, *self.lengths])
         drawn = [
             first
             + np.concatenate([rng.permutation(length) for _ in range(-(-draws // length))])[:draws]
             for first, length, draws in zip(firsts, self.lengths, self.draws, strict=False)
         ]
-        yield from rng.permutation(np.concatenate(drawn)).tolist()
+        indices = rng.permutation(np.concatenate(drawn))
+        seeds = rng.integers(2**63, size=len(indices))
+        yield from zip(indices.tolist(), seeds.tolist(), strict=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -22,7 +21,7 @@ from .checkpoints import load_checkpoint
 from .classes import CLASS_LISTS
 from .errors import TrainingError
 from .metrics import PROTOCOLS, Evaluation
-from .sources import GENERATED, Source, open_source, parse
+from .sources import GENERATED, Source, open_source, parse, parse_yaml
 from .transforms import Whole
 
 Predict = Callable[..., tuple[Tensor, ...]]
@@ -52,8 +51,7 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--options",
-        type=yaml.safe_load,
-        default={},
+        default="{}",
         metavar="YAML",
         help="of the readers, e.g. '{nyuv2: {classes: 13}}'",
     )
@@ -64,13 +62,18 @@ def main(arguments: list[str]) -> None:
     if options.count < 1:
         parser.error("--count: at least 1")
 
+    folders, readers = parse(options.data), parse_yaml(options.options)
+    if not isinstance(readers, dict) or not all(isinstance(o, dict) for o in readers.values()):
+        raise TrainingError(f"--options is {options.options}, expected {{NAME: {{OPTION: VALUE}}}}")
+    if set(readers) - set(folders):
+        raise TrainingError(f"--data does not name {', '.join(set(readers) - set(folders))}")
     sources = {}
-    for name, folder in parse(options.data).items():
+    for name, folder in folders.items():
         generated = name in GENERATED
         split = "test" if generated else options.split
         count = options.count if generated else 0
-        options_of = options.options.get(name)
-        sources[f"{name}-{split}"] = open_source(name, split, folder, count, options_of)
+        source = open_source(name, split, folder, count, readers.get(name))
+        sources[f"{name}-{source.split}"] = source
     results, protocols = evaluate(options.checkpoint, sources, options.protocol)
     if options.json:
         print(json.dumps(results, indent=2))

@@ -24,7 +24,7 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
 from .blocks import resize
-from .errors import TrainingError
+from .errors import TrainingError, check_output
 
 OPSET = 18
 
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
 
+    check_output(options.output)
     from .checkpoints import load_checkpoint  # it knows the task, which knows ServedModel
 
     task, provenance = load_checkpoint(options.checkpoint)

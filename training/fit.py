@@ -1,19 +1,38 @@
-"""`python -m training fit|validate|test`: Lightning's command line with this project's parts."""
+"""`python -m training fit|validate|test|predict`: Lightning's command line with our parts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from .checkpoints import read_checkpoint
 from .data import Mixture
+from .errors import TrainingError
 from .task import JointTask
+
+
+class DivergenceCheck(L.Callback):
+    """Ends a run whose loss has become infinite or NaN, before that is saved."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Look at the last step's loss: a single one may be skipped by mixed precision."""
+        loss = trainer.callback_metrics["loss_step"]
+        if not loss.isfinite():
+            raise TrainingError(
+                f"the loss is {loss.item()} in epoch {trainer.current_epoch}: lower"
+                " model.learning_rate, or lower or set trainer.gradient_clip_val"
+            )
 
 
 class CommandLine(LightningCLI):
     """Lightning's, with the project's task and data."""
+
+    checkpoint: Path | None = None
+    """What is resumed or measured."""
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
         """Parse the arguments and, unless told not to (`run=False`), run what they say."""
@@ -23,21 +42,69 @@ class CommandLine(LightningCLI):
             args=arguments,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
+            trainer_defaults={"callbacks": DivergenceCheck()},
             **options,
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands, each with what it is not asked for."""
+        commands = LightningCLI.subcommands()
+        return {**commands, "predict": {*commands["predict"], "return_predictions"}}
+
+    def predict(self, **options: Any) -> None:
+        """Run the pictures through the network and keep none: the callback writes them down."""
+        self.trainer.predict(**options, return_predictions=False)
+
+    def instantiate_classes(self) -> None:
+        """Make the parts; what is wrong with one, or with it and the checkpoint, in one line."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # jsonargparse's, which tells of its parser, not of the part
+            inner: BaseException | None = error
+            while inner is not None and not isinstance(inner, TrainingError):
+                inner = inner.__cause__ or inner.__context__
+            if inner is None:
+                raise
+            raise inner from None
+        if self.checkpoint is not None:
+            self._check_shapes(self.checkpoint)
+        elif self.subcommand not in (None, "fit") and self.model.hparams["weights"] is None:
+            raise TrainingError(
+                f"{self.subcommand}: the network's weights are random; give --ckpt_path FILE"
+            )
+
     def _parse_ckpt_path(self) -> None:
-        """Refuse a checkpoint that is none, in one line.
+        """Refuse a checkpoint that is none, in one line, and what Lightning would look for itself.
 
         Lightning's own would lay the checkpoint's options over those of the configuration and the
         command line, which here have the last word on resuming too.
         """
         command = self.config.get("subcommand")
         path = command and self.config[command].get("ckpt_path")
-        if path and Path(path).is_file():
-            read_checkpoint(Path(path))
+        if path:
+            self.checkpoint = Path(path)
+            self._shapes = {
+                name: tuple(value.shape)
+                for name, value in read_checkpoint(self.checkpoint)["state_dict"].items()
+            }
+
+    def _check_shapes(self, path: Path) -> None:
+        own = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
+        for name in sorted(own.keys() | self._shapes.keys()):
+            stored, wanted = self._shapes.get(name), own.get(name)
+            if stored != wanted:
+                raise TrainingError(
+                    f"{path} is of another network: its {name} is {stored}, the configuration's"
+                    f" {wanted}; to start from the weights that fit, give --model.weights instead"
+                )
 
 
 def main(arguments: list[str]) -> None:
     """Run Lightning's command line."""
-    CommandLine(arguments)
+    try:
+        CommandLine(arguments)
+    except MisconfigurationException as error:
+        raise TrainingError(" ".join(str(error).split())) from None
+    except SIGTERMException:
+        raise SystemExit(143) from None  # as a shell has it; Lightning's says all is well

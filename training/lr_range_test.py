@@ -18,7 +18,7 @@ import numpy as np
 from lightning.pytorch.tuner import Tuner
 from scipy.ndimage import gaussian_filter1d
 
-from .errors import TrainingError
+from .errors import TrainingError, check_output
 
 MIN_STEPS = 20
 # Lightning gives out the losses as a running mean with this share of the past, which lags by so
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> None:
     )
     options, of_fit = parser.parse_known_args(arguments)
 
+    check_output(options.output)
     from .fit import CommandLine  # it imports all of training
 
     with tempfile.TemporaryDirectory(prefix="lr-range-test-") as folder:

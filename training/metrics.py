@@ -182,8 +182,9 @@ class DepthMetrics(Metric):
             return {}
         result = dict(zip(_FIGURES, rows[0].tolist(), strict=True))
         names = ["border"]
-        names += [f"{a:.0f}-{b:.0f}m" if b < math.inf else f"{a:.0f}m+" for a, b in BANDS]
-        for name, row in zip(names, rows[1:], strict=True):
+        if self.range[1] > 1:  # a normalised depth, from 0 to 1, has no metres
+            names += [f"{a:.0f}-{b:.0f}m" if b < math.inf else f"{a:.0f}m+" for a, b in BANDS]
+        for name, row in zip(names, rows[1:], strict=False):
             if row is not None:
                 result[f"abs_rel/{name}"] = float(row[0])
         return result

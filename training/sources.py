@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch.utils.data import Dataset, Subset
 
 from .datasets import Sample
@@ -36,7 +37,8 @@ READERS = {
 }
 NO_VAL = ("nyuv2", "sun_rgbd")
 NO_TEST = (
-    "background_foreground", "kitti_semantics", "museum", "rgbd_sequence", "virtual_kitti2",
+    "background_foreground", "cityscapes", "kitti_semantics", "museum", "rgbd_sequence",
+    "virtual_kitti2",
 )  # fmt: skip
 """Of two splits only: where `val` is asked for, the first give `test`, the others the reverse."""
 
@@ -46,6 +48,8 @@ class Source:
     """A split of a data set, and what a model card says of it."""
 
     name: str
+    split: str
+    """The one that was opened, which is another than was asked for where that does not exist."""
     samples: Dataset[Sample]
     classes: str | None
     """Name of its class list in `classes.CLASS_LISTS`; None where it has no labels."""
@@ -106,17 +110,26 @@ def open_source(
         options["count"] = count
     try:
         samples = getattr(module, kind)(*arguments, **options)
-    except TypeError as error:
+    except (TypeError, AttributeError, LookupError) as error:  # an option of another kind
         raise TrainingError(f"the options {options} of {name}: {error}") from None
     # A reader's own word comes first: some have a choice, some no labels beside others' labels.
     classes = getattr(samples, "classes", getattr(module, "CLASSES", None))
     total = len(samples)
     if 0 < count < total:
         samples = Subset(samples, [i * total // count for i in range(count)])
-    return Source(name, samples, classes, module.SOURCE, module.TERMS)
+    return Source(name, split, samples, classes, module.SOURCE, module.TERMS)
 
 
 def parse(texts: list[str]) -> dict[str, str | None]:
     """`NAME` and `NAME=FOLDER` of the command line -> name: folder."""
     pairs = (text.partition("=") for text in texts)
     return {name: folder or None for name, _, folder in pairs}
+
+
+def parse_yaml(text: str) -> Any:
+    """A value given as YAML on the command line; raises `TrainingError`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"{text!r} is not YAML: {reason}") from None

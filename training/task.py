@@ -77,6 +77,11 @@ class JointTask(L.LightningModule):
             raise TrainingError(f"unknown classes {classes!r}, expected one of {list(CLASS_LISTS)}")
         if not class_weight_offset > 1:
             raise TrainingError(f"class_weight_offset is {class_weight_offset}, expected over 1")
+        if not (0 <= warm_up < 1 and 0 < learning_rate < math.inf and 0 <= weight_decay < math.inf):
+            raise TrainingError(
+                f"warm_up is {warm_up}, learning_rate {learning_rate}, weight_decay {weight_decay},"
+                " expected a share below 1, a rate above 0, a decay of 0 or more"
+            )
         if not all(0 <= share < 1 and factor >= 0 for share, factor in (steps or {}).items()):
             raise TrainingError(f"steps is {steps}, expected shares from 0 to 1, factors >= 0")
         self.save_hyperparameters()
@@ -90,6 +95,14 @@ class JointTask(L.LightningModule):
                 "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
                 " or model.weights"
             )
+        for part, module in system.named_modules():
+            # torch 2's kernel for CPUs reads past the end of so few in the channels-last layout.
+            narrow = isinstance(module, nn.Conv2d) and module.in_channels < 8
+            if narrow and module.kernel_size == (1, 1) and module.stride != (1, 1):
+                raise TrainingError(
+                    f"the system's {part} has {module.in_channels} channels in, expected at least 8"
+                    " in a strided 1x1 convolution: make the encoder wider"
+                )
         # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
         self.system = system.to(memory_format=torch.channels_last)
         self.objective = Supervised() if objective is None else objective
@@ -121,6 +134,7 @@ class JointTask(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Weigh rare classes up, by how often the data has each."""
+        self.seed = torch.initial_seed()
         weigh = getattr(self.objective, "weigh_classes", True)
         if stage != "fit" or not self.card.classes or not weigh:
             return
@@ -128,11 +142,17 @@ class JointTask(L.LightningModule):
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
         self.class_weights.copy_(weights / (weights * shares).sum())
 
+    def on_train_epoch_start(self) -> None:
+        """Let chance follow from seed and epoch, so that a run that is resumed goes on alike."""
+        torch.manual_seed((self.seed + self.current_epoch) % 2**63)
+
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """One batch of `transforms.Augmented`."""
         parts, present = self.objective(
             self.system, batch, self.class_weights, self.hparams["canonical_fx"]
         )
+        if not parts:
+            raise TrainingError("nothing to learn: the objective has no loss for any task")
         self.taught |= {task for task, there in present.items() if there}
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
         total = self.balancer(losses, present, self.system.shared_parameters())  # type: ignore[operator]
@@ -165,12 +185,13 @@ class JointTask(L.LightningModule):
         self.evaluations[dataloader_idx].update(outputs, batch)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/DATA/MEASURE`."""
+        """Log `val/DATA/MEASURE`, of `test` what its split is called."""
         sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
         for source, evaluation in zip(sources, self.evaluations, strict=True):
+            stage = source.split if self.trainer.testing else "val"
             for measure, value in evaluation.compute().items():  # type: ignore[operator]
                 shown = measure in ("miou", "abs_rel")
-                self.log(f"val/{source.name}/{measure}", value, prog_bar=shown)
+                self.log(f"{stage}/{source.name}/{measure}", value, prog_bar=shown)
 
     def predict_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
@@ -211,6 +232,16 @@ class JointTask(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the configuration have the last word on rate and decay when a run is resumed."""
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        for state in checkpoint.get("optimizer_states", []):
+            for group, own_decay in zip(state["param_groups"], (decay, 0.0), strict=True):
+                group["lr"] *= rate / group["initial_lr"]
+                group.update(initial_lr=rate, weight_decay=own_decay)
+        for state in checkpoint.get("lr_schedulers", []):
+            state["base_lrs"] = [rate for _ in state["base_lrs"]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the network was trained on, for its card; need no other file of weights."""

@@ -62,9 +62,10 @@ class Augmented(Dataset[dict[str, Tensor]]):
         """As many as the data set has."""
         return len(self.samples)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Crop, zoom, mirror and recolour; torch seeds each worker, so runs repeat."""
-        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Tensor]:
+        """Crop, zoom, mirror and recolour the sample of an index, by a seed: `augmented[3, 42]`."""
+        index, seed = draw
+        rng = np.random.default_rng(seed)
         sample = self.samples[index]
         check(sample, self.card)
         height, width = sample.image.shape[:2]

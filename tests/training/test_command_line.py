@@ -4,8 +4,12 @@ import contextlib
 import csv
 import io
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -127,6 +131,8 @@ def run(tmp_path_factory, camvid):
 
     def spied(self):  # called at the beginning of every epoch
         saved.append((folder / "runs" / "last.ckpt").exists())
+        if saved[-1]:
+            shutil.copy(folder / "runs" / "last.ckpt", folder / "half.ckpt")
         return train_dataloader(self)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -168,6 +174,69 @@ def test_fit_goes_on_where_it_stopped(run, camvid):
     assert checkpoint["global_step"] == 9
 
 
+def test_a_run_that_is_resumed_learns_what_it_would_have_learned(run, camvid, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
+    (tmp_path / "small.yaml").write_text(small())
+    result = training(
+        "fit", "--config", "small.yaml", "--data.folders.camvid", camvid,
+        "--ckpt_path", run / "half.ckpt", folder=tmp_path,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    for loss in ("segmentation/cross_entropy", "depth/relative_l1"):
+        (again,) = logged(tmp_path, f"loss/{loss}")
+        assert again == pytest.approx(logged(run, f"loss/{loss}")[1], rel=1e-5)
+
+
+def test_a_run_that_is_resumed_takes_the_new_rate_and_decay(run, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
+    (tmp_path / "small.yaml").write_text(small())
+    result = training(
+        "fit", "--config", "small.yaml", *STREETS, "--ckpt_path", run / "half.ckpt",
+        "--model.learning_rate", 1e-4, "--model.weight_decay", 0.5, folder=tmp_path,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    checkpoint = torch.load(tmp_path / "runs" / "last.ckpt", weights_only=True)
+    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    assert [g["initial_lr"] for g in groups] == checkpoint["lr_schedulers"][0]["base_lrs"]
+    assert [g["initial_lr"] for g in groups] == [1e-4, 1e-4]
+    assert all(0 <= g["lr"] <= 1e-4 for g in groups)
+    assert [g["weight_decay"] for g in groups] == [0.5, 0.0]
+
+
+def test_a_run_that_diverges_says_so_and_saves_nothing(run, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
+    (tmp_path / "small.yaml").write_text(small())
+    result = training(
+        "fit", "--config", "small.yaml", *STREETS, "--model.learning_rate", 1e30,
+        "--trainer.gradient_clip_val", "null", folder=tmp_path,
+    )  # fmt: skip
+    assert result.code == 1
+    assert "training: the loss is nan in epoch 0: lower model.learning_rate" in result.err
+    assert not list(tmp_path.glob("runs/*.ckpt"))
+
+
+def test_a_run_that_is_terminated_does_not_say_that_all_is_well(run, tmp_path):
+    (tmp_path / "small.yaml").write_text(small())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "fit", "--config", "small.yaml", *STREETS,
+         "--trainer.max_epochs", "10000"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "runs" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in errors
+    torch.load(tmp_path / "runs" / "last.ckpt", weights_only=True)
+
+
 def test_evaluate_prints_json_for_each_data_set(run, camvid):
     result = training(
         "evaluate", "--checkpoint", "runs/last.ckpt", "--data", "streets", f"camvid={camvid}",
@@ -194,7 +263,7 @@ def test_test_and_predict_run_on_a_checkpoint(run, camvid):
     common = ["--config", "small.yaml", "--ckpt_path", "runs/last.ckpt"]
     common += ["--data.train", "{streets: 4}", "--data.val", "{streets: 2}"]
     tested = training("test", *common, folder=run)
-    assert tested.code == 0 and "streets/miou" in tested.out
+    assert tested.code == 0 and "test/streets/miou" in tested.out
     assert training("predict", *common, folder=run).code == 0
     assert sorted(p.name for p in (run / "runs/pictures/streets").glob("0*.png")) == [
         "00000.png", "00001.png"
@@ -293,6 +362,35 @@ STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
           "--trainer.reload_dataloaders_every_n_epochs", "0"], "reload_dataloaders_every_n_epochs"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.weights", "cut.ckpt"],
          "cut.ckpt is not a checkpoint"),
+        (["fit", "--config", "small.yaml", *STREETS, "--ckpt_path", "last"], "no checkpoint last"),
+        (["fit", "--config", "small.yaml", *STREETS, "--ckpt_path", "runs/last.ckpt",
+          "--model.system.init_args.context", "24"], "runs/last.ckpt is of another network"),
+        (["validate", "--config", "small.yaml", *STREETS], "validate: the network's weights are"),
+        (["fit", "--config", "small.yaml", *STREETS, "--trainer.logger", "false"], "LearningRateM"),
+        (["fit", "--config", "small.yaml", *STREETS, "--model.objective", "Supervised",
+          "--model.objective.segmentation", "{foo: 1}"], "no segmentation loss 'foo'"),
+        (["fit", "--config", "small.yaml", *STREETS, "--model.objective", "Supervised",
+          "--model.objective.depth", "{l1: .inf}"], "depth loss l1 is inf"),
+        (["fit", "--config", "small.yaml", *STREETS, "--model.objective", "Supervised",
+          "--model.objective.init_args", "{segmentation: {}, depth: {}}"], "nothing to learn"),
+        (["fit", "--config", "small.yaml", *STREETS, "--model.system.init_args.widths",
+          "[8, 8, 8, 8]"], "make the encoder wider"),
+        (["fit", "--config", "small.yaml", *STREETS, "--model.learning_rate", "0"],
+         "learning_rate 0"),
+        (["fit", "--config", "small.yaml", *STREETS, "--data.workers", "-1"], "data.workers -1"),
+        (["fit", "--config", "small.yaml", *STREETS, "--data.options", "{streets: {streets: 0}}"],
+         "streets is 0"),
+        (["fit", "--config", "small.yaml", *STREETS, "--data.options",
+          "{streets: {streets: 1, size: 5}}"], "the options {'streets': 1, 'size': 5} of streets"),
+        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "streets", "--options", "{a"],
+         "'{a' is not YAML"),
+        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "streets", "--options", "a"],
+         "--options is a"),
+        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "streets", "--options",
+          "{camvid: {}}"], "--data does not name camvid"),
+        (["compare", "--config", "small.yaml", "--set", "a={"], "'{' is not YAML"),
+        (["export", "--checkpoint", "runs/last.ckpt", "--output", "runs"], "runs: it is a folder"),
+        (["lr-range-test", "--config", "small.yaml", "--output", "bad/a.png"], "bad is a file"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_line(run, arguments, message):
@@ -323,7 +421,8 @@ def test_mistakes_found_while_loading_get_one_line_too(run, tmp_path, camvid):
 
 def test_without_a_command_it_names_those_there_are(run):
     assert training(folder=run).code == 2
-    assert training("tset", folder=run).code == 2
+    mistaken = training("tset", folder=run)
+    assert mistaken.code == 2 and "no command 'tset'" in mistaken.err
     shown = training("--help", folder=run)
     assert shown.code == 0 and "evaluate" in shown.out
 
@@ -420,10 +519,15 @@ def test_a_comparison_trains_each_run_once_and_prints_one_table(run):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("runs: {a: }", "is not a comparison"),
+        ("runs: {a: }", "is not a comparison: it lacks ['config']"),
+        ("- a", "wrong.yaml holds no mapping"),
+        ("a: {", "cannot read wrong.yaml"),
+        ("config: small.yaml\nruns: {a: 5}", "each run must be mappings"),
+        ("config: wrong.yaml\nruns: {a: }", "wrong.yaml has no model, data, trainer"),
+        ("config: small.yaml\nruns: {a: }\nsum: 1", "'sum' a list"),
         ("config: none.yaml\nruns: {a: }", "none.yaml"),
         ("config: small.yaml\nruns: {a: }\nsum: [b]", "'sum' names ['b'], which are no runs"),
-        ("config: small.yaml\nruns: {a: }\nruuns: 1", "unknown ['ruuns']"),
+        ("config: small.yaml\nruns: {a: }\nruuns: 1", "unknown are ['ruuns']"),
         ("config: small.yaml\nruns: {a: {data.crop.x: 1}}", "cannot set data.crop.x"),
     ],
 )
@@ -495,7 +599,7 @@ def test_every_system_learns_by_its_own_objective(name, tmp_path):
     task.log = task.log_dict = lambda *_, **__: None
     views = (*system.inputs, *system.views)
     augmented = Augmented(samples, size, task.card, (1, 1), views, color=0.0, mirror=False)
-    batch = torch.utils.data.default_collate([augmented[i] for i in range(4)])
+    batch = torch.utils.data.default_collate([augmented[i, i] for i in range(4)])
     optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
     losses = []
     for _ in range(25):

@@ -22,7 +22,7 @@ from training.task import JointTask
 @pytest.fixture(scope="module")
 def task():
     torch.manual_seed(0)
-    system = SharedEncoder(widths=(8, 16, 16, 24), context=16, decoder=(16, 16, 16))
+    system = SharedEncoder(widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16))
     system.train()
     for _ in range(3):  # batch norms that have seen something
         system(torch.rand(4, 3, 64, 96) * 255)
@@ -76,9 +76,9 @@ def small_systems():
         "semantic_guided": (
             SemanticGuided(11, encoder=resnet, decoder=(16, 16, 8, 8, 8)), {"min_depth": 0.1}
         ),
-        "depth alone": (SharedEncoder(tasks=["depth"], widths=(8, 16, 16, 24), context=16), {}),
+        "depth alone": (SharedEncoder(tasks=["depth"], widths=(16, 16, 16, 24), context=16), {}),
         "classes alone": (
-            SharedEncoder(tasks=["segmentation"], widths=(8, 16, 16, 24), context=16), {}
+            SharedEncoder(tasks=["segmentation"], widths=(16, 16, 16, 24), context=16), {}
         ),
     }  # fmt: skip
 

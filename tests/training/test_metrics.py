@@ -51,6 +51,13 @@ def test_depth_figures_against_numpy():
     assert metrics.compute() == pytest.approx(expected)
 
 
+def test_a_normalised_depth_has_no_bands_of_metres():
+    metrics = DepthMetrics(0.001, 1.0)
+    metrics.update(torch.rand(1, 4, 4) + 0.01, torch.rand(1, 4, 4) * 0.9 + 0.01)
+    figures = metrics.compute()
+    assert "abs_rel" in figures and not [name for name in figures if name.endswith("m")]
+
+
 def test_pooled_figures_are_over_all_pixels():
     truth = torch.tensor([[[10.0, 10.0, 10.0]], [[10.0, math.nan, math.nan]]])
     said = torch.tensor([[[10.0, 10.0, 10.0]], [[14.0, 1.0, 1.0]]])

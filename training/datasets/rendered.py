@@ -89,6 +89,8 @@ class RenderedStreets(Dataset[Sample]):
         """
         if split not in FIRST_SEED:
             raise TrainingError(f"split is {split!r}, expected one of {', '.join(FIRST_SEED)}")
+        if streets < 1 or moments < 1:
+            raise TrainingError(f"streets is {streets}, moments {moments}, expected at least 1")
         if not 0 <= video <= MOMENTS_APART:
             raise TrainingError(f"video is {video} frames, expected 0 (none) to {MOMENTS_APART}")
         # A configuration gives lists and texts.

@@ -6,6 +6,7 @@ length of the canonical camera. It gives `Losses`, which the task balances and l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -131,8 +132,10 @@ def check_terms(terms: Mapping[str, float], known: Mapping[str, object], what: s
             raise TrainingError(
                 f"there is no {what} loss {name!r}, expected any of {', '.join(known)}"
             )
-        if not weight >= 0:
-            raise TrainingError(f"the weight of the {what} loss {name} is {weight}, expected >= 0")
+        if not 0 <= weight < math.inf:
+            raise TrainingError(
+                f"the weight of the {what} loss {name} is {weight}, expected a number >= 0"
+            )
 
 
 def segmentation_losses(
