@@ -24,16 +24,17 @@ class Normalize(nn.Module):
     """Pictures with values 0 to 255 -> values around zero, as encoders want them."""
 
     mean: Tensor
-    deviation: Tensor
+    variance: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
+        self.register_buffer("variance", torch.tensor(DEVIATION).square(), persistent=False)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """See the class."""
-        return (image_N3HW - self.mean) / self.deviation
+        # One operator where a difference and a quotient take twice as long.
+        return F.batch_norm(image_N3HW, self.mean, self.variance, eps=0)
 
 
 class ConvNormRelu(nn.Sequential):
@@ -78,33 +79,32 @@ class Context(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the coarsest features up to the finest: enlarge, join the skip, convolve, repeat."""
+    """From the coarsest features up to the finest: a feature pyramid (Lin et al. 2017).
 
-    def __init__(
-        self, inputs: int, skips: tuple[int, ...], widths: tuple[int, ...], outputs: int
-    ) -> None:
+    Skips are added rather than stacked, which takes half the operations.
+    """
+
+    def __init__(self, inputs: int, skips: Sequence[int], widths: Sequence[int]) -> None:
         """Build a decoder.
 
         Args:
             inputs: Channels of the coarsest features.
             skips: Channels of the skips, coarse to fine.
             widths: Channels after each level, one for each skip.
-            outputs: Channels of the result, which has twice the last skip's resolution.
         """
         super().__init__()
         before = (inputs, *widths[:-1])
-        self.levels = nn.ModuleList(
-            ConvNormRelu(b + s, w) for b, s, w in zip(before, skips, widths, strict=True)
-        )
-        # Four values for each place, laid out as 2 x 2 pixels (Shi et al. 2016): borders finer
-        # than the features, at no cost.
-        self.head = nn.Sequential(nn.Conv2d(widths[-1], 4 * outputs, 1), nn.PixelShuffle(2))
+        self.narrow = nn.ModuleList(nn.Conv2d(b, w, 1) for b, w in zip(before, widths, strict=True))
+        self.lateral = nn.ModuleList(nn.Conv2d(s, w, 1) for s, w in zip(skips, widths, strict=True))
+        self.levels = nn.ModuleList(ConvNormRelu(w, w) for w in widths)
 
-    def forward(self, x_NCHW: Tensor, skips: list[Tensor]) -> Tensor:
-        """Decode `x_NCHW`, with `skips` coarse to fine; returns (N, outputs, 2H, 2W)."""
-        for level, skip in zip(self.levels, skips, strict=True):
-            x_NCHW = level(torch.cat([resize(x_NCHW, skip.shape[2:]), skip], 1))
-        return self.head(x_NCHW)
+    def forward(self, x_NCHW: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Decode `x_NCHW`, with `skips` coarse to fine, to the last one's size."""
+        for narrow, lateral, level, skip in zip(
+            self.narrow, self.lateral, self.levels, skips, strict=True
+        ):
+            x_NCHW = level(F.relu(resize(narrow(x_NCHW), skip.shape[2:]) + lateral(skip)))
+        return x_NCHW
 
 
 def resize(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

@@ -32,23 +32,26 @@ class Encoder(nn.Module):
 class ResNet(Encoder):
     """Residual network of basic blocks (He et al. 2016) with a stem of small kernels.
 
-    Features at 1/4, 1/8, 1/16 and 1/32 of the picture's size. `channels` says how many each has.
+    `channels` says how many features there are at each resolution.
     """
 
     def __init__(
         self,
         widths: Sequence[int] = (64, 128, 256, 512),
         depths: Sequence[int] = (2, 2, 2, 2),
+        half: bool = False,
     ) -> None:
         """Build the encoder.
 
         Args:
             widths: Channels of the four stages; ResNet-18 has 64, 128, 256, 512.
             depths: Blocks in each stage.
+            half: Whether the stem's features, at 1/2, come first.
         """
         super().__init__()
-        self.channels = tuple(widths)
         stem = widths[0] // 2
+        self.takes_stem = half
+        self.channels = (stem, *widths) if half else tuple(widths)
         self.stem = nn.Sequential(ConvNormRelu(3, stem, stride=2), ConvNormRelu(stem, stem))
         stages = []
         before = stem
@@ -62,7 +65,7 @@ class ResNet(Encoder):
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
         """Normalised picture -> features, fine to coarse."""
         x = self.stem(image_N3HW)
-        features = []
+        features = [x] if self.takes_stem else []
         for stage in self.stages:
             x = stage(x)
             features.append(x)

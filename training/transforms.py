@@ -70,8 +70,10 @@ class Augmented(Dataset[dict[str, Tensor]]):
         check(sample, self.card)
         height, width = sample.image.shape[:2]
         zoom = np.exp(rng.uniform(*np.log(self.zoom))) * self.card.network_size[0] / width
-        # Where there is geometry to learn, pixels stay square: else depth from rows is ambiguous.
+        # Where there is geometry to learn, pixels stay square, at nearly the scale that is served:
+        # else depth from rows is ambiguous. Labels alone gain by any scale.
         labels_alone = sample.depth is None and sample.fx is None and not sample.views
+        zoom *= np.exp(rng.uniform(-0.2, 0.3)) if labels_alone else 1
         stretch = rng.uniform(-0.08, 0.08, 2) if labels_alone else np.zeros(2)
         zoom_x, zoom_y = zoom * np.exp(stretch)
         # The window may lie over the border by half of what is lacking where the picture is small.

@@ -111,6 +111,7 @@ def test_parameter_counts_are_the_published_ones(make, count):
     ("make", "strides"),
     [
         (lambda: ResNet((8, 8, 16, 16), (1, 1, 1, 1)), (4, 8, 16, 32)),
+        (lambda: ResNet((8, 8, 16, 16), (1, 1, 1, 1), half=True), (2, 4, 8, 16, 32)),
         (lambda: StandardResNet(34), (4, 8, 16, 32)),
         (lambda: StandardResNet(50, half=True), (2, 4, 8, 16, 32)),
         (lambda: StandardResNet(18, output_stride=16, dilation=True), (4, 8, 16, 16)),

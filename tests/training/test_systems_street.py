@@ -25,7 +25,7 @@ def lateral_sharing(tasks=BOTH, **options):
 
 
 def shared_encoder(tasks=BOTH, **options):
-    sizes = {"widths": (8, 8, 12, 16), "depths": (1, 1, 1, 1), "context": 12, "decoder": (8, 8, 8)}
+    sizes = {"widths": (8, 8, 12, 16), "depths": (1,) * 4, "context": 12, "decoder": (8,) * 4}
     return SharedEncoder(5, **sizes, tasks=tasks, **options)
 
 
@@ -106,19 +106,21 @@ def test_lateral_sharing_sees_rooms_at_the_originals_size():
 
 def test_the_default_system_takes_any_encoder():
     with torch.device("meta"):
-        system = SharedEncoder(encoder=MobileNet())
+        system = SharedEncoder(encoder=MobileNet(half=True))
         prediction = system(torch.empty(1, 3, 64, 96))
     assert isinstance(system.encoder, MobileNet)
     assert prediction["logits"].shape == (1, 11, 32, 48)
     assert prediction["depth"].shape == (1, 1, 32, 48)
+    with pytest.raises(TrainingError, match="MobileNet gives no features at 1/2: set half: true"):
+        SharedEncoder(encoder=MobileNet())
 
 
 def test_the_default_system_keeps_the_names_of_its_checkpoints():
     with torch.device("meta"):
         system = SharedEncoder()
-    assert count(system) == 3_699_424
+    assert count(system) == 3_312_188
     assert {n.split(".")[0] for n in system.state_dict()} == {
-        "encoder", "context", "segmentation", "depth",
+        "encoder", "context", "decoder", "segmentation", "depth",
     }  # fmt: skip
     assert "encoder.stages.3.1.convolutions.0.0.weight" in system.state_dict()
 
@@ -132,8 +134,8 @@ def test_any_size_goes_in_and_positive_depth_comes_out(make, size):
     logits, depth = prediction["logits"], prediction["depth"]
     assert logits.shape[:2] == (2, 5) and depth.shape[:2] == (2, 1)
     assert logits.shape[2:] == depth.shape[2:]
-    if isinstance(system, SharedEncoder):  # up from features at 1/4, whose sizes are rounded up
-        assert tuple(logits.shape[2:]) == tuple(-(-s // 4) * 2 for s in size)
+    if isinstance(system, SharedEncoder):  # features at 1/2, whose size is rounded up
+        assert tuple(logits.shape[2:]) == tuple(-(-s // 2) for s in size)
     else:
         assert tuple(logits.shape[2:]) == size
     assert depth.isfinite().all() and (depth > 0).all() and logits.isfinite().all()

@@ -1,7 +1,8 @@
-"""The default system: one encoder, a decoder for depth and one for semantic classes.
+"""The default system: one encoder, one decoder, and a head for each task.
 
-The shape is that of system 000 (DepthSegNet), at a size for real time: a narrow ResNet, context
-at 1/32, and two decoders of the same build with weights of their own, up to 1/2.
+The shape is that of system 000 (DepthSegNet), at a size for real time: a narrow ResNet and context
+at 1/32. The decoder, up to 1/2, is shared as well: the borders of things are those of their depth,
+and what two decoders would cost makes one a better one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from ..blocks import Context, Decoder, Normalize, checked_tasks
 from ..encoders import Encoder, ResNet
+from ..errors import TrainingError
 
 
 class SharedEncoder(nn.Module):
-    """One encoder, two decoders."""
+    """One encoder, one decoder, two heads."""
 
     inputs: tuple[str, ...] = ("image",)
     depth_kind = "metric"
@@ -29,7 +31,7 @@ class SharedEncoder(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         depths: Sequence[int] = (1, 2, 2, 2),
         context: int = 192,
-        decoder: Sequence[int] = (64, 48, 32),
+        decoder: Sequence[int] = (64, 64, 48, 32),
         min_depth: float = 0.5,
         max_depth: float = 150.0,
         encoder: Encoder | None = None,
@@ -41,26 +43,32 @@ class SharedEncoder(nn.Module):
             num_classes: Semantic classes.
             widths: Channels of the built-in encoder at 1/4, 1/8, 1/16 and 1/32.
             depths: Residual blocks at each of them.
-            context: Channels of the coarsest features that both decoders start from.
-            decoder: Channels of the decoders at 1/16, 1/8 and 1/4.
+            context: Channels of the coarsest features, which the decoder starts from.
+            decoder: Channels of the decoder at 1/16, 1/8, 1/4 and 1/2.
             min_depth: Least canonical depth that can be expressed, metres.
             max_depth: Greatest canonical depth that can be expressed, metres.
-            encoder: One of `training.encoders`, in place of the built-in narrow `ResNet`.
-            tasks: What to build decoders for.
+            encoder: One of `training.encoders` with `half`, in place of the built-in narrow
+                `ResNet`.
+            tasks: What to build heads for.
 
         Raises:
-            TrainingError: `tasks` has none, or an unknown one.
+            TrainingError: `tasks` has none, or an unknown one; the encoder has no features at 1/2.
         """
         super().__init__()
         self.tasks = tasks = checked_tasks(tasks)
-        self.encoder = ResNet(widths, depths) if encoder is None else encoder
-        coarsest, *skips = reversed(self.encoder.channels)
+        self.encoder = ResNet(widths, depths, half=True) if encoder is None else encoder
+        if len(self.encoder.channels) != 5:
+            raise TrainingError(
+                f"{type(encoder).__name__} gives no features at 1/2: set half: true"
+            )
+        *skips, coarsest = self.encoder.channels
         self.context = Context(coarsest, context)
+        self.decoder = Decoder(context, skips[::-1], decoder)
         self.segmentation = self.depth = None
         if "segmentation" in tasks:
-            self.segmentation = Decoder(context, tuple(skips), tuple(decoder), num_classes)
+            self.segmentation = nn.Conv2d(decoder[-1], num_classes, 1)
         if "depth" in tasks:
-            self.depth = Decoder(context, tuple(skips), tuple(decoder), 1)
+            self.depth = nn.Conv2d(decoder[-1], 1, 1)
         self.depth_limits = (min_depth, max_depth)
         self.log_range = (math.log(min_depth), math.log(max_depth))
         self.normalize = Normalize()
@@ -68,19 +76,19 @@ class SharedEncoder(nn.Module):
     def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
         """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at 1/2."""
         *skips, coarsest = self.encoder(self.normalize(image_N3HW))
-        context = self.context(coarsest)
-        skips.reverse()
+        features = self.decoder(self.context(coarsest), skips[::-1])
         prediction = {}
         if self.segmentation is not None:
-            prediction["logits"] = self.segmentation(context, skips)
+            prediction["logits"] = self.segmentation(features)
         if self.depth is not None:
             near, far = self.log_range
-            share = torch.sigmoid(self.depth(context, skips))
+            share = torch.sigmoid(self.depth(features))
             prediction["depth"] = torch.exp(near + (far - near) * share)
         return prediction
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Those of the encoder and the context."""
+        """All but those of the heads."""
         if self.segmentation is None or self.depth is None:
             return []
-        return [*self.encoder.parameters(), *self.context.parameters()]
+        shared = (self.encoder, self.context, self.decoder)
+        return [parameter for part in shared for parameter in part.parameters()]
