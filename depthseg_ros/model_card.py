@@ -24,6 +24,7 @@ MAX_SIZE = 8192
 
 CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
 DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 # The graph's contract: name -> (element type, rank). The last axis of pictures is RGB.
 _INPUTS = {"image": ("UINT8", 4), "fx": ("FLOAT", 1), "background": ("UINT8", 4)}
@@ -101,6 +102,7 @@ class ModelCard:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Measured on validation data; the keys name data set and measure, e.g. `camvid-val/miou`."""
     precision: str = "fp32"
+    """What the graph computes in, one of `PRECISIONS`."""
     parameters: int = 0
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of what made the file."""
@@ -123,9 +125,12 @@ class ModelCard:
             f"needs_background {self.needs_background!r}",
             "true or false",
         )
-        for entry in ("name", "system", "terms", "precision"):
+        for entry in ("name", "system", "terms"):
             value = getattr(self, entry)
             _require(isinstance(value, str), f"{entry} {value!r}", "text")
+        _require(
+            self.precision in PRECISIONS, f"precision {self.precision!r}", f"one of {PRECISIONS}"
+        )
         _require(
             _is_int(self.parameters) and self.parameters >= 0,
             f"parameters {self.parameters!r}",

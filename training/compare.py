@@ -206,8 +206,8 @@ def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Result
                 (config.get("options") or {}).get(data),
             )
             sources[f"{data}-{source.split}"] = source
-        measured, _ = evaluate(path, sources)  # by each data set's own protocol
-        results[name] = {f"{d}/{m}": v for d, r in measured.items() for m, v in r.items()}
+        measured = evaluate(path, sources)  # by each data set's own protocol
+        results[name] = {f"{d}/{m}": v for d, e in measured.items() for m, v in e.compute().items()}
         task, _ = load_checkpoint(path)
         width, height = task.card.network_size
         pictures = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
+from .calibration import draw as draw_reliability
 from .checkpoints import load_checkpoint
 from .classes import CLASS_LISTS
 from .errors import TrainingError
@@ -55,6 +56,9 @@ def main(arguments: list[str]) -> None:
         metavar="YAML",
         help="of the readers, e.g. '{nyuv2: {classes: 13}}'",
     )
+    parser.add_argument(
+        "--reliability", type=Path, metavar="PNG", help="draw how far confidence can be trusted"
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -74,7 +78,12 @@ def main(arguments: list[str]) -> None:
         count = options.count if generated else 0
         source = open_source(name, split, folder, count, readers.get(name))
         sources[f"{name}-{source.split}"] = source
-    results, protocols = evaluate(options.checkpoint, sources, options.protocol)
+    evaluations = evaluate(options.checkpoint, sources, options.protocol)
+    results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
+    protocols = [evaluation.protocol for evaluation in evaluations.values()]
+    if options.reliability is not None:
+        known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
+        draw_reliability(options.reliability, {n: table.numpy() for n, table in known.items()})
     if options.json:
         print(json.dumps(results, indent=2))
     elif options.markdown:
@@ -85,26 +94,23 @@ def main(arguments: list[str]) -> None:
 
 def evaluate(
     checkpoint: Path, sources: Mapping[str, Source], protocol: str = "metric"
-) -> tuple[Results, list[str]]:
-    """Measure a checkpoint or model file on data sets; returns figures and depth's protocols."""
+) -> dict[str, Evaluation]:
+    """Measure a checkpoint or model file on data sets."""
     card, inputs, predict = load(checkpoint)
-    results = {}
-    protocols = []
+    evaluations = {}
     for name, source in sources.items():
         if source.classes not in (None, card_classes(card)) and card.classes:
             raise TrainingError(
                 f"{name} has the classes {source.classes!r}, which are not the model's"
             )
         source.render()
-        evaluation = Evaluation(card, source.name, protocol)
+        evaluations[name] = evaluation = Evaluation(card, source.name, protocol)
         loader = DataLoader(Whole(source.samples, card, inputs), num_workers=1)
         console = Console(stderr=True)
         with torch.inference_mode():
             for batch in track(loader, name, console=console, disable=not console.is_terminal):
                 evaluation.update(predict(*(batch[i] for i in inputs)), batch)
-        results[name] = evaluation.compute()
-        protocols.append(evaluation.protocol)
-    return results, protocols
+    return evaluations
 
 
 def card_classes(card: ModelCard) -> str | None:

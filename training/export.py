@@ -12,11 +12,15 @@ import dataclasses
 import itertools
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
+from onnxscript import opset18 as op
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -39,16 +43,50 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--metrics", type=Path, help="what 'evaluate --json' printed of it, for the card"
     )
+    parser.add_argument(
+        "--precision",
+        choices=model_card.PRECISIONS,
+        default="fp32",
+        help="what the file computes in; int8 needs --data",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="NAME[=FOLDER]",
+        help="data sets to calibrate on: confidence on their val split, int8 on their train split",
+    )
+    parser.add_argument(
+        "--count", type=int, default=100, help="pictures of each to calibrate on (default: 100)"
+    )
     options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("--count: at least 1")
+    if options.precision == "int8" and not options.data:
+        parser.error("--precision int8 needs --data: the ranges of activations are measured on it")
 
     check_output(options.output)
+    from .calibration import temperature
     from .checkpoints import load_checkpoint  # it knows the task, which knows ServedModel
+    from .quantization import quantize
+    from .sources import Source, open_source, parse
 
     task, provenance = load_checkpoint(options.checkpoint)
     metrics = {} if options.metrics is None else read_metrics(options.metrics)
-    export(
-        task.system, dataclasses.replace(task.card, **provenance, metrics=metrics), options.output
+    card = dataclasses.replace(
+        task.card, **provenance, metrics=metrics, precision=options.precision
     )
+
+    def opened(split: str) -> list[Source]:
+        named = parse(options.data).items()
+        return [open_source(name, split, folder, options.count) for name, folder in named]
+
+    labelled = [source for source in opened("val") if source.classes is not None]
+    scale = temperature(task.served, labelled) if card.classes and labelled else 1.0
+    if options.precision == "int8":
+        quantize(graph(task.system, card, scale), card, opened("train"), options.output)
+    else:
+        export(task.system, card, options.output, scale)
 
 
 def read_metrics(path: Path) -> dict[str, float]:
@@ -70,10 +108,13 @@ class ServedModel(nn.Module):
     `inputs` and `outputs` are the names of what it takes and gives, in order.
     """
 
-    def __init__(self, system: nn.Module, card: ModelCard) -> None:
-        """Put the graph of a model file around a system, as its card says."""
+    def __init__(self, system: nn.Module, card: ModelCard, temperature: float = 1.0) -> None:
+        """Put the graph of a model file around a system, as its card says.
+
+        Logits are divided by `temperature` for the confidence, see `calibration`.
+        """
         super().__init__()
-        self.system, self.card = system, card
+        self.system, self.card, self.temperature = system, card, temperature
         self.pictures = tuple(system.inputs)  # type: ignore[arg-type]
         self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
         self.outputs = (
@@ -95,11 +136,7 @@ class ServedModel(nn.Module):
         """
         pictures = inputs[: len(self.pictures)]
         size = pictures[self.pictures.index("image")].shape[1:3]
-        width, height = self.card.network_size
-        # Cast first and last: uint8 at the edges alone is what every runtime can do.
-        prediction = self.system(
-            *(resize(p.float().permute(0, 3, 1, 2), (height, width)) for p in pictures)
-        )
+        prediction = self._predict(pictures)
         outputs: list[Tensor] = []
         if self.card.classes:
             labels, confidence = self._classify(prediction["logits"], size)
@@ -107,7 +144,7 @@ class ServedModel(nn.Module):
         if self.card.depth is not None:
             depth = self._measure(prediction["depth"], size)
             if self.card.needs_fx:
-                scale = inputs[-1] * (width / size[1]) / self.card.canonical_fx
+                scale = inputs[-1] * (self.card.network_size[0] / size[1]) / self.card.canonical_fx
                 depth = depth * scale[:, None, None]
             no_depth = depth > self.card.depth.max
             for class_id in self.sky:
@@ -116,13 +153,29 @@ class ServedModel(nn.Module):
             outputs.append(depth.masked_fill(no_depth, float("nan")))
         return tuple(outputs)
 
+    def logits(self, *pictures: Tensor) -> Tensor:
+        """The classes' logits alone, (N, classes, h, w) at the system's own size."""
+        return _of_all(self._predict(pictures)["logits"])
+
+    def _predict(self, pictures: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        width, height = self.card.network_size
+        # Cast first and last: uint8 at the edges alone is what every runtime can do.
+        resized = (resize(p.float().permute(0, 3, 1, 2), (height, width)) for p in pictures)
+        if self.card.precision == "fp16":
+            return {k: v.float() for k, v in self.system(*(x.half() for x in resized)).items()}
+        return self.system(*resized)
+
     def _classify(self, logits: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-        if logits.shape[1] == 1:  # of the foreground, against nothing
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        logits = _of_all(logits)
         # The softmax of the best class, without a Softmax, which is slow over the channel axis.
         best = logits.amax(1, keepdim=True)
-        confidence = resize(1 / (logits - best).exp().sum(1, keepdim=True), size)[:, 0]
-        return resize(logits, size).argmax(1).float(), confidence
+        others = (logits - best) / self.temperature
+        confidence = resize(1 / others.exp().sum(1, keepdim=True), size)[:, 0]
+        # Of all classes the best at the network's size, which holds all it can tell of borders:
+        # enlarging every class to a large picture would take longer than the network.
+        width, height = self.card.network_size
+        labels = resize(logits, (height, width)).argmax(1, keepdim=True).float()
+        return F.interpolate(labels, size=tuple(size), mode="nearest-exact")[:, 0], confidence
 
     def _measure(self, depth: Tensor, size: torch.Size) -> Tensor:
         if self.card.depth is not None and self.card.depth.kind == "normalised":
@@ -131,13 +184,28 @@ class ServedModel(nn.Module):
         return resize(depth.log(), size)[:, 0].exp()
 
 
-def export(system: nn.Module, card: ModelCard, path: Path) -> None:
-    """Write the model file of a trained system.
+def _of_all(logits: Tensor) -> Tensor:
+    if logits.shape[1] == 1:  # of the foreground, against nothing
+        return torch.cat([torch.zeros_like(logits), logits], 1)
+    return logits
+
+
+def export(system: nn.Module, card: ModelCard, path: Path, temperature: float = 1.0) -> None:
+    """Write the model file of a trained system, in fp32 or fp16 as its card says.
 
     Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
     folds the casts away when loading.
     """
-    served = rounded(system, card)
+    model = graph(system, card, temperature)
+    if card.precision == "fp32":
+        store_weights_as_half(model)
+    onnx.checker.check_model(model)
+    model_card.write(path, model, card)
+
+
+def graph(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> onnx.ModelProto:
+    """The graph of a trained system, with its weights as they are computed with."""
+    served = rounded(system, card, temperature)
     dynamic = {0: torch.export.Dim.DYNAMIC}
     picture = {**dynamic, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
     # A batch of 2: the exporter takes an example of 1 for a constant.
@@ -158,20 +226,38 @@ def export(system: nn.Module, card: ModelCard, path: Path) -> None:
         output_names=list(served.outputs),
         # One entry for the variadic argument of `forward`.
         dynamic_shapes=(tuple(dynamic if name == "fx" else picture for name in examples),),
+        custom_translation_table={torch.ops.aten._upsample_nearest_exact2d.vec: _nearest},
         verbose=False,
     )
     model = program.model_proto
-    store_weights_as_half(model)
     _name_axes(model)
-    onnx.checker.check_model(model)
-    model_card.write(path, model, card)
+    return model
 
 
-def rounded(system: nn.Module, card: ModelCard) -> ServedModel:
+def _nearest(x: Any, size: Sequence[Any], _: Any = None) -> Any:
+    """`nearest-exact` as a Resize; the exporter's own is a gathering of every pixel."""
+    one = op.Constant(value_ints=[1])
+    sizes = op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
+    return op.Resize(
+        x,
+        None,
+        None,
+        sizes,
+        mode="nearest",
+        coordinate_transformation_mode="half_pixel",
+        nearest_mode="round_prefer_ceil",
+    )
+
+
+def rounded(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> ServedModel:
     """The graph of the file, with batch norms folded and weights rounded to what is stored."""
-    served = ServedModel(fold_batch_norms(system), card).eval()
+    served = ServedModel(fold_batch_norms(system), card, temperature).eval()
     for parameter in served.parameters():
-        parameter.data = parameter.data.half().float()
+        parameter.data = parameter.data.half()
+        if card.precision != "fp16":
+            parameter.data = parameter.data.float()
+    if card.precision == "fp16":
+        served.half()
     return served
 
 

@@ -103,6 +103,54 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         }
 
 
+class CalibrationMetrics(Metric):
+    """How far confidence is from the share of labels that are right."""
+
+    full_state_update = False
+    right: Tensor
+    counted: Tensor
+
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        super().__init__()
+        for state in ("right", "counted"):  # by confidence, which a model gives in 256 steps
+            self.add_state(state, torch.zeros(256, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, labels_NHW: Tensor, confidence_NHW: Tensor, truth_NHW: Tensor) -> None:
+        """Add a batch of ids and confidences, uint8."""
+        known = truth_NHW != UNLABELLED
+        confidence = confidence_NHW[known].long()
+        right = labels_NHW[known] == truth_NHW[known]
+        self.counted += torch.bincount(confidence, minlength=256)
+        self.right += torch.bincount(confidence[right], minlength=256)
+
+    def table(self, bins: int = 15) -> Tensor:
+        """Of bins of equal width: mean confidence, share of right labels, share of the pixels.
+
+        (bins, 3); the first two are NaN where a bin is empty.
+        """
+        levels = torch.arange(256, dtype=torch.float64, device=self.counted.device)
+        of_bin = (levels / 256 * bins).long()
+
+        def binned(values: Tensor) -> Tensor:
+            return torch.zeros(bins, dtype=values.dtype, device=values.device).index_add(
+                0, of_bin, values
+            )
+
+        counted = binned(self.counted)
+        confidence = binned(self.counted * levels / 255) / counted
+        return torch.stack(
+            [confidence, binned(self.right) / counted, counted / counted.sum().clamp(min=1)], 1
+        )
+
+    def compute(self) -> dict[str, float]:
+        """`ece`, the expected calibration error (Naeini et al. 2015), of 15 bins."""
+        if not self.counted.any():
+            return {}
+        confidence, right, share = self.table().unbind(1)
+        return {"ece": float(((confidence - right).abs() * share).nansum())}
+
+
 def _hit_and_union(matrix: Tensor) -> tuple[Tensor, Tensor]:
     matrix = matrix.double()
     hit = matrix.diag()
@@ -247,6 +295,7 @@ class Evaluation(nn.Module):
             *(["depth"] if card.depth else []),
         ]
         self.segmentation = SegmentationMetrics([c.name for c in card.classes] or ["none", "none"])
+        self.calibration = CalibrationMetrics()
         if protocol == "metric":
             protocol = METRIC.get(data, "whole")
             if card.depth and card.depth.kind == "up-to-scale":
@@ -261,15 +310,17 @@ class Evaluation(nn.Module):
         said = dict(zip(self.outputs, outputs, strict=True))
         if "labels" in said:
             self.segmentation.update(said["labels"], truth["labels"])
+            self.calibration.update(said["labels"], said["confidence"], truth["labels"])
         if "depth" in said:
             self.depth.update(said["depth"], truth["depth"], truth["labels"])
 
     def compute(self) -> dict[str, float]:
-        """What was known of the data; see `SegmentationMetrics` and `DepthMetrics`."""
-        seen = [m for m in (self.segmentation, self.depth) if m.update_called]
+        """What was known of the data; see `SegmentationMetrics` and those that follow it."""
+        metrics = (self.segmentation, self.calibration, self.depth)
+        seen = [metric for metric in metrics if metric.update_called]
         return {name: value for metric in seen for name, value in metric.compute().items()}
 
     def reset(self) -> None:
         """Begin anew."""
-        self.segmentation.reset()
-        self.depth.reset()
+        for metric in (self.segmentation, self.calibration, self.depth):
+            metric.reset()

@@ -322,6 +322,31 @@ def test_the_exported_file_measures_the_same_and_is_served(run):
     assert perception(frame.image, frame.intrinsics.fx).labels.shape == (150, 200)
 
 
+def test_files_of_fewer_bits_are_calibrated_on_data_and_measured_alike(run):
+    exported = training(
+        "export", "--checkpoint", "runs/last.ckpt", "--output", "int8.onnx",
+        "--precision", "int8", "--data", "streets", "--count", 2, folder=run,
+    )  # fmt: skip
+    assert exported.code == 0, exported.err
+    assert Perception(run / "int8.onnx").card.precision == "int8"
+    figures = []
+    for file in ("runs/last.ckpt", "int8.onnx"):
+        measured = training(
+            "evaluate", "--checkpoint", file, "--data", "streets", "--count", 2, "--json",
+            "--reliability", "reliability.png", folder=run,
+        )  # fmt: skip
+        assert measured.code == 0, measured.err
+        figures.append(json.loads(measured.out)["streets-test"])
+    assert figures[1]["abs_rel"] == pytest.approx(figures[0]["abs_rel"], rel=0.2)
+    assert 0 <= figures[0]["ece"] <= 1
+    assert cv2.imread(str(run / "reliability.png")).std() > 5
+    needs = training(
+        "export", "--checkpoint", "runs/last.ckpt", "--output", "o.onnx", "--precision", "int8",
+        folder=run,
+    )  # fmt: skip
+    assert needs.code == 2 and "--precision int8 needs --data" in needs.err
+
+
 STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
 
 

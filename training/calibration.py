@@ -1,0 +1,102 @@
+"""Confidence that means what it says: a temperature for the logits, and the picture of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depthseg_ros.model_card import UNLABELLED
+
+from .blocks import resize
+from .errors import TrainingError
+from .export import ServedModel
+from .sources import Source
+from .transforms import Whole
+
+BINS = 15
+"""Bins of the expected calibration error and of the diagram, as usual since Guo et al. (2017)."""
+PIXELS = 20_000
+"""Pixels taken of each picture; they are thousands of times more than the one number needs."""
+
+
+def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
+    """What to divide the logits by, so that confidence is the share of labels that are right.
+
+    Temperature scaling (Guo et al. 2017): the number of least cross-entropy against the labels. It
+    changes no label.
+
+    Args:
+        served: Of a system with classes, set to evaluate.
+        sources: Data sets with labels, none of which the system was trained on.
+
+    Raises:
+        TrainingError: there are no labels.
+    """
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = [], []
+    for source in sources:
+        source.render()
+        loader = DataLoader(Whole(source.samples, served.card, served.inputs), num_workers=1)
+        for batch in track(loader, f"calibrate on {source.name}", transient=True):
+            truth = batch["labels"][0]
+            known = (truth != UNLABELLED).flatten().nonzero()[:, 0]
+            if not len(known):
+                continue
+            chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
+            with torch.inference_mode():
+                said = served.logits(*(batch[name] for name in served.pictures))
+            said = resize(said, truth.shape)[0].flatten(1)
+            logits.append(said[:, chosen].T)
+            labels.append(truth.flatten()[chosen].long())
+    if not logits:
+        raise TrainingError("nothing to calibrate confidence on: no picture has labels")
+    return _best(torch.cat(logits), torch.cat(labels))
+
+
+def _best(logits_PC: Tensor, labels_P: Tensor) -> float:
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits_PC / np.exp(log_temperature), labels_P))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def draw(path: Path, tables: Mapping[str, np.ndarray]) -> None:
+    """Draw reliability diagrams into a PNG, which is there wholly or not at all.
+
+    Args:
+        path: The file; its folder is made if there is none.
+        tables: Data set -> of each bin the mean confidence, the share of right labels and the share
+            of all pixels, (bins, 3); NaN where a bin is empty.
+    """
+    from matplotlib.figure import Figure  # without pyplot no display is looked for
+
+    figure = Figure(figsize=(4.5 * len(tables), 4.5), layout="constrained")
+    for axes, (name, table) in zip(
+        figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True
+    ):
+        confidence, right, share = table.T
+        error = np.nansum(share * np.abs(confidence - right))
+        middles = (np.arange(len(table)) + 0.5) / len(table)
+        axes.bar(middles, share, 1 / len(table), color="0.85", label="share of the pixels")
+        axes.plot([0, 1], [0, 1], "--", color="0.5", label="confidence that means what it says")
+        axes.plot(confidence, right, "o-", label="share of right labels")
+        axes.set(title=f"{name}: expected calibration error {100 * error:.1f} %")
+        axes.set(xlabel="confidence", ylabel="share", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(unfinished, format="png", dpi=110)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
