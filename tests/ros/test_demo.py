@@ -59,6 +59,8 @@ def test_ctrl_c_ends_the_demo_and_its_nodes(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # Where the tests themselves run in a shell's background, SIGINT is ignored from the start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".demo-*/depthseg.log")) and time.monotonic() < deadline:
