@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from depthseg_ros.model_card import UNLABELLED
 from .blocks import resize
 from .errors import TrainingError
 from .export import ServedModel
+from .pictures import save_figure
 from .sources import Source
 from .transforms import Whole
 
-BINS = 15
-"""Bins of the expected calibration error and of the diagram, as usual since Guo et al. (2017)."""
 PIXELS = 20_000
 """Pixels taken of each picture; they are thousands of times more than the one number needs."""
 
@@ -93,10 +91,4 @@ def draw(path: Path, tables: Mapping[str, np.ndarray]) -> None:
         axes.set(xlabel="confidence", ylabel="share", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(unfinished, format="png", dpi=110)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    save_figure(path, figure)

@@ -20,7 +20,7 @@ from depthseg_ros.model_card import ModelCard
 from .calibration import draw as draw_reliability
 from .checkpoints import load_checkpoint
 from .classes import CLASS_LISTS
-from .errors import TrainingError
+from .errors import TrainingError, check_output
 from .metrics import PROTOCOLS, Evaluation
 from .sources import GENERATED, Source, open_source, parse, parse_yaml
 from .transforms import Whole
@@ -66,6 +66,8 @@ def main(arguments: list[str]) -> None:
     if options.count < 1:
         parser.error("--count: at least 1")
 
+    if options.reliability is not None:
+        check_output(options.reliability)
     folders, readers = parse(options.data), parse_yaml(options.options)
     if not isinstance(readers, dict) or not all(isinstance(o, dict) for o in readers.values()):
         raise TrainingError(f"--options is {options.options}, expected {{NAME: {{OPTION: VALUE}}}}")

@@ -7,7 +7,6 @@ nothing to one that diverges, and take the rate at which the loss falls fastest.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightning.pytorch.tuner import Tuner
 from scipy.ndimage import gaussian_filter1d
 
 from .errors import TrainingError, check_output
+from .pictures import save_figure
 
 MIN_STEPS = 20
 # Lightning gives out the losses as a running mean with this share of the past, which lags by so
@@ -222,10 +222,4 @@ def draw(path: Path, rates: np.ndarray, losses: np.ndarray, proposal: float) -> 
     axes.set_ylim(curve.min() - 2 * margin, curve.max() + 2 * margin)
     axes.grid(alpha=0.3)
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(unfinished, format="png", dpi=120)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    save_figure(path, figure)

@@ -1,10 +1,11 @@
-"""Pictures of what a network says, beside the truth: while it trains, and of `predict`."""
+"""Pictures: what a network says, beside the truth, and figures written to files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import lightning as L
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from depthseg_ros.model_card import ModelCard
 from depthseg_ros.rendering import color_depth, overlay
+
+if TYPE_CHECKING:  # it takes long to import
+    from matplotlib.figure import Figure
 
 
 class PredictionPictures(L.Callback):
@@ -88,6 +92,17 @@ class PredictionPictures(L.Callback):
         unfinished = path.with_name(f".{path.name}")
         unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         unfinished.replace(path)
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, which is there wholly or not at all; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        figure.savefig(unfinished, format="png", dpi=120)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def row(
