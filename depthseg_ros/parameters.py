@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -27,6 +28,8 @@ class Settings:
 
     model: str = ""
     """Path of the model file; empty: the package's default model."""
+    cameras: tuple[str, ...] = ()
+    """Namespaces of the cameras that share the model; none: one camera, without a namespace."""
     backend: str = "auto"
     """What runs the model, one of `backends.BACKENDS`."""
     providers: tuple[str, ...] = ()
@@ -47,6 +50,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what the parameters' types and ranges do not rule out."""
+        for camera in self.cameras:
+            if not _NAMESPACE.fullmatch(camera):
+                raise ValueError(
+                    f"cameras has {camera!r}, expected namespaces such as front or left/wide"
+                )
+        if len(set(self.cameras)) < len(self.cameras):
+            raise ValueError(f"cameras names one twice: {', '.join(self.cameras)}")
+        if self.background and len(self.cameras) > 1:
+            raise ValueError(
+                "background is a picture of one camera's view; for several, leave it empty and"
+                " call ~/capture_background"
+            )
         if self.backend not in BACKENDS:
             raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
         if not math.isfinite(self.default_fov):
@@ -55,12 +70,22 @@ class Settings:
             raise ValueError(f"overlay_opacity is {self.overlay_opacity}, expected 0 to 1")
 
 
-LOADED_WITH_THE_MODEL = frozenset({"model", "backend", "providers", "threads", "background"})
+_NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
+_LISTS = ("cameras", "providers")
+
+LOADED_WITH_THE_MODEL = frozenset(
+    {"model", "cameras", "backend", "providers", "threads", "background"}
+)
 """Parameters that take effect when the node is configured, and are fixed from then on."""
 
 _DESCRIPTORS = {
     "model": ParameterDescriptor(
         description="Path of the model file (.onnx); empty: the package's default model.",
+        additional_constraints="Can be changed while the node is unconfigured.",
+    ),
+    "cameras": ParameterDescriptor(
+        description="Namespaces of the cameras that share the model, e.g. front, rear: front/image"
+        " comes in, ~/front/label/image goes out. ['']: one camera, without a namespace.",
         additional_constraints="Can be changed while the node is unconfigured.",
     ),
     "backend": ParameterDescriptor(
@@ -122,7 +147,7 @@ class Parameters:
         values = {}
         for field in fields(Settings):
             default = getattr(defaults, field.name)
-            if field.name == "providers":
+            if field.name in _LISTS:
                 default = [""]  # an empty list has no type in ROS
             parameter = node.declare_parameter(field.name, default, _DESCRIPTORS[field.name])
             values[field.name] = _from_ros(parameter)
@@ -147,6 +172,6 @@ class Parameters:
 
 
 def _from_ros(parameter: Parameter) -> Any:
-    if parameter.name == "providers":
-        return tuple(provider for provider in parameter.value if provider)
+    if parameter.name in _LISTS:
+        return tuple(text for text in parameter.value if text)
     return parameter.value
