@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 README = ROOT / "README.md"
 TORCH = "torch>=2.6"
+OPENVINO = "openvino>=2024.4"
 
 setup(
     name="depthseg_ros",
@@ -51,7 +52,7 @@ setup(
             "matplotlib>=3.7",
         ],
         "export": [TORCH, "onnxscript>=0.5"],
-        "openvino": ["openvino>=2024.4"],
+        "openvino": [OPENVINO],
         # What PyPI calls tensorrt only fetches it from NVIDIA's index. JetPack brings its own,
         # in the system's Python: there, leave this extra out.
         "tensorrt": ["tensorrt>=10", "cuda-python>=12"],
@@ -61,7 +62,14 @@ setup(
         "pycuda": ["pycuda>=2022.1"],
         # Encoders with ImageNet weights for training. Needs torchvision, so a CUDA build of torch.
         "timm": ["timm>=1.0"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.13", "import-linter>=2.1"],
+        "dev": [
+            OPENVINO,
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.9",
+            "mypy>=1.13",
+            "import-linter>=2.1",
+        ],
     },
     entry_points={"console_scripts": ["depthseg = depthseg_ros.cli:main"]},
     classifiers=[

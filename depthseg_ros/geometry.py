@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,6 +67,12 @@ class ClassDistance:
 
 NEAREST_PERCENTILE = 2
 
+# Depths are counted by the upper bits of their float32: 256 levels an octave, 0.4 % wide, from
+# 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits.
+_SHIFT = 15
+_FIRST = int(np.float32(1 / 32).view(np.int32)) >> _SHIFT
+_LEVELS = 15 * 256
+
 
 def class_distances(
     labels: NDArray[np.uint8], depth: NDArray[np.float32] | None, names: Mapping[int, str]
@@ -74,20 +81,44 @@ def class_distances(
 
     Args:
         labels: (H, W) class ids; ids that `names` lacks are left out.
-        depth: (H, W) metres, NaN where there is none, or None.
+        depth: (H, W) metres, NaN where there is none, or None; 1024 m and more count as none.
         names: Class id -> name.
+
+    Returns:
+        Distances to within 0.2 %: one histogram of all classes takes a quarter of the time of
+        sorting out and partitioning the pixels of each.
     """
-    counts = np.bincount(labels.ravel(), minlength=256)
+    ids = sorted(names)
+    rows = len(ids) + 1  # the last one is of pixels without a class
+    table = np.full(256, len(ids), np.uint8)
+    table[ids] = range(len(ids))
+    row = cv2.LUT(labels, table)
+    if depth is None:
+        counts = np.bincount(row.ravel(), minlength=rows)[:, None]
+    else:
+        level = np.ascontiguousarray(depth).view(np.int32) >> _SHIFT
+        level -= _FIRST
+        np.clip(level, 0, _LEVELS, out=level)  # the last one is of NaN, too
+        level += row.astype(np.int32) * (_LEVELS + 1)
+        counts = np.bincount(level.ravel(), minlength=rows * (_LEVELS + 1))
+        counts = counts.reshape(rows, _LEVELS + 1)
     distances = []
-    for class_id, name in sorted(names.items()):
-        if counts[class_id] == 0:
+    for class_id, of_class in zip(ids, counts, strict=False):
+        if not (total := int(of_class.sum())):
             continue
         nearest = median = math.nan
-        if depth is not None:
-            of_class = depth[labels == class_id]
-            of_class = of_class[np.isfinite(of_class)]
-            if of_class.size:
-                nearest, median = np.percentile(of_class, (NEAREST_PERCENTILE, 50))
-        share = counts[class_id] / labels.size
-        distances.append(ClassDistance(class_id, name, share, float(nearest), float(median)))
+        up_to = of_class[:-1].cumsum()
+        if up_to.size and up_to[-1]:
+            nearest, median = (
+                _depth_at(int(np.searchsorted(up_to, share * up_to[-1])))
+                for share in (NEAREST_PERCENTILE / 100, 0.5)
+            )
+        distances.append(
+            ClassDistance(class_id, names[class_id], total / labels.size, nearest, median)
+        )
     return distances
+
+
+def _depth_at(level: int) -> float:
+    """The middle of a level of the histogram, metres."""
+    return float(np.int32(((level + _FIRST) << _SHIFT) + (1 << (_SHIFT - 1))).view(np.float32))

@@ -21,8 +21,8 @@ def color_table(classes: Sequence[SemanticClass]) -> NDArray[np.uint8]:
 
 def color_labels(labels: NDArray[np.uint8], classes: Sequence[SemanticClass]) -> NDArray[np.uint8]:
     """Labels (H, W) in their classes' colours, (H, W, 3) uint8 RGB."""
-    # OpenCV's lookup is several times faster than numpy's indexing by an array.
-    return cv2.LUT(cv2.merge([labels] * 3), color_table(classes)[None])  # type: ignore[return-value]
+    # By far the fastest lookup of three channels at once, and indifferent to their order.
+    return cv2.applyColorMap(labels, color_table(classes)[:, None])  # type: ignore[return-value]
 
 
 def overlay(
@@ -44,7 +44,7 @@ def overlay(
     """
     colors = color_labels(labels, classes)
     blended = np.asarray(cv2.addWeighted(image, 1 - opacity, colors, opacity, 0), np.uint8)
-    present = np.bincount(labels.ravel(), minlength=256) > 0
+    present = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel() > 0
     draw_legend(blended, [c for c in classes if present[c.id]])
     return blended
 

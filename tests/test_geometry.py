@@ -39,16 +39,33 @@ def test_distances_of_the_classes_in_the_picture():
     depth[:5] = np.linspace(4, 24, 50, dtype=np.float32).reshape(5, 10)
     road, car = class_distances(labels, depth, {0: "road", 8: "car", 9: "pedestrian"})
     assert (road.class_id, road.class_name, road.pixel_share) == (0, "road", 0.49)
-    assert (road.nearest, road.median) == (7, 7)
+    assert (road.nearest, road.median) == pytest.approx((7, 7), rel=0.002)
     assert car.pixel_share == 0.5
-    assert car.nearest == pytest.approx(np.percentile(depth[:5], 2))
-    assert car.median == pytest.approx(14)
+    assert car.nearest == pytest.approx(depth[0, 0], rel=0.002)  # of 50 pixels 2 % are the first
+    assert car.median == pytest.approx(np.sort(depth[:5].ravel())[24], rel=0.002)
+
+
+def test_distances_are_those_of_sorting_the_pixels_of_each_class_to_within_a_fifth_of_a_percent():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, (300, 400), np.uint8)
+    depth = np.exp(rng.uniform(np.log(0.05), np.log(200), labels.shape)).astype(np.float32)
+    depth *= 1 + labels
+    depth[rng.random(labels.shape) < 0.3] = np.nan
+    names = {0: "a", 1: "b", 3: "d"}
+    distances = class_distances(labels, depth, names)
+    assert [d.class_id for d in distances] == [0, 1, 3]
+    for d in distances:
+        pixels = depth[labels == d.class_id]
+        assert d.pixel_share == pytest.approx(pixels.size / labels.size)
+        nearest, median = np.nanpercentile(pixels, (2, 50))
+        assert d.nearest == pytest.approx(nearest, rel=0.004)
+        assert d.median == pytest.approx(median, rel=0.004)
 
 
 def test_one_wrong_pixel_is_not_the_nearest_point():
     labels, depth = np.zeros((20, 20), np.uint8), np.full((20, 20), 30, np.float32)
     depth[3, 3] = 0.5
-    assert class_distances(labels, depth, {0: "car"})[0].nearest == 30
+    assert class_distances(labels, depth, {0: "car"})[0].nearest == pytest.approx(30, rel=0.002)
 
 
 def test_a_class_without_depth_has_no_distance():

@@ -40,9 +40,11 @@ CARD = ModelCard(
 )
 
 
-@pytest.fixture(scope="module")
-def perception():
-    perception = Perception(model_card.default_model())
+@pytest.fixture(scope="module", params=["auto", "openvino"])
+def perception(request):
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
+    perception = Perception(model_card.default_model(), request.param)
     yield perception
     perception.close()
 
@@ -98,8 +100,25 @@ def test_metric_depth_needs_a_focal_length(perception, fx):
         perception(np.zeros((4, 4, 3), np.uint8), fx)
 
 
-def test_auto_names_what_runs(perception):
-    assert perception.backend.name == "onnxruntime (CPUExecutionProvider)"
+def test_a_backend_names_what_runs(perception):
+    assert perception.backend.name in ("onnxruntime (CPUExecutionProvider)", "openvino (CPU)")
+
+
+def test_backends_agree_and_outputs_outlive_the_next_run():
+    pytest.importorskip("openvino")
+    rng = np.random.default_rng(0)
+    images = [cv2.blur(rng.integers(0, 255, (120, 160, 3), np.uint8), (9, 9)) for _ in range(2)]
+    ours, theirs = (
+        [perception(image, 120.0) for image in images]
+        for perception in (
+            Perception(model_card.default_model(), name) for name in ("onnxruntime", "openvino")
+        )
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.labels == other.labels).mean() > 0.999
+        both = np.isfinite(one.depth) & np.isfinite(other.depth)
+        assert both.mean() > 0.99 * np.isfinite(one.depth).mean()
+        np.testing.assert_allclose(one.depth[both], other.depth[both], rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +126,7 @@ def test_auto_names_what_runs(perception):
     [
         ({"name": "abacus"}, "unknown backend 'abacus', expected one of auto, onnxruntime"),
         ({"providers": ["AbacusExecutionProvider"]}, "no provider AbacusExecutionProvider; it has"),
+        ({"name": "openvino", "providers": ["CPUExecutionProvider"]}, "openvino takes none"),
     ],
 )
 def test_an_unknown_backend_or_provider_is_refused(arguments, message):

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BACKENDS = ("auto", "onnxruntime")
+BACKENDS = ("auto", "onnxruntime", "openvino")
 MAX_THREADS = 256
 
 
@@ -47,7 +47,8 @@ def open_backend(
 
     Args:
         model: Path of the `.onnx` file.
-        name: One of `BACKENDS`; `auto` takes the fastest one that is installed.
+        name: One of `BACKENDS`; `auto` takes ONNX Runtime, which of the two has measured fastest
+            on CPUs (docs/performance.md).
         providers: ONNX Runtime execution providers in order of preference; empty: all it has.
         threads: Threads within one operator; 0: the runtime's own choice.
 
@@ -59,6 +60,17 @@ def open_backend(
         raise BackendError(f"unknown backend {name!r}, expected one of {', '.join(BACKENDS)}")
     if not 0 <= threads <= MAX_THREADS:
         raise ValueError(f"threads is {threads}, expected 0 to {MAX_THREADS}")
+    if name == "openvino":
+        if providers:
+            raise BackendError("providers are ONNX Runtime's; openvino takes none")
+        from .openvino import OpenVinoBackend
+
+        return OpenVinoBackend(Path(model), threads)
     from .onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(Path(model), providers, threads)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a runtime says, or the error's kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

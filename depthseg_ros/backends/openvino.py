@@ -1,0 +1,52 @@
+"""OpenVINO: for x86 CPUs; on request, since ONNX Runtime measured faster (docs/performance.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import BackendError, first_line
+
+
+class OpenVinoBackend:
+    """A model file compiled by OpenVINO for the CPU; see `Backend`."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        """Compile `model`; raises `BackendError` in one line when that fails."""
+        try:
+            import openvino
+        except ImportError as error:
+            raise BackendError(
+                f"OpenVINO cannot be imported ({error}); pip install openvino"
+            ) from None
+        # Left to itself it computes an fp32 model in bf16 where the CPU can. Precision is the
+        # model file's affair.
+        options: dict[str, str | int] = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._request = (
+                openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
+            )
+        except Exception as error:  # its exceptions have no common base
+            raise BackendError(f"OpenVINO refuses {model}: {first_line(error)}") from None
+        self.name = "openvino (CPU)"
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run the graph once; see `Backend.run`."""
+        try:
+            results = self._request.infer(dict(inputs))
+        except Exception as error:  # its exceptions have no common base
+            raise BackendError(f"OpenVINO failed: {first_line(error)}") from None
+        # Copies: the request writes its next outputs into the same memory.
+        return {output.any_name: np.array(array) for output, array in results.items()}
+
+    def close(self) -> None:
+        """Drop the compiled model; see `Backend.close`."""
+        del self._request
