@@ -111,21 +111,27 @@ class Observer:
 
 
 class Depthseg:
-    """A `depthseg` node in a namespace of its own, with a camera's publishers for it."""
+    """A `depthseg` node in a namespace of its own, with a camera's publishers for it.
 
-    def __init__(self, observer: Observer, process: NodeProcess, namespace: str) -> None:
+    Of a node with several cameras this is what concerns `camera`.
+    """
+
+    def __init__(
+        self, observer: Observer, process: NodeProcess, namespace: str, camera: str = ""
+    ) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import CameraInfo, Image
 
         self.observer, self.process, self.namespace = observer, process, namespace
         self.name = f"{namespace}/depthseg"
+        self._camera = f"/{camera}" if camera else ""
         # As most cameras: best effort, which a node that asks for reliable would not hear.
         self.image = observer.node.create_publisher(
-            Image, f"{namespace}/image", qos_profile_sensor_data
+            Image, f"{namespace}{self._camera}/image", qos_profile_sensor_data
         )
         self.camera_info = observer.node.create_publisher(
-            CameraInfo, f"{namespace}/camera_info", qos_profile_sensor_data
+            CameraInfo, f"{namespace}{self._camera}/camera_info", qos_profile_sensor_data
         )
         self._all_diagnostics = observer.collect(DiagnosticArray, "/diagnostics", 50)
 
@@ -138,7 +144,7 @@ class Depthseg:
         from depthseg_ros.msg import ClassDistances
 
         kind = {"depth/camera_info": CameraInfo, "class_distances": ClassDistances}
-        topic = f"{self.name}/{output}"
+        topic = f"{self.name}{self._camera}/{output}"
         messages = self.observer.collect(kind.get(output, Image), topic)
         self.observer.until(lambda: self.observer.node.count_publishers(topic), topic)
         return messages
@@ -171,7 +177,7 @@ class Depthseg:
         """The newest values, with the status' text as `message`."""
         for array in reversed(self._all_diagnostics):
             for status in array.status:
-                if status.hardware_id == self.name:
+                if status.hardware_id == self.name + self._camera:
                     return {"message": status.message} | {v.key: v.value for v in status.values}
         return {}
 

@@ -1,0 +1,122 @@
+"""Several cameras in one node: each keeps its own topics, stamps and calibration, and its turn."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
+
+from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.messages import camera_info_message, image_message, intrinsics
+
+pytestmark = pytest.mark.ros
+
+STAMPS = count(1)
+OUTPUTS = ("label/image", "depth/image", "depth/camera_info", "class_distances")
+SIZES = {"front": (96, 64), "side/left": (64, 48)}
+FOVS = {"front": 1.0, "side/left": 1.4}
+
+
+def frame(camera, seed=0):
+    width, height = SIZES[camera]
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    header = Header(stamp=Time(sec=next(STAMPS)), frame_id=f"{camera}_optical")
+    return image_message(pixels, "rgb8", header)
+
+
+def camera_info(camera):
+    return camera_info_message(Intrinsics.from_fov(*SIZES[camera], FOVS[camera]), Header())
+
+
+@pytest.fixture(scope="module")
+def cameras(start_depthseg):
+    """Both cameras of one node."""
+    node = start_depthseg(cameras="[front, side/left]")
+    node.process.says("Model street on onnxruntime")
+    return {
+        camera: type(node)(node.observer, node.process, node.namespace, camera) for camera in SIZES
+    }
+
+
+@pytest.fixture(scope="module")
+def outputs(cameras):
+    return {
+        camera: {name: node.collect(name) for name in OUTPUTS} for camera, node in cameras.items()
+    }
+
+
+def test_each_camera_has_its_own_topics_stamps_sizes_and_calibration(cameras, outputs):
+    for camera, node in cameras.items():
+        sent = frame(camera)
+        came = node.perceive(sent, camera_info(camera), *outputs[camera].values())
+        assert all(message.header == sent.header for message in came)
+        assert all((m.width, m.height) == SIZES[camera] for m in came[:3])
+        assert intrinsics(came[2]) == intrinsics(camera_info(camera))
+    for camera, messages in outputs.items():
+        frames = {m.header.frame_id for of_topic in messages.values() for m in of_topic}
+        assert frames == {f"{camera}_optical"}
+
+
+def test_a_camera_that_floods_the_node_leaves_the_other_its_turn(cameras, outputs):
+    flooding, other = cameras["front"], cameras["side/left"]
+    labels = outputs["side/left"]["label/image"]
+    processed, dropped = other.frames("processed"), flooding.frames("dropped")
+    for _ in range(10):
+        sent = frame("side/left")
+        other.send(sent, camera_info("side/left"))
+
+        def came(sent=sent):
+            for _ in range(3):
+                flooding.send(frame("front"), camera_info("front"))
+            return labels and labels[-1].header == sent.header
+
+        # Each of its frames is made use of, although the other camera never pauses.
+        other.observer.until(came, f"labels\n{other.process.log}", patience=10)
+    other.until_diagnostics(lambda: other.frames("processed") >= processed + 10, "diagnostics")
+    flooding.until_diagnostics(lambda: flooding.frames("dropped") > dropped, "dropped frames")
+
+
+def test_a_bad_frame_of_one_camera_is_counted_and_named_as_that_cameras(cameras, outputs):
+    bad, good = cameras["side/left"], cameras["front"]
+    broken = frame("side/left")
+    broken.encoding = "jpeg"
+
+    def rejected():
+        bad.send(broken)
+        return bad.frames("rejected")
+
+    bad.until_diagnostics(rejected, "rejected frames")
+    good.perceive(frame("front"), camera_info("front"), outputs["front"]["label/image"])
+    assert good.frames("rejected") == 0
+    assert len(bad.process.lines("side/left: Rejected a frame: unknown image encoding")) == 1
+
+
+def test_diagnostics_say_where_the_time_goes(cameras, outputs):
+    node = cameras["front"]
+    node.perceive(frame("front"), camera_info("front"), *outputs["front"].values())
+    values = {
+        name: float(node.diagnostics()[f"{name} [ms]"])
+        for name in ("wait", "convert", "infer", "derive", "publish", "overhead", "latency")
+    }
+    assert all(value >= 0 for value in values.values())
+    assert 0 < values["infer"] < values["latency"]
+    assert 0 < values["overhead"] < values["latency"]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "says"),
+    [
+        ("[front, front]", "cameras names one twice"),
+        ("[/front]", "cameras has '/front', expected namespaces"),
+        ("[front, le-ft]", "cameras has 'le-ft', expected namespaces"),
+    ],
+)
+def test_wrong_names_of_cameras_are_one_line(start, cameras, says):
+    process = start("depthseg", "/wrong", cameras=cameras)
+    assert process.wait() == 1
+    assert len(process.lines(says)) == 1
