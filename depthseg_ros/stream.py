@@ -63,6 +63,11 @@ STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
 to picture, network, outputs to messages, messages to subscribers."""
 
 
+SUMS = ("overhead", "latency", "age")
+"""Of stages: all but take and infer, all but take, all. The age is what a result has when it is
+published, by its stamp."""
+
+
 class Frame(NamedTuple):
     """A picture on its way from a camera's callback to the worker."""
 
@@ -160,7 +165,7 @@ class Stream:
         self._capture: Capture | None = None
         self._counts: Counter[str] = Counter()
         self._laps: list[dict[str, float]] = []
-        self._milliseconds = dict.fromkeys((*STAGES, "overhead", "latency"), math.nan)
+        self._milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
         self._last_frame = math.nan
         self._silent = False
         self._warned: dict[str, float] = {}
@@ -278,14 +283,17 @@ class Stream:
         else:
             level, text = DiagnosticStatus.OK, "active"
         laps, self._laps = self._laps, []
+        for lap in laps:
+            lap["age"] = sum(lap[stage] for stage in STAGES)
+            lap["latency"] = lap["age"] - lap["take"]
+            lap["overhead"] = lap["latency"] - lap["infer"]
         if laps:
-            for lap in laps:
-                lap["latency"] = sum(lap[stage] for stage in STAGES[1:])
-                lap["overhead"] = lap["latency"] - lap["infer"]
             self._milliseconds = {
                 stage: 1e3 * statistics.median(lap[stage] for lap in laps)
-                for stage in self._milliseconds
+                for stage in (*STAGES, *SUMS)
             }
+            ages = [lap["age"] for lap in laps]
+            self._milliseconds["age p95"] = 1e3 * float(np.percentile(ages, 95))
         values = {f"frames {what}": str(self._counts[what]) for what in COUNTS}
         values |= {f"{name} [ms]": f"{value:.2f}" for name, value in self._milliseconds.items()}
         values |= {"model": perception.card.name, "backend": perception.backend.name}

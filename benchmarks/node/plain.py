@@ -42,7 +42,7 @@ class PlainNode(Node):
         super().__init__("depthseg", namespace=namespace)
         self.card = model_card.read(model)
         self.backend = open_backend(model, threads=threads)
-        self.fx = 500.0
+        self.info: CameraInfo | None = None
         self.times: list[tuple[float, float]] = []
         self.logits: NDArray[np.float32] | None = None
         kinds: dict[str, type] = {
@@ -61,10 +61,12 @@ class PlainNode(Node):
 
     def on_info(self, info: CameraInfo) -> None:
         """Keep the camera_info."""
-        self.info, self.fx = info, info.k[0]
+        self.info = info
 
     def on_image(self, message: Image) -> None:
         """Do everything."""
+        if self.info is None:
+            return
         started = time.monotonic()
         classes = self.card.classes
         # cv_bridge: an array of the message's, copied into the order that OpenCV likes.
@@ -78,7 +80,7 @@ class PlainNode(Node):
 
         before = time.monotonic()
         results: dict[str, Any] = self.backend.run(
-            {"image": rgb[None], "fx": np.array([self.fx], np.float32)}
+            {"image": rgb[None], "fx": np.array([self.info.k[0]], np.float32)}
         )
         inferred = time.monotonic() - before
 

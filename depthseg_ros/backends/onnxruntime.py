@@ -38,6 +38,9 @@ class OnnxRuntimeBackend:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # Its threads wait for work in a busy loop, which is fast within a run; after it they only
+        # take the time of what is made of its outputs.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # its warnings are for those who make graphs
         chosen = list(providers) or [p for p in available if p not in _ON_REQUEST]
         try:
