@@ -11,5 +11,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONSAFEPATH", None)  # the script imports what lies beside it
     script = ROOT / "benchmarks/node/latency.py"
     os.execv(ROOT / "tools/env.sh", ["env.sh", "python", str(script), *sys.argv[1:]])

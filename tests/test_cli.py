@@ -174,6 +174,25 @@ def test_mistakes_get_one_line_and_an_exit_code(
     assert not any(p.name.startswith(".") for p in tmp_path.rglob("*"))
 
 
+def test_benchmark_tells_the_networks_speed_and_operations(capsys):
+    arguments = ["benchmark", MODEL, "--size", "64x48", "--rounds", "3"]
+    assert cli.main([*arguments, "--json"]) == 0
+    (speed,) = json.loads(capsys.readouterr().out)
+    assert speed["backend"] == "onnxruntime (CPUExecutionProvider)"
+    assert speed["frames_per_second"] == pytest.approx(1e3 / speed["ms"])
+    assert speed["gflops"] == pytest.approx(1e3 * speed["gflop"] / speed["ms"])
+    assert speed["share_of_matmul"] > 0 and speed["ms"] <= speed["ms_p95"]
+    assert cli.main([*arguments, "--backend", "all"]) == 0
+    assert "onnxruntime" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--size", "640"], ["--size", "0x9"], ["--rounds", "0"]])
+def test_wrong_options_of_benchmark_exit_with_2(wrong):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["benchmark", MODEL, *wrong])
+    assert caught.value.code == 2
+
+
 @pytest.mark.parametrize("wrong", [["--fx", "-3"], ["--fov", "nan"], []])
 def test_wrong_options_exit_with_2(wrong, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -199,7 +199,7 @@ def run(
                     if time.monotonic() - started > PATIENCE:
                         raise BenchmarkError(f"no outputs came for {PATIENCE:.0f} s")
                 first = subscriber.complete[0][0]
-                subscriber.spin(WARM_UP)
+                subscriber.spin(min(WARM_UP, options.seconds))
                 begun, before = time.monotonic(), memory(running, "VmRSS")
                 subscriber.spin(options.seconds)
                 after, peak = memory(running, "VmRSS"), memory(running, "VmHWM")

@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import data_loading
+from benchmarks import training_throughput
 from depthseg_ros import street
 from depthseg_ros.perception import Perception
 from training import compare
@@ -497,7 +497,9 @@ def test_training_starts_from_the_weights_of_another_run(run):
 
 
 def test_the_data_benchmark_measures_both_rates(camvid, capsys):
-    data_loading.main(["--data", f"camvid={camvid}", "--workers", "0", "--batches", "2", "--json"])
+    training_throughput.main(
+        ["--data", f"camvid={camvid}", "--workers", "0", "--batches", "2", "--json"]
+    )
     rates = json.loads(capsys.readouterr().out)
     assert set(rates) == {"camvid, 0 workers", "training"} and min(rates.values()) > 0
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.data_loading`: samples a second of the data pipeline and of training.
+"""`python -m benchmarks.training_throughput`: samples a second of the data and of the step.
 
 Both in one run, on one machine: what counts is the ratio, which must be well over 1 for the data
 not to be the bottleneck. The network is the default one, with its losses and backward pass, on the
@@ -29,7 +29,9 @@ CROP, BATCH = (384, 288), 8
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data_loading", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training_throughput", description=__doc__
+    )
     parser.add_argument("--data", nargs="+", default=["streets"], metavar="NAME[=FOLDER]")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, default=20, help="to measure (default: 20)")

@@ -1,0 +1,48 @@
+"""The benchmark of the whole node, as its users call it."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+pytestmark = pytest.mark.ros
+
+ROOT = Path(__file__).parents[2]
+
+
+def node_latency(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.node_latency", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_every_stage_is_measured_beside_the_plain_way_and_with_two_cameras():
+    outcome = node_latency("--seconds", "2", "--size", "96x64", "--cameras", "2", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    results = json.loads(outcome.stdout)
+    stages = results["stages_ms"]
+    assert set(stages) == {"take", "wait", "convert", "infer", "derive", "publish"}
+    figures = [results[name] for name in ("network_ms", "overhead_ms", "plain_overhead_ms")]
+    figures += [*stages.values(), *results["end_to_end_ms"].values(), *results["age_ms"].values()]
+    assert all(math.isfinite(figure) and figure > 0 for figure in figures)
+    assert results["end_to_end_ms"]["p50"] > results["network_ms"]
+    assert results["peak_rss_mb"] > 50
+    cameras = results["cameras"]
+    assert cameras["one_node"]["frames_per_second"] > 0
+    assert cameras["memory_ratio"] < 0.8  # one model, one interpreter
+
+
+def test_a_missing_model_is_one_line():
+    outcome = node_latency("--model", "none.onnx")
+    assert outcome.returncode == 2
+    assert "there is no model file none.onnx" in outcome.stderr
