@@ -1,6 +1,6 @@
 """Installs the runtime with pip, for machines and notebooks without ROS 2.
 
-    pip install .                 the model tools: `depthseg info | predict | doctor`
+    pip install .                 the model tools: `depthseg info | predict | benchmark | doctor`
     pip install -e .[train,dev]   and what training and development need
 
 The ROS 2 package is built by colcon from CMakeLists.txt instead: it generates messages, and only

@@ -76,7 +76,7 @@ def benchmark(
         products = [open_backend(product, backend, threads=threads) for backend in backends]
     background = image if perceptions[0].card.needs_background else None
     work = gflop(model, size)
-    times = _in_turn(
+    times = in_turn(
         [lambda p=p: p(image, float(width), background) for p in perceptions]  # type: ignore[misc]
         + [lambda p=p: _multiply(p) for p in products],  # type: ignore[misc]
         rounds,
@@ -139,7 +139,7 @@ def _multiply(backend: Backend) -> None:
 _FACTOR = np.full((_MATRIX, _MATRIX), 0.5, np.float32)
 
 
-def _in_turn(runs: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+def in_turn(runs: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
     """Seconds of every round of each."""
     times: list[list[float]] = [[] for _ in runs]
     for number in range(rounds + 2):

@@ -1,0 +1,83 @@
+"""`python -m benchmarks.backends`: torch and every CPU runtime on the same graph, in fp32 and int8.
+
+The graph is the default network's with fresh weights, as `export` writes it, from camera picture to
+topics; torch runs the very module that is exported. All take turns in one run: `speed-up` is what
+counts, the times are of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from depthseg_ros.backends import BackendError, open_backend
+from depthseg_ros.benchmark import in_turn
+from training.export import export, graph
+from training.quantization import quantize
+from training.sources import open_source
+from training.systems.shared_encoder import SharedEncoder
+from training.task import JointTask
+
+PICTURES = 4
+"""Rendered ones for int8's ranges: of fresh weights, accuracy does not matter."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.backends", description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=20, help="to measure (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    task = JointTask(SharedEncoder()).eval()
+    image = np.random.default_rng(0).integers(0, 256, (1, 480, 640, 3), np.uint8)
+    inputs = {"image": image, "fx": np.array([500], np.float32)}
+    tensors = [torch.from_numpy(inputs[name]) for name in task.served.inputs]
+
+    def eager() -> None:
+        with torch.inference_mode():
+            task.served(*tensors)
+
+    runs: dict[str, Callable[[], object]] = {"torch eager, fp32": eager}
+    with tempfile.TemporaryDirectory() as folder:
+        fp32, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+        export(task.system, task.card, fp32)
+        source = open_source("streets", "train", None, PICTURES)
+        quantize(graph(task.system, task.card, 1.0), task.card, [source], int8)
+        for model in (fp32, int8):
+            for name in ("onnxruntime", "openvino"):
+                try:
+                    backend = open_backend(model, name, threads=options.threads)
+                except BackendError as error:
+                    print(error)
+                    continue
+                runs[f"{name}, {model.stem}"] = lambda backend=backend: backend.run(inputs)
+        times = in_turn(list(runs.values()), options.rounds)
+    ms = {name: 1e3 * statistics.median(own) for name, own in zip(runs, times, strict=True)}
+    results = {
+        name: {"ms": value, "speed_up": ms["torch eager, fp32"] / value}
+        for name, value in ms.items()
+    }
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return
+    table = Table(f"640 x 480, {options.threads} threads", "ms", "speed-up")
+    for name, result in results.items():
+        table.add_row(name, f"{result['ms']:.1f}", f"{result['speed_up']:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
