@@ -246,7 +246,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     plain = run(options, model, [[*plain_command, str(options.threads)]], one, 1, options.rate)
     fast_rate = 3e3 / slow["network_ms"]
     fast = ours(model, fast_rate)
-    results = {
+    results: dict[str, Any] = {
+        "size": "{}x{}".format(*options.size),
         "network_ms": slow["network_ms"],
         "overhead_ms": slow["overhead_ms"],
         "overhead_share": slow["overhead_ms"] / slow["network_ms"],
@@ -297,6 +298,7 @@ def several(options: argparse.Namespace, model: Path, rate: float) -> dict[str, 
     )
     parts = ("frames_per_second", "age_ms", "peak_rss_mb")
     return {
+        "count": options.cameras,
         "one_node": {part: one[part] for part in parts},
         "nodes": {part: many[part] for part in parts},
         "throughput_ratio": one["frames_per_second"] / many["frames_per_second"],
@@ -356,6 +358,8 @@ def table(results: dict[str, Any]) -> Table:
 
 def text(value: Any) -> str:
     """A figure or several, short."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
         return "(" + ", ".join(f"{k} {text(v)}" for k, v in value.items()) + ")"
     return f"{value:.3g}" if abs(value) < 1 else f"{value:.1f}"

@@ -1,0 +1,55 @@
+"""`python -m benchmarks.plot RESULT.json ... --output FILE`: draws what `node_latency` printed.
+
+Left, where a frame's time goes at each picture size; right, of results with `--cameras`, frames a
+second and memory of one node against as many nodes as cameras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+
+from training.errors import check_output
+from training.pictures import save_figure
+
+STAGES = ("wait", "convert", "infer", "derive", "publish")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read, draw and save."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plot", description=__doc__)
+    parser.add_argument("results", type=Path, nargs="+", help="JSON of node_latency")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    options = parser.parse_args(arguments)
+    check_output(options.output)
+    results = [json.loads(path.read_text()) for path in options.results]
+    cameras = [result["cameras"] for result in results if "cameras" in result]
+    sizes = {result["size"]: result for result in results}
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    bottom = [0.0] * len(sizes)
+    for stage in STAGES:
+        values = [result["stages_ms"][stage] for result in sizes.values()]
+        axes[0].bar(list(sizes), values, bottom=bottom, label=stage, width=0.6)
+        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+    plain = [r["network_ms"] + r["plain_overhead_ms"] for r in sizes.values()]
+    axes[0].plot(list(sizes), plain, "k_", markersize=30, label="the plain way, all stages")
+    axes[0].set(ylabel="ms", title="A frame's time, by stage")
+    axes[0].legend(fontsize=8)
+    counts = [result["count"] for result in cameras]
+    for ax, name, title in (
+        (axes[1], "frames_per_second", "frames/s, all cameras"),
+        (axes[2], "peak_rss_mb", "memory [MB]"),
+    ):
+        for which, label in (("one_node", "one node"), ("nodes", "a node each")):
+            ax.plot(counts, [result[which][name] for result in cameras], "o-", label=label)
+        ax.set(title=title, xlabel="cameras", xticks=counts, ylim=(0, None))
+        ax.legend(fontsize=8)
+    save_figure(options.output, figure)
+
+
+if __name__ == "__main__":
+    main()
