@@ -7,7 +7,8 @@ runs follow one another:
 - the same with a node written the plain way (plain.py, `plain_overhead_ms`);
 - a camera three times as fast as the network: how old results are when they are published
   (`age_ms`), and whether memory grows;
-- with `--cameras N`: N such cameras in one node, against N nodes.
+- with `--cameras N`: N cameras, together twice as fast as the network, in one node, against a node
+  each.
 
 With `--against A B` models A and B, say of one task each, run as the first run's does, for what
 one pass saves (`one_pass`). Times are the node's own, medians over the seconds after a warm-up of
@@ -272,12 +273,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "ratio": slow["latency_ms"] / latency,
         }
     if options.cameras > 1:
-        results["cameras"] = several(options, model, fast_rate)
+        results["cameras"] = several(options, model, 2e3 / slow["network_ms"] / options.cameras)
     return results
 
 
 def several(options: argparse.Namespace, model: Path, rate: float) -> dict[str, Any]:
-    """N cameras in one node against N nodes, each camera at the rate."""
+    """Cameras in one node against a node each, every camera at the rate."""
     names = camera_names(options.cameras)
     namespaces = [f"{NAMESPACE}/{name}" for name in names]
     one = run(
