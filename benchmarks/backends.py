@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from depthseg_ros.backends import BackendError, open_backend
+from depthseg_ros.backends import MAX_THREADS, BackendError, open_backend
 from depthseg_ros.benchmark import in_turn
 from training.export import export, graph
 from training.quantization import quantize
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=20, help="to measure (default: 20)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
+    if options.rounds < 1 or not 1 <= options.threads <= MAX_THREADS:
+        parser.error(f"expected --rounds of 1 or more, --threads of 1 to {MAX_THREADS}")
 
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
@@ -61,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
                 try:
                     backend = open_backend(model, name, threads=options.threads)
                 except BackendError as error:
-                    print(error)
+                    print(error, file=sys.stderr)
                     continue
                 runs[f"{name}, {model.stem}"] = lambda backend=backend: backend.run(inputs)
         times = in_turn(list(runs.values()), options.rounds)

@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_output(options.output)
     results = [json.loads(path.read_text()) for path in options.results]
     cameras = [result["cameras"] for result in results if "cameras" in result]
-    sizes = {result["size"]: result for result in results}
+    sizes = {result["size"]: result for result in reversed(results)}  # the first of each
+    sizes = dict(reversed(sizes.items()))
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     bottom = [0.0] * len(sizes)

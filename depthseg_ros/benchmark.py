@@ -123,13 +123,21 @@ def gflop(model: str | os.PathLike[str], size: tuple[int, int]) -> float:
 
 
 def _multiplications(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Of one operator; raises `KeyError` where its shapes are not known."""
     if node.op_type == "Conv":
-        return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
-    if node.op_type == "ConvTranspose":  # each input sample meets the kernel, not each output's
-        return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
-    if node.op_type in ("MatMul", "Gemm"):
-        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
-    return 0
+        number = math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+    elif node.op_type == "ConvTranspose":  # each input sample meets the kernel, not each output's
+        number = math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+    elif node.op_type == "MatMul":
+        number = math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    elif node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        number = math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
+    else:
+        return 0
+    if not number:  # an unknown length is 0
+        raise KeyError(node.name)
+    return number
 
 
 def _multiply(backend: Backend) -> None:

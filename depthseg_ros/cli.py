@@ -27,7 +27,6 @@ from rich.table import Table
 
 from . import model_card, rendering
 from .backends import BACKENDS, BackendError
-from .benchmark import benchmark
 from .geometry import Intrinsics
 from .perception import Perception, Prediction, read_picture
 
@@ -149,6 +148,7 @@ _WANTED = (
     _Wanted("OpenCV", "cv2", "pip install opencv-python", needed=True),
     _Wanted("ONNX", "onnx", "pip install onnx", needed=True),
     _Wanted("ONNX Runtime", "onnxruntime", "pip install onnxruntime", needed=True),
+    _Wanted("OpenVINO", "openvino", "optional: pip install openvino"),
     _Wanted("ROS 2", "rclpy", "for the node: source /opt/ros/DISTRO/setup.bash, or make setup"),
     _Wanted("own messages", "depthseg_ros.msg", "for the node: source install/setup.bash"),
     _Wanted("cv_bridge", "cv_bridge", "optional: apt install ros-DISTRO-cv-bridge"),
@@ -160,13 +160,16 @@ _WANTED = (
 
 def measure(options: argparse.Namespace) -> None:
     """Print how fast a model file's network runs."""
+    from .benchmark import benchmark  # which needs more of onnx than reading a card does
+
     names = [options.backend]
     if options.backend == "all":
         names = [name for name in BACKENDS if name != "auto" and _version(name)]
     card = model_card.read(options.model)
     speeds = benchmark(options.model, options.size, names, options.threads, options.rounds)
     if options.json:
-        print(json.dumps([vars(speed) for speed in speeds], indent=2))
+        known = [{k: v if v == v else None for k, v in vars(s).items()} for s in speeds]  # no NaN
+        print(json.dumps(known, indent=2))
         return
     table = Table(
         "backend", "ms", "p95", "frames/s", "GFLOP/s", "of its matrix product",
@@ -196,7 +199,7 @@ def doctor(options: argparse.Namespace) -> None:
         perception = Perception(options.model)
         perception.warm_up(*perception.card.network_size)
         table.add_row("model", escape(f"{options.model}, runs in {perception.backend.name}"), "")
-    except (ValueError, BackendError) as error:
+    except (ValueError, BackendError, ImportError) as error:
         missing.append("model")
         table.add_row("model", "-", escape(str(error)))
     Console().print(table)

@@ -68,11 +68,11 @@ class ClassDistance:
 NEAREST_PERCENTILE = 2
 
 # Depths are counted by the upper bits of their float32: 256 levels an octave, 0.4 % wide, from
-# 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits.
+# 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits, and as
+# unsigned numbers all others come after them.
 _SHIFT = 15
-_FIRST = int(np.float32(1 / 32).view(np.int32)) >> _SHIFT
+_FIRST = np.float32(1 / 32).view(np.uint32) >> _SHIFT
 _LEVELS = 15 * 256
-_MANY = 640 * 480
 
 
 def class_distances(
@@ -82,17 +82,14 @@ def class_distances(
 
     Args:
         labels: (H, W) class ids; ids that `names` lacks are left out.
-        depth: (H, W) metres, NaN where there is none, or None; 1024 m and more count as none.
+        depth: (H, W) metres, NaN where there is none, or None; what is not 1/32 to 1024 m counts as
+            none.
         names: Class id -> name.
 
     Returns:
         Distances to within 0.2 %: one histogram of all classes takes a quarter of the time of
-        sorting out and partitioning the pixels of each. Of pictures of 640 x 480 and more, every
-        second pixel of every second row stands for its neighbours.
+        sorting out and partitioning the pixels of each.
     """
-    if labels.size >= _MANY:
-        labels = np.ascontiguousarray(labels[::2, ::2])
-        depth = None if depth is None else depth[::2, ::2]
     ids = sorted(names)
     rows = len(ids) + 1  # the last one is of pixels without a class
     table = np.full(256, len(ids), np.uint8)
@@ -101,10 +98,10 @@ def class_distances(
     if depth is None:
         counts = np.bincount(row.ravel(), minlength=rows)[:, None]
     else:
-        level = np.ascontiguousarray(depth).view(np.int32) >> _SHIFT
-        level -= _FIRST
-        np.clip(level, 0, _LEVELS, out=level)  # the last one is of NaN, too
-        level += row.astype(np.int32) * (_LEVELS + 1)
+        level = np.ascontiguousarray(depth).view(np.uint32) >> _SHIFT
+        level -= _FIRST  # what is less wraps around
+        np.minimum(level, _LEVELS, out=level)  # the last one is of no depth
+        level += row.astype(np.uint32) * np.uint32(_LEVELS + 1)
         counts = np.bincount(level.ravel(), minlength=rows * (_LEVELS + 1))
         counts = counts.reshape(rows, _LEVELS + 1)
     distances = []
@@ -126,4 +123,5 @@ def class_distances(
 
 def _depth_at(level: int) -> float:
     """The middle of a level of the histogram, metres."""
-    return float(np.int32(((level + _FIRST) << _SHIFT) + (1 << (_SHIFT - 1))).view(np.float32))
+    bits = ((level + int(_FIRST)) << _SHIFT) + (1 << (_SHIFT - 1))
+    return float(np.uint32(bits).view(np.float32))

@@ -96,8 +96,8 @@ class DepthsegNode(LifecycleNode):
         )
         if card.depth and card.depth.kind != "metric":
             self.get_logger().warning(
-                f"The model's depth is {card.depth.kind}, not metres: ~/depth/image carries it as"
-                " it is, ~/class_distances leaves it out"
+                f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
+                " it is, class_distances leaves it out"
             )
         if settings.background and not card.needs_background:
             self.get_logger().warning("The model takes no background; that parameter is not used")
@@ -167,6 +167,8 @@ class DepthsegNode(LifecycleNode):
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+        for stream in self._streams:
+            stream.give_up_capture()
 
     def _clean_up(self) -> None:
         for stream in self._streams:
@@ -216,12 +218,13 @@ class DepthsegNode(LifecycleNode):
             captures = [stream.capture(frames) for stream in self._streams]
             self.get_logger().info(f"Capturing a background: the next {frames} frames")
             outcomes = [await capture.outcome for capture in captures]
+            # A camera that gave none keeps none of the others from theirs.
             response.success = all(success for success, _ in outcomes)
             response.message = "; ".join(message for _, message in outcomes)
         if response.success:
-            self.get_logger().info(f"Captured the {response.message}")
+            self.get_logger().info(f"Captured: {response.message}")
         else:
-            self.get_logger().warning(f"Captured no background: {response.message}")
+            self.get_logger().warning(f"Not captured: {response.message}")
         return response
 
 

@@ -173,5 +173,5 @@ class Parameters:
 
 def _from_ros(parameter: Parameter) -> Any:
     if parameter.name in _LISTS:
-        return tuple(text for text in parameter.value if text)
+        return () if parameter.value == [""] else tuple(parameter.value)
     return parameter.value

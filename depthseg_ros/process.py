@@ -120,7 +120,7 @@ class _Life(threading.Thread):
 
 
 def keep_memory() -> None:
-    """Let malloc keep freed blocks of up to 32 MiB for the next picture.
+    """Let malloc keep freed blocks of up to 32 MiB for the next picture, 256 MiB in all.
 
     Left alone, glibc gives them back to the kernel, which clears new pages for every message again:
     twice the time of publishing one (docs/performance.md). Elsewhere this does nothing.

@@ -28,7 +28,6 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSPolicyKind, QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 
 from .geometry import Intrinsics, class_distances
@@ -59,8 +58,8 @@ COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed")
 """What becomes of frames: dropped for a newer one, unwanted while nobody subscribes, rejected for
 what they contain, failed in the backend."""
 STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
-"""What a frame's time goes into: from its stamp to the callback, until the worker has it, message
-to picture, network, outputs to messages, messages to subscribers."""
+"""What a frame's time goes into: from its stamp to the callback, until the worker has it and its
+camera_info, message to picture, network, outputs to messages, messages to subscribers."""
 
 
 SUMS = ("overhead", "latency", "age")
@@ -105,6 +104,7 @@ class NewestFrames:
         """Let `take` return None from now on."""
         with self._changed:
             self._closed = True
+            self._frames.clear()
             self._changed.notify()
 
 
@@ -133,6 +133,13 @@ class _Stopwatch:
         now = time.monotonic()
         self.seconds[stage] += now - self._last
         self._last = now
+
+    def with_sums(self) -> dict[str, float]:
+        """The seconds of each of `STAGES` and `SUMS`."""
+        age = sum(self.seconds.values())
+        latency = age - self.seconds["take"]
+        overhead = latency - self.seconds["infer"]
+        return self.seconds | {"overhead": overhead, "latency": latency, "age": age}
 
 
 class Stream:
@@ -165,7 +172,6 @@ class Stream:
         self._capture: Capture | None = None
         self._counts: Counter[str] = Counter()
         self._laps: list[dict[str, float]] = []
-        self._milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
         self._last_frame = math.nan
         self._silent = False
         self._warned: dict[str, float] = {}
@@ -218,6 +224,9 @@ class Stream:
             self._node.destroy_subscription(subscription)
         self._inputs = []
         self._camera_info_awaited.set()
+
+    def give_up_capture(self) -> None:
+        """End a capture that is under way, once the worker has ended."""
         if self._capture is not None:
             self._end_capture(self._capture, "the node was deactivated")
 
@@ -234,8 +243,8 @@ class Stream:
             self._node.get_logger().info(self._of_camera("Images come again"))
         self._last_frame, self._silent = time.monotonic(), False
         self._counts["received"] += 1
-        now = self._node.get_clock().now()
-        age = (now.nanoseconds - Time.from_msg(message.header.stamp).nanoseconds) / 1e9
+        stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
+        age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
         if frames.put(Frame(self, message, self._last_frame, age)):
             self._counts["dropped"] += 1
 
@@ -283,19 +292,13 @@ class Stream:
         else:
             level, text = DiagnosticStatus.OK, "active"
         laps, self._laps = self._laps, []
-        for lap in laps:
-            lap["age"] = sum(lap[stage] for stage in STAGES)
-            lap["latency"] = lap["age"] - lap["take"]
-            lap["overhead"] = lap["latency"] - lap["infer"]
+        milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
         if laps:
-            self._milliseconds = {
-                stage: 1e3 * statistics.median(lap[stage] for lap in laps)
-                for stage in (*STAGES, *SUMS)
-            }
-            ages = [lap["age"] for lap in laps]
-            self._milliseconds["age p95"] = 1e3 * float(np.percentile(ages, 95))
+            for stage in (*STAGES, *SUMS):
+                milliseconds[stage] = 1e3 * statistics.median(lap[stage] for lap in laps)
+            milliseconds["age p95"] = 1e3 * float(np.percentile([lap["age"] for lap in laps], 95))
         values = {f"frames {what}": str(self._counts[what]) for what in COUNTS}
-        values |= {f"{name} [ms]": f"{value:.2f}" for name, value in self._milliseconds.items()}
+        values |= {f"{name} [ms]": f"{value:.2f}" for name, value in milliseconds.items()}
         values |= {"model": perception.card.name, "backend": perception.backend.name}
         name = "/".join(filter(None, (self._node.get_fully_qualified_name(), self.camera)))
         return DiagnosticStatus(
@@ -329,7 +332,7 @@ class Stream:
         watch = _Stopwatch(frame)
         watch.lap("wait")
         try:
-            outcome = self._process(frame.message, perception, watch)
+            outcome = self._process(frame, perception, watch)
         except ValueError as error:
             outcome = "rejected"
             self._warn(f"Rejected a frame: {one_line(error)}", REPEAT)
@@ -337,17 +340,17 @@ class Stream:
             outcome = "failed"
             self._warn(f"Lost a frame: {one_line(error)}", REPEAT)
         if outcome == "processed":
-            self._laps.append(watch.seconds)
+            self._laps.append(watch.with_sums())
         self._counts[outcome] += 1
 
-    def _process(self, message: Image, perception: Perception, watch: _Stopwatch) -> str:
+    def _process(self, frame: Frame, perception: Perception, watch: _Stopwatch) -> str:
         """As `process`; returns which of `COUNTS` it was."""
         wanted = [name for name, o in self._outputs.items() if o.get_subscription_count() > 0]
         capture = self._capture
         if not wanted and capture is None:
             return "unwanted"
-        header, card = message.header, perception.card
-        image = image_to_rgb(message)
+        header, card = frame.message.header, perception.card
+        image = image_to_rgb(frame.message)
         height, width = image.shape[:2]
         if capture is not None:
             self._collect(capture, image)
@@ -358,7 +361,7 @@ class Stream:
         if card.needs_background:
             self._check_background(background, width, height)
         # What is None here belongs to outputs that were not announced, so that nobody uses it.
-        info, camera = self._camera_of(width, height) if card.depth else (None, None)
+        info, camera = self._camera_of(frame, width, height) if card.depth else (None, None)
         watch.lap("wait")
         prediction = perception(image, camera.fx if camera else None, background)
         watch.lap("infer")
@@ -419,8 +422,8 @@ class Stream:
             name = self._node.get_fully_qualified_name()
             raise ValueError(
                 "the model compares with a background and there is none yet; with nothing but that"
-                f" in view: ros2 service call {name}/capture_background"
-                " std_srvs/srv/Trigger; or give a picture of it as the parameter background"
+                f" in view: ros2 service call {name}/capture_background std_srvs/srv/Trigger"
+                + ("" if self.camera else "; or give a picture of it as the parameter background")
             )
         background_height, background_width = background.shape[:2]
         if abs(background_height * width / background_width - height) > 1:
@@ -429,9 +432,13 @@ class Stream:
                 f" {width}x{height}: another shape; stretching it, labels may be wrong"
             )
 
-    def _camera_of(self, width: int, height: int) -> tuple[CameraInfo | None, Intrinsics]:
+    def _camera_of(
+        self, frame: Frame, width: int, height: int
+    ) -> tuple[CameraInfo | None, Intrinsics]:
         """What the camera said of itself last, and its intrinsics for pictures of that size."""
-        if not self._camera_info_awaited.wait(CAMERA_INFO_PATIENCE):
+        # Since the frame came, not since its turn came: cameras wait at the same time.
+        patience = CAMERA_INFO_PATIENCE - (time.monotonic() - frame.received)
+        if not self._camera_info_awaited.wait(max(0.0, patience)):
             self._camera_info_awaited.set()  # once is enough
         info = self._camera_info
         try:

@@ -42,6 +42,12 @@ def test_operations_are_two_for_each_multiplication(tmp_path):
     assert gflop(save(tmp_path, GRAPH), (32, 24)) == pytest.approx(expected)
 
 
+def test_operations_of_unknown_lengths_are_nan(tmp_path):
+    unknown = GRAPH.replace("a = Conv", "s = Shape (v)\n    x2 = Resize (x, , , s)\n    a = Conv")
+    unknown = unknown.replace("(x, w)", "(x2, w)")
+    assert math.isnan(gflop(save(tmp_path, unknown), (32, 24)))
+
+
 def test_operations_of_unknown_shapes_are_nan(tmp_path):
     unknown = GRAPH.replace("a = Conv", "x2 = Strange<to: int = 1> (x)\n    a = Conv")
     unknown = unknown.replace("(x, w)", "(x2, w)")

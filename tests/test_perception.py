@@ -121,6 +121,22 @@ def test_backends_agree_and_outputs_outlive_the_next_run():
         np.testing.assert_allclose(one.depth[both], other.depth[both], rtol=1e-2)
 
 
+def test_openvino_keeps_the_names_of_outputs_that_are_copies_and_says_what_is_wrong(tmp_path):
+    pytest.importorskip("openvino")
+    text = DIFFERENCE.replace("confidence = Cast<to: int = 2> (greatest)", "c = Cast<to: int = 2>"
+                              " (greatest)\n confidence = Identity (c)")  # fmt: skip
+    path = tmp_path / "copy.onnx"
+    model_card.write(path, onnx.parser.parse_model(text), CARD)
+    image = np.full((4, 4, 3), 90, np.uint8)
+    seen = Perception(path, "openvino")(image, background=image - 50)
+    assert (seen.labels == 1).all() and (seen.confidence == 50).all()
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(BackendError, match="OpenVINO refuses") as caught:
+        backends.open_backend(broken, "openvino")
+    assert "Exception from" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,8 +12,9 @@ runs follow one another:
 
 With `--against A B` models A and B, say of one task each, run as the first run's does, for what
 one pass saves (`one_pass`). Times are the node's own, medians over the seconds after a warm-up of
-what its diagnostics say of each; only `end_to_end_ms`, from the camera's stamp to the last output's
-arrival in Python, is the subscriber's. Machines differ and have other work: compare within one run.
+what its diagnostics say of each, medians and of `age_ms` the p95, too. Only `end_to_end_ms`, from
+the camera's stamp to the last output's arrival in Python, is the subscriber's. Machines differ and
+have other work: compare within one run.
 """
 
 from __future__ import annotations
@@ -132,12 +133,15 @@ def processes(*commands: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]
                 process.kill()
 
 
-def memory(processes: Sequence[subprocess.Popen[bytes]], entry: str) -> float:
-    """Resident memory of processes now (`VmRSS`) or at most (`VmHWM`), 1e6 bytes."""
+def memory(processes: Sequence[subprocess.Popen[bytes]], file: str, entry: str) -> float:
+    """Memory of processes by an entry of a file in /proc/PID, 1e6 bytes."""
     total = 0
     for process in processes:
-        text = Path(f"/proc/{process.pid}/status").read_text()
-        total += int(text.split(f"{entry}:")[1].split()[0])
+        try:
+            text = Path(f"/proc/{process.pid}/{file}").read_text()
+            total += int(text.split(f"{entry}:")[1].split()[0])
+        except (OSError, IndexError):
+            raise BenchmarkError("a node ended early; it has said why above") from None
     return total * 1024 / 1e6
 
 
@@ -201,9 +205,10 @@ def run(
                         raise BenchmarkError(f"no outputs came for {PATIENCE:.0f} s")
                 first = subscriber.complete[0][0]
                 subscriber.spin(min(WARM_UP, options.seconds))
-                begun, before = time.monotonic(), memory(running, "VmRSS")
+                begun, before = time.monotonic(), memory(running, "status", "VmRSS")
                 subscriber.spin(options.seconds)
-                after, peak = memory(running, "VmRSS"), memory(running, "VmHWM")
+                after, peak = (memory(running, "status", entry) for entry in ("VmRSS", "VmHWM"))
+                shared_out = memory(running, "smaps_rollup", "Pss")
     finally:
         subscriber.close()
     ages = [1e3 * age for when, age in subscriber.complete if when >= begun]
@@ -230,6 +235,7 @@ def run(
         "age_ms": {"p50": median("age"), "p95": median("age p95")},
         "end_to_end_ms": {"p50": float(np.median(ages)), "p95": float(np.percentile(ages, 95))},
         "peak_rss_mb": peak,
+        "pss_mb": shared_out,
         "rss_growth_mb": after - before,
     }
 
@@ -243,7 +249,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         return run(options, which, [node_command(options, which, 1)], one, 1, rate)
 
     slow = ours(model, options.rate)
-    plain_command = [str(HERE / "plain.py"), NAMESPACE, str(model)]
+    if slow["latency_ms"] * options.rate > 800:
+        raise BenchmarkError(
+            f"a frame takes {slow['latency_ms']:.0f} ms, and the slow camera must be slower:"
+            f" --rate {500 / slow['latency_ms']:.2g}"
+        )
+    plain_command = [str(HERE / "plain.py"), NAMESPACE, str(model), options.backend]
     plain = run(options, model, [[*plain_command, str(options.threads)]], one, 1, options.rate)
     fast_rate = 3e3 / slow["network_ms"]
     fast = ours(model, fast_rate)
@@ -297,13 +308,14 @@ def several(options: argparse.Namespace, model: Path, rate: float) -> dict[str, 
         options.cameras,
         rate,
     )
-    parts = ("frames_per_second", "age_ms", "peak_rss_mb")
+    # Pss: what processes share, such as libraries, is counted once.
+    parts = ("frames_per_second", "age_ms", "pss_mb")
     return {
         "count": options.cameras,
         "one_node": {part: one[part] for part in parts},
         "nodes": {part: many[part] for part in parts},
         "throughput_ratio": one["frames_per_second"] / many["frames_per_second"],
-        "memory_ratio": one["peak_rss_mb"] / many["peak_rss_mb"],
+        "memory_ratio": one["pss_mb"] / many["pss_mb"],
     }
 
 
@@ -327,6 +339,9 @@ def main() -> int:
     for model in (options.model, *options.against):
         if not model.is_file():
             parser.error(f"there is no model file {model}")
+    card = model_card.read(options.model)
+    if not (card.classes and card.needs_fx) or card.needs_background:
+        parser.error("--model: expected one of classes and metric depth, from one picture")
     if not (0.1 <= options.rate <= 1000 and options.seconds >= 2 and 1 <= options.cameras <= 64):
         parser.error("expected --rate of 0.1 to 1000, --seconds of 2 or more, --cameras of 1 to 64")
     rclpy.init()

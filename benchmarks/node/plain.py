@@ -5,7 +5,7 @@ cv_bridge's conversion, resize and normalisation in numpy, argmax, softmax and c
 without the model file's built-in steps would be given and would give is computed here beside it:
 its cost counts, its content does not.
 
-python plain.py NAMESPACE MODEL THREADS
+python plain.py NAMESPACE MODEL BACKEND THREADS
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 class PlainNode(Node):
     """Camera in, labels and depth out, with nothing done for speed."""
 
-    def __init__(self, namespace: str, model: Path, threads: int) -> None:
+    def __init__(self, namespace: str, model: Path, backend: str, threads: int) -> None:
         super().__init__("depthseg", namespace=namespace)
         self.card = model_card.read(model)
-        self.backend = open_backend(model, threads=threads)
+        self.backend = open_backend(model, backend, threads=threads)
         self.info: CameraInfo | None = None
         self.times: list[tuple[float, float]] = []
         self.logits: NDArray[np.float32] | None = None
@@ -154,4 +154,4 @@ class PlainNode(Node):
 if __name__ == "__main__":
     rclpy.init()
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(PlainNode(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+        rclpy.spin(PlainNode(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))

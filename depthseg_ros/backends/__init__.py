@@ -69,8 +69,3 @@ def open_backend(
     from .onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(Path(model), providers, threads)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what a runtime says, or the error's kind if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import BackendError, first_line
+from . import BackendError
 
 # Providers that `providers=()` never takes by itself, but only by name: TensorRT's compile for
 # minutes at the first frame, Azure's would send pictures away.
@@ -46,7 +46,7 @@ class OnnxRuntimeBackend:
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # its exceptions have no common base
-            raise BackendError(f"ONNX Runtime refuses {model}: {first_line(error)}") from None
+            raise BackendError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from None
         self.name = f"onnxruntime ({self._session.get_providers()[0]})"
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -55,9 +55,13 @@ class OnnxRuntimeBackend:
         try:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # its exceptions have no common base
-            raise BackendError(f"ONNX Runtime failed: {first_line(error)}") from None
+            raise BackendError(f"ONNX Runtime failed: {_first_line(error)}") from None
         return dict(zip(self._outputs, results, strict=True))
 
     def close(self) -> None:
         """Drop the session; see `Backend.close`."""
         del self._session
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from . import BackendError, first_line
+from . import BackendError
 
 
 class OpenVinoBackend:
@@ -34,8 +35,10 @@ class OpenVinoBackend:
             self._request = (
                 openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
             )
+            # In the graph's order, but perhaps under the name of what an output is a copy of.
+            self._outputs = [output.name for output in onnx.load(model).graph.output]
         except Exception as error:  # its exceptions have no common base
-            raise BackendError(f"OpenVINO refuses {model}: {first_line(error)}") from None
+            raise BackendError(f"OpenVINO refuses {model}: {_last_line(error)}") from None
         self.name = "openvino (CPU)"
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
@@ -43,10 +46,18 @@ class OpenVinoBackend:
         try:
             results = self._request.infer(dict(inputs))
         except Exception as error:  # its exceptions have no common base
-            raise BackendError(f"OpenVINO failed: {first_line(error)}") from None
+            raise BackendError(f"OpenVINO failed: {_last_line(error)}") from None
         # Copies: the request writes its next outputs into the same memory.
-        return {output.any_name: np.array(array) for output, array in results.items()}
+        return {
+            name: np.array(array)
+            for name, array in zip(self._outputs, results.values(), strict=True)
+        }
 
     def close(self) -> None:
         """Drop the compiled model; see `Backend.close`."""
         del self._request
+
+
+def _last_line(error: Exception) -> str:
+    """What OpenVINO says; the lines before it say where in its sources."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

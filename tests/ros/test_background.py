@@ -232,6 +232,36 @@ def test_a_signal_during_a_capture_ends_the_node_in_order(depthseg):
     assert depthseg.process.stop(signal.SIGINT) == 0
 
 
+def test_several_cameras_take_their_backgrounds_at_once_and_each_says_how_it_went(
+    start_depthseg, model, observer
+):
+    node = start_depthseg(model=model, background_frames=FRAMES, cameras="[a, b]")
+    node.process.says("Model difference on onnxruntime")
+    cameras = [type(node)(observer, node.process, node.namespace, camera) for camera in "ab"]
+    response = ask(node)
+    until = time.monotonic()
+
+    def both_shown():
+        nonlocal until
+        if time.monotonic() > until:
+            for camera in cameras:
+                camera.send(message(SCENE))
+            until = time.monotonic() + 0.04
+        return response.done()
+
+    observer.until(both_shown, f"the answer\n{node.process.log}")
+    assert response.result().success
+    assert response.result().message == (
+        "a: background of 5 frames, 96x64; b: background of 5 frames, 96x64"
+    )
+    response = ask(node)
+    one = answer(cameras[0], response, cycle([SCENE]))
+    assert not one.success
+    assert one.message.startswith("a: background of 5 frames, 96x64; b: 0 of 5 frames came")
+    seen = mask(cameras[1], cameras[1].collect("label/image"), scene_with_an_object(16))
+    np.testing.assert_array_equal(seen, expected_mask(16))
+
+
 def test_a_background_file_serves_from_the_start_and_a_wrong_one_is_one_line(
     start_depthseg, model, tmp_path
 ):

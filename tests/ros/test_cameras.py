@@ -96,9 +96,22 @@ def test_a_bad_frame_of_one_camera_is_counted_and_named_as_that_cameras(cameras,
     assert len(bad.process.lines("side/left: Rejected a frame: unknown image encoding")) == 1
 
 
+def test_a_stamp_that_cannot_be_is_the_cameras_affair(cameras, outputs):
+    node = cameras["front"]
+    strange = frame("front")
+    strange.header.stamp = Time(sec=-7)
+    (labels,) = node.perceive(strange, camera_info("front"), outputs["front"]["label/image"])
+    assert labels.header == strange.header
+
+
 def test_diagnostics_say_where_the_time_goes(cameras, outputs):
     node = cameras["front"]
-    node.perceive(frame("front"), camera_info("front"), *outputs["front"].values())
+
+    def told():
+        node.send(frame("front"), camera_info("front"))
+        return node.diagnostics().get("latency [ms]", "nan") != "nan"
+
+    node.until_diagnostics(told, "the time of frames")
     values = {
         name: float(node.diagnostics()[f"{name} [ms]"])
         for name in ("wait", "convert", "infer", "derive", "publish", "overhead", "latency")
@@ -112,6 +125,7 @@ def test_diagnostics_say_where_the_time_goes(cameras, outputs):
     ("cameras", "says"),
     [
         ("[front, front]", "cameras names one twice"),
+        ("['', front]", "cameras has '', expected namespaces"),
         ("[/front]", "cameras has '/front', expected namespaces"),
         ("[front, le-ft]", "cameras has 'le-ft', expected namespaces"),
     ],

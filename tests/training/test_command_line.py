@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import training_throughput
+from benchmarks import backends, training_throughput
 from depthseg_ros import street
 from depthseg_ros.perception import Perception
 from training import compare
@@ -502,6 +502,15 @@ def test_the_data_benchmark_measures_both_rates(camvid, capsys):
     )
     rates = json.loads(capsys.readouterr().out)
     assert set(rates) == {"camvid, 0 workers", "training"} and min(rates.values()) > 0
+
+
+def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # it renders pictures there
+    backends.main(["--rounds", "1", "--threads", "1", "--json"])
+    speeds = json.loads(capsys.readouterr().out)
+    assert set(speeds) >= {"torch eager, fp32", "onnxruntime, fp32", "onnxruntime, int8"}
+    assert speeds["torch eager, fp32"]["speed_up"] == 1
+    assert all(speed["ms"] > 0 for speed in speeds.values())
 
 
 def test_the_learning_rate_range_test_draws_a_curve(run):
