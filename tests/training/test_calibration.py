@@ -23,7 +23,7 @@ from training.task import JointTask
 def task():
     torch.manual_seed(0)
     system = SharedEncoder(
-        num_classes=11, widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16, 8)
+        num_classes=11, widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16)
     )
     system.train()
     for _ in range(3):  # batch norms that have seen something

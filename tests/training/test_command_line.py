@@ -49,7 +49,11 @@ model:
   system:
     class_path: training.systems.shared_encoder.SharedEncoder
     init_args:
-      {widths: [16, 16, 16, 16], depths: [1, 1, 1, 1], context: 16, decoder: [16, 16, 16, 8]}
+      widths: [16, 16, 16, 16]
+      depths: [1, 1, 1, 1]
+      context: 16
+      decoder: [16, 16, 16]
+      heads: [8, 8]
   network_size: [160, 120]
   canonical_fx: 140.0
   optimizer: OPTIMIZER
@@ -486,10 +490,10 @@ def test_mixed_precision_and_accumulation_train(run):
 def test_training_starts_from_the_weights_of_another_run(run):
     old = torch.load(run / "runs" / "last.ckpt", weights_only=True)["state_dict"]
     system = SharedEncoder(
-        5, widths=(16,) * 4, depths=(1,) * 4, context=16, decoder=(16, 16, 16, 8)
+        5, widths=(16,) * 4, depths=(1,) * 4, context=16, decoder=(16, 16, 16), heads=(8, 8)
     )  # other classes
     anew = start_from(system, run / "runs" / "last.ckpt")
-    assert anew == ["segmentation.weight", "segmentation.bias"]
+    assert anew == ["segmentation.output.weight", "segmentation.output.bias"]
     taken = {f"system.{n}": v for n, v in system.state_dict().items() if n not in anew}
     assert all(torch.equal(old[name], value) for name, value in taken.items())
     with pytest.raises(TrainingError, match="no weights of a TwoStreamFcn"):

@@ -22,7 +22,7 @@ from training.task import JointTask
 @pytest.fixture(scope="module")
 def task():
     torch.manual_seed(0)
-    system = SharedEncoder(widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16, 8))
+    system = SharedEncoder(widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16))
     system.train()
     for _ in range(3):  # batch norms that have seen something
         system(torch.rand(4, 3, 64, 96) * 255)

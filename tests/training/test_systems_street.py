@@ -25,8 +25,8 @@ def lateral_sharing(tasks=BOTH, **options):
 
 
 def shared_encoder(tasks=BOTH, **options):
-    sizes = {"widths": (8, 8, 12, 16), "depths": (1,) * 4, "context": 12, "decoder": (8,) * 4}
-    return SharedEncoder(5, **sizes, tasks=tasks, **options)
+    sizes = {"widths": (8, 8, 12, 16), "depths": (1,) * 4, "context": 12}
+    return SharedEncoder(5, **sizes, decoder=(8,) * 3, heads=(8, 8), tasks=tasks, **options)
 
 
 SYSTEMS = {
@@ -118,7 +118,7 @@ def test_the_default_system_takes_any_encoder():
 def test_the_default_system_keeps_the_names_of_its_checkpoints():
     with torch.device("meta"):
         system = SharedEncoder()
-    assert count(system) == 3_312_188
+    assert count(system) == 3_315_564
     assert {n.split(".")[0] for n in system.state_dict()} == {
         "encoder", "context", "decoder", "segmentation", "depth",
     }  # fmt: skip

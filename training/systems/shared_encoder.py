@@ -1,8 +1,9 @@
 """The default system: one encoder, one decoder, and a head for each task.
 
 The shape is that of system 000 (DepthSegNet), at a size for real time: a narrow ResNet and context
-at 1/32. The decoder, up to 1/2, is shared as well: the borders of things are those of their depth,
-and what two decoders would cost makes one a better one.
+at 1/32. The decoder, up to 1/4, is shared as well: the borders of things are those of their depth,
+and what two decoders would cost makes one a better one. The last level, to 1/2, is each task's own:
+sharing its few channels costs classes that are rare more than it saves (docs/results.md).
 """
 
 from __future__ import annotations
@@ -18,6 +19,20 @@ from ..encoders import Encoder, ResNet
 from ..errors import TrainingError
 
 
+class Head(nn.Module):
+    """A task's own: the decoder's last level, and what it says of each pixel."""
+
+    def __init__(self, inputs: int, skip: int, width: int, outputs: int) -> None:
+        """Build a head of `width` channels on features of `inputs`, with a skip of `skip`."""
+        super().__init__()
+        self.level = Decoder(inputs, [skip], [width])
+        self.output = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, features_NCHW: Tensor, skip_NCHW: Tensor) -> Tensor:
+        """Decode to the skip's size, (N, outputs, H, W)."""
+        return self.output(self.level(features_NCHW, [skip_NCHW]))  # type: ignore[no-any-return]
+
+
 class SharedEncoder(nn.Module):
     """One encoder, one decoder, two heads."""
 
@@ -31,7 +46,8 @@ class SharedEncoder(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         depths: Sequence[int] = (1, 2, 2, 2),
         context: int = 192,
-        decoder: Sequence[int] = (64, 64, 48, 32),
+        decoder: Sequence[int] = (64, 64, 48),
+        heads: tuple[int, int] = (32, 16),
         min_depth: float = 0.5,
         max_depth: float = 150.0,
         encoder: Encoder | None = None,
@@ -44,7 +60,8 @@ class SharedEncoder(nn.Module):
             widths: Channels of the built-in encoder at 1/4, 1/8, 1/16 and 1/32.
             depths: Residual blocks at each of them.
             context: Channels of the coarsest features, which the decoder starts from.
-            decoder: Channels of the decoder at 1/16, 1/8, 1/4 and 1/2.
+            decoder: Channels of the decoder at 1/16, 1/8 and 1/4.
+            heads: Channels of the heads at 1/2, of classes and of depth.
             min_depth: Least canonical depth that can be expressed, metres.
             max_depth: Greatest canonical depth that can be expressed, metres.
             encoder: One of `training.encoders` with `half`, in place of the built-in narrow
@@ -61,28 +78,28 @@ class SharedEncoder(nn.Module):
             raise TrainingError(
                 f"{type(encoder).__name__} gives no features at 1/2: set half: true"
             )
-        *skips, coarsest = self.encoder.channels
+        finest, *skips, coarsest = self.encoder.channels
         self.context = Context(coarsest, context)
         self.decoder = Decoder(context, skips[::-1], decoder)
         self.segmentation = self.depth = None
         if "segmentation" in tasks:
-            self.segmentation = nn.Conv2d(decoder[-1], num_classes, 1)
+            self.segmentation = Head(decoder[-1], finest, heads[0], num_classes)
         if "depth" in tasks:
-            self.depth = nn.Conv2d(decoder[-1], 1, 1)
+            self.depth = Head(decoder[-1], finest, heads[1], 1)
         self.depth_limits = (min_depth, max_depth)
         self.log_range = (math.log(min_depth), math.log(max_depth))
         self.normalize = Normalize()
 
     def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
         """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at 1/2."""
-        *skips, coarsest = self.encoder(self.normalize(image_N3HW))
+        finest, *skips, coarsest = self.encoder(self.normalize(image_N3HW))
         features = self.decoder(self.context(coarsest), skips[::-1])
         prediction = {}
         if self.segmentation is not None:
-            prediction["logits"] = self.segmentation(features)
+            prediction["logits"] = self.segmentation(features, finest)
         if self.depth is not None:
             near, far = self.log_range
-            share = torch.sigmoid(self.depth(features))
+            share = torch.sigmoid(self.depth(features, finest))
             prediction["depth"] = torch.exp(near + (far - near) * share)
         return prediction
 
