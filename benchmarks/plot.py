@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from matplotlib import pyplot as plt
 
@@ -27,8 +28,10 @@ def main(arguments: list[str] | None = None) -> None:
     check_output(options.output)
     results = [json.loads(path.read_text()) for path in options.results]
     cameras = [result["cameras"] for result in results if "cameras" in result]
-    sizes = {result["size"]: result for result in reversed(results)}  # the first of each
-    sizes = dict(reversed(sizes.items()))
+    cameras.sort(key=lambda result: result["count"])
+    sizes: dict[str, dict[str, Any]] = {}
+    for result in results:
+        sizes.setdefault(result["size"], result)  # the first of each
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     bottom = [0.0] * len(sizes)
@@ -38,12 +41,13 @@ def main(arguments: list[str] | None = None) -> None:
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
     plain = [r["network_ms"] + r["plain_overhead_ms"] for r in sizes.values()]
     axes[0].plot(list(sizes), plain, "k_", markersize=30, label="the plain way, all stages")
-    axes[0].set(ylabel="ms", title="A frame's time, by stage")
-    axes[0].legend(fontsize=8)
+    room = 1.5 * max(plain)  # for the legend
+    axes[0].set(ylabel="ms", title="A frame's time, by stage", ylim=(0, room))
+    axes[0].legend(fontsize=8, ncols=2, loc="upper left", markerscale=0.5)
     counts = [result["count"] for result in cameras]
     for ax, name, title in (
         (axes[1], "frames_per_second", "frames/s, all cameras"),
-        (axes[2], "peak_rss_mb", "memory [MB]"),
+        (axes[2], "pss_mb", "memory [MB]"),
     ):
         for which, label in (("one_node", "one node"), ("nodes", "a node each")):
             ax.plot(counts, [result[which][name] for result in cameras], "o-", label=label)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from depthseg_ros import cli, model_card, street
 from depthseg_ros.model_card import DepthRange, ModelCard
 from depthseg_ros.perception import Perception
 
+ROOT = Path(__file__).parents[1]
 MODEL = str(model_card.default_model())
 
 # What is nearer than the background is brighter than it: depth without labels, 0 to 1.
@@ -172,6 +174,17 @@ def test_mistakes_get_one_line_and_an_exit_code(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not any(p.name.startswith(".") for p in tmp_path.rglob("*"))
+
+
+def test_the_readmes_example_of_predict_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (line,) = re.findall(r"^depthseg (predict .*)$", (ROOT / "README.md").read_text(), re.M)
+    assert cli.main([str(tmp_path) if part == "out" else part for part in line.split()]) == 0
+    labels = cv2.imread(str(tmp_path / "street.labels.png"), cv2.IMREAD_UNCHANGED)
+    depth = cv2.imread(str(tmp_path / "street.depth.png"), cv2.IMREAD_UNCHANGED)
+    assert labels.shape == depth.shape == (480, 640)
+    assert (labels[-40:, 200:440] == 3).mean() > 0.9  # road before the camera, 3 to 12 m away
+    assert 3e3 < np.median(depth[-40:, 200:440]) < 12e3
 
 
 def test_benchmark_tells_the_networks_speed_and_operations(capsys):
