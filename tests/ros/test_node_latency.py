@@ -27,7 +27,9 @@ def node_latency(*arguments):
 
 
 def test_every_stage_is_measured_beside_the_plain_way_and_with_two_cameras():
-    outcome = node_latency("--seconds", "2", "--size", "96x64", "--cameras", "2", "--json")
+    outcome = node_latency(
+        *("--seconds", "3", "--rate", "2", "--size", "96x64", "--cameras", "2", "--json")
+    )
     assert outcome.returncode == 0, outcome.stderr
     results = json.loads(outcome.stdout)
     stages = results["stages_ms"]
