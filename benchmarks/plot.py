@@ -7,16 +7,20 @@ second and memory of one node against as many nodes as cameras.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
 
-from training.errors import check_output
+from benchmarks import run
+from training.errors import TrainingError, check_output
 from training.pictures import save_figure
 
 STAGES = ("wait", "convert", "infer", "derive", "publish")
+NEEDED = {"size", "stages_ms", "network_ms", "plain_overhead_ms"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="picture to write")
     options = parser.parse_args(arguments)
     check_output(options.output)
-    results = [json.loads(path.read_text()) for path in options.results]
+    results = [read(path) for path in options.results]
     cameras = [result["cameras"] for result in results if "cameras" in result]
     cameras.sort(key=lambda result: result["count"])
     sizes: dict[str, dict[str, Any]] = {}
@@ -56,5 +60,18 @@ def main(arguments: list[str] | None = None) -> None:
     save_figure(options.output, figure)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """What `node_latency --json` printed into a file.
+
+    Raises:
+        TrainingError: it is something else.
+    """
+    with contextlib.suppress(ValueError):  # no text, or no JSON
+        result = json.loads(path.read_text())
+        if isinstance(result, dict) and result.keys() >= NEEDED:
+            return result
+    raise TrainingError(f"{path} is not what python -m benchmarks.node_latency --json prints")
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run("plot", main))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks import run
 from training.objectives.supervised import Supervised
 from training.sources import open_source, parse
 from training.systems.shared_encoder import SharedEncoder
@@ -87,4 +89,4 @@ def step(batch: dict[str, Tensor]) -> Callable[[], float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("training_throughput", main))

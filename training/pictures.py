@@ -115,9 +115,11 @@ def row(
         tiles += [overlay(image, x["labels"][0].cpu().numpy(), card.classes) for x in (said, truth)]
     if card.depth:
         depths = [x["depth"][0].cpu().numpy() for x in (said, truth)]
+        far = card.depth.max
         if card.depth.kind != "metric":  # any scale: as if the middle were at 10 m
+            far = 80.0
             known = [np.nanmedian(d) if np.isfinite(d).any() else 1.0 for d in depths]
             depths = [10 * d / max(k, 1e-6) for d, k in zip(depths, known, strict=True)]
-        tiles += [color_depth(d.astype(np.float32)) for d in depths]
+        tiles += [color_depth(d.astype(np.float32), far / 40, far) for d in depths]
     height = round(image.shape[0] * width / image.shape[1])
     return np.hstack([cv2.resize(t, (width, height), interpolation=cv2.INTER_AREA) for t in tiles])

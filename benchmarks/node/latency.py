@@ -45,6 +45,7 @@ from rich.table import Table
 from sensor_msgs.msg import CameraInfo, Image
 
 from depthseg_ros import model_card
+from depthseg_ros.backends import BACKENDS
 from depthseg_ros.msg import ClassDistances
 from depthseg_ros.stream import STAGES
 
@@ -329,17 +330,17 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=model_card.default_model())
     parser.add_argument("--against", type=Path, nargs="+", metavar="MODEL", default=[])
     parser.add_argument("--size", type=size, default=(640, 480), metavar="WxH")
-    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
     parser.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
     parser.add_argument("--cameras", type=int, default=1, help="more than 1: that run, too")
     parser.add_argument("--rate", type=float, default=5.0, help="of the slow camera, Hz")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each run")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    for model in (options.model, *options.against):
-        if not model.is_file():
-            parser.error(f"there is no model file {model}")
-    card = model_card.read(options.model)
+    try:
+        card, *_ = [model_card.read(model) for model in (options.model, *options.against)]
+    except model_card.ModelFileError as error:
+        parser.error(str(error))
     if not (card.classes and card.needs_fx) or card.needs_background:
         parser.error("--model: expected one of classes and metric depth, from one picture")
     if not (0.1 <= options.rate <= 1000 and options.seconds >= 2 and 1 <= options.cameras <= 64):

@@ -6,10 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from benchmarks import plot, run
+from training.errors import TrainingError
 
 pytestmark = pytest.mark.ros
 
@@ -26,7 +30,7 @@ def node_latency(*arguments):
     )
 
 
-def test_every_stage_is_measured_beside_the_plain_way_and_with_two_cameras():
+def test_every_stage_is_measured_beside_the_plain_way_with_two_cameras_and_drawn(tmp_path):
     outcome = node_latency(
         *("--seconds", "3", "--rate", "2", "--size", "96x64", "--cameras", "2", "--json")
     )
@@ -43,8 +47,24 @@ def test_every_stage_is_measured_beside_the_plain_way_and_with_two_cameras():
     assert cameras["one_node"]["frames_per_second"] > 0
     assert cameras["memory_ratio"] < 0.8  # one model, one interpreter
 
+    printed, picture = tmp_path / "latency.json", tmp_path / "figures" / "latency.png"
+    printed.write_text(outcome.stdout)
+    plot.main([str(printed), "--output", str(picture)])
+    assert cv2.imread(str(picture)).std() > 5
+    printed.write_text("{}")
+    with pytest.raises(TrainingError, match=r"latency.json is not what .*node_latency"):
+        plot.main([str(printed), "--output", str(picture)])
+
 
 def test_a_missing_model_is_one_line():
     outcome = node_latency("--model", "none.onnx")
     assert outcome.returncode == 2
     assert "there is no model file none.onnx" in outcome.stderr
+
+
+def test_what_a_benchmark_cannot_do_is_one_line_and_its_exit_code(capsys):
+    def fail():
+        raise TrainingError("no such data")
+
+    assert run("backends", fail) == 1
+    assert capsys.readouterr().err == "backends: no such data\n"
