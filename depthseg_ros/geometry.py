@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +66,9 @@ class ClassDistance:
 
 NEAREST_PERCENTILE = 2
 
+_SAMPLES = 320 * 240
+"""Pixels that are enough for distances; pictures of four times as many or more are sampled."""
+
 # Depths are counted by the upper bits of their float32: 256 levels an octave, 0.4 % wide, from
 # 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits, and as
 # unsigned numbers all others come after them.
@@ -87,41 +89,40 @@ def class_distances(
         names: Class id -> name.
 
     Returns:
-        Distances to within 0.2 %: one histogram of all classes takes a quarter of the time of
-        sorting out and partitioning the pixels of each.
+        Distances to within 0.2 %, by one histogram of all classes. Of pictures of 640 x 480 and
+        more, every second row and column counts, and so on, which leaves out no depth: networks
+        give theirs at half their own size or less.
     """
     ids = sorted(names)
+    step = max(1, math.isqrt(labels.size // _SAMPLES))
+    sampled = labels[step // 2 :: step, step // 2 :: step]
     rows = len(ids) + 1  # the last one is of pixels without a class
-    table = np.full(256, len(ids), np.uint8)
-    table[ids] = range(len(ids))
-    row = cv2.LUT(labels, table)
+    table = np.full(256, len(ids) * (_LEVELS + 1), np.uint32)
+    table[ids] = np.arange(len(ids)) * (_LEVELS + 1)
+    cell = table[sampled]
     if depth is None:
-        counts = np.bincount(row.ravel(), minlength=rows)[:, None]
+        cell += _LEVELS
     else:
-        level = np.ascontiguousarray(depth).view(np.uint32) >> _SHIFT
+        level = depth[step // 2 :: step, step // 2 :: step].view(np.uint32) >> _SHIFT
         level -= _FIRST  # what is less wraps around
-        np.minimum(level, _LEVELS, out=level)  # the last one is of no depth
-        level += row.astype(np.uint32) * np.uint32(_LEVELS + 1)
-        counts = np.bincount(level.ravel(), minlength=rows * (_LEVELS + 1))
-        counts = counts.reshape(rows, _LEVELS + 1)
-    distances = []
-    for class_id, of_class in zip(ids, counts, strict=False):
-        if not (total := int(of_class.sum())):
-            continue
-        nearest = median = math.nan
-        up_to = of_class[:-1].cumsum()
-        if up_to.size and up_to[-1]:
-            nearest, median = (
-                _depth_at(int(np.searchsorted(up_to, share * up_to[-1])))
-                for share in (NEAREST_PERCENTILE / 100, 0.5)
-            )
-        distances.append(
-            ClassDistance(class_id, names[class_id], total / labels.size, nearest, median)
+        cell += np.minimum(level, _LEVELS)  # the last one is of no depth
+    counts = np.bincount(cell.ravel(), minlength=rows * (_LEVELS + 1))
+    counts = counts.reshape(rows, _LEVELS + 1)[:-1]
+    up_to = counts[:, :-1].cumsum(axis=1)
+    known = up_to[:, -1]
+    shares = np.array([NEAREST_PERCENTILE / 100, 0.5])
+    levels = (up_to < shares[:, None, None] * known[:, None]).sum(axis=2)
+    nearest, median = np.where(known > 0, _depth_at(levels), np.nan).tolist()
+    return [
+        ClassDistance(class_id, names[class_id], total / sampled.size, *metres)
+        for class_id, total, *metres in zip(
+            ids, counts.sum(axis=1).tolist(), nearest, median, strict=True
         )
-    return distances
+        if total
+    ]
 
 
-def _depth_at(level: int) -> float:
-    """The middle of a level of the histogram, metres."""
-    bits = ((level + int(_FIRST)) << _SHIFT) + (1 << (_SHIFT - 1))
-    return float(np.uint32(bits).view(np.float32))
+def _depth_at(levels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The middle of levels of the histogram, metres."""
+    bits = ((levels + int(_FIRST)) << _SHIFT) + (1 << (_SHIFT - 1))
+    return bits.astype(np.uint32).view(np.float32)

@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from . import model_card
+from .backends import choose
 from .parameters import Parameters
 from .perception import Perception, read_picture
 from .process import one_line, run
@@ -89,8 +90,9 @@ class DepthsegNode(LifecycleNode):
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
         card = perception.card
+        why = f" (auto: {choose()[1]})" if settings.backend == "auto" else ""
         self.get_logger().info(
-            f"Model {card.name} on {perception.backend.name}, loaded in"
+            f"Model {card.name} on {perception.backend.name}{why}, loaded in"
             f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
             f" {card.depth.kind if card.depth else 'no'} depth"
         )

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -26,6 +28,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
+from . import model_card
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 5.0
 """Seconds that a node has for closing itself before the process ends without it."""
@@ -33,6 +37,8 @@ PATIENCE = 5.0
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _KEPT = 32 << 20
+_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # until 2, from 3
+_ROOM = 128 << 20  # for some nodes' 16 MiB
 
 
 class Finished(Exception):
@@ -51,6 +57,7 @@ def run(make_node: Callable[[], Node], name: str) -> int:
         The exit code: 0, or 1 after an error.
     """
     keep_memory()
+    share_memory()
     # A pipe that Python writes to at the very arrival of a signal: unlike a lock or a queue, it
     # cannot miss one that arrives just before the wait.
     ends, end = os.pipe()
@@ -129,6 +136,20 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _KEPT)
         mallopt(_M_TRIM_THRESHOLD, 8 * _KEPT)
+
+
+def share_memory(room: Path = Path("/dev/shm")) -> None:
+    """Let Fast DDS hand over pictures in shared memory that holds them: config/fastdds.xml.
+
+    With its own half a megabyte their parts get lost on the way and are sent again, which takes
+    tenths of a second (docs/performance.md). Nothing is done where the environment configures Fast
+    DDS already or `room` is short, as in a container; other DDS do not look at these variables.
+    """
+    profile = model_card.default_model().parents[1] / "config" / "fastdds.xml"
+    given = any(name in os.environ for name in (*_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"))
+    with suppress(OSError):
+        if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
+            os.environ.update(dict.fromkeys(_PROFILES, str(profile)))
 
 
 def one_line(error: Exception) -> str:

@@ -62,6 +62,19 @@ def test_distances_are_those_of_sorting_the_pixels_of_each_class():
         assert d.median == pytest.approx(median, rel=0.005)
 
 
+@pytest.mark.parametrize("size", [(480, 640), (721, 1283)])
+def test_distances_of_large_pictures_are_those_of_all_pixels(size):
+    height, width = size
+    depth = np.geomspace(50, 3, height, dtype=np.float32)[:, None].repeat(width, axis=1)
+    labels = np.zeros(size, np.uint8)
+    labels[height // 3 :, width // 4 : width // 3] = 1
+    for d in class_distances(labels, depth, {0: "road", 1: "car"}):
+        pixels = depth[labels == d.class_id]
+        assert d.pixel_share == pytest.approx(pixels.size / labels.size, rel=0.03)
+        nearest, median = np.percentile(pixels, (2, 50))
+        assert (d.nearest, d.median) == pytest.approx((nearest, median), rel=0.02)
+
+
 def test_one_wrong_pixel_is_not_the_nearest_point():
     labels, depth = np.zeros((20, 20), np.uint8), np.full((20, 20), 30, np.float32)
     depth[3, 3] = 0.5

@@ -47,6 +47,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from depthseg_ros import model_card
 from depthseg_ros.backends import BACKENDS
 from depthseg_ros.msg import ClassDistances
+from depthseg_ros.process import share_memory
 from depthseg_ros.stream import STAGES
 
 HERE = Path(__file__).parent
@@ -345,6 +346,7 @@ def main() -> int:
         parser.error("--model: expected one of classes and metric depth, from one picture")
     if not (0.1 <= options.rate <= 1000 and options.seconds >= 2 and 1 <= options.cameras <= 64):
         parser.error("expected --rate of 0.1 to 1000, --seconds of 2 or more, --cameras of 1 to 64")
+    share_memory()  # all processes alike: what counts is the nodes
     rclpy.init()
     try:
         results = measure(options)

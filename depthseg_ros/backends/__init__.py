@@ -37,6 +37,11 @@ class Backend(Protocol):
         ...
 
 
+def choose() -> tuple[str, str]:
+    """The backend that `auto` takes on this machine, and why, in words."""
+    return "onnxruntime", "the fastest measured on CPUs, see docs/performance.md"
+
+
 def open_backend(
     model: str | os.PathLike[str],
     name: str = "auto",
@@ -47,8 +52,7 @@ def open_backend(
 
     Args:
         model: Path of the `.onnx` file.
-        name: One of `BACKENDS`; `auto` takes ONNX Runtime, which of the two has measured fastest
-            on CPUs (docs/performance.md).
+        name: One of `BACKENDS`; `auto` takes what `choose` says.
         providers: ONNX Runtime execution providers in order of preference; empty: all it has.
         threads: Threads within one operator; 0: the runtime's own choice.
 
@@ -60,6 +64,8 @@ def open_backend(
         raise BackendError(f"unknown backend {name!r}, expected one of {', '.join(BACKENDS)}")
     if not 0 <= threads <= MAX_THREADS:
         raise ValueError(f"threads is {threads}, expected 0 to {MAX_THREADS}")
+    if name == "auto":
+        name, _ = choose()
     if name == "openvino":
         if providers:
             raise BackendError("providers are ONNX Runtime's; openvino takes none")

@@ -64,7 +64,7 @@ def camera_info(width=WIDTH, height=HEIGHT, fov=1.0):
 @pytest.fixture(scope="module")
 def depthseg(start_depthseg):
     node = start_depthseg()
-    node.process.says("Model street on onnxruntime")
+    node.process.says(r"Model street on onnxruntime \(.*\) \(auto: the fastest measured on CPUs")
     return node
 
 

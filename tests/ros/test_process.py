@@ -1,5 +1,8 @@
 """How the node's process begins and ends."""
 
+import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -71,3 +74,43 @@ def test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1(start, param
     assert process.wait() == 1
     assert process.lines(says)
     assert len(process.log.strip().splitlines()) == 1, process.log
+
+
+def segment(process):
+    """Bytes of Fast DDS's shared memory that a process made to send in."""
+    size = 0
+    for line in Path(f"/proc/{process.process.pid}/maps").read_text().splitlines():
+        name = line.rpartition("/dev/shm/")[2]
+        if re.fullmatch("fast(rtps|dds)_[0-9a-f]{16}", name):
+            low, high = (int(end, 16) for end in line.split()[0].split("-"))
+            size = max(size, high - low)
+    return size
+
+
+@pytest.mark.skipif(
+    os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") != "rmw_fastrtps_cpp"
+    or shutil.disk_usage("/dev/shm").free < 2**27,
+    reason="needs Fast DDS, and room in /dev/shm",
+)
+@pytest.mark.parametrize("transports, least, most", [(None, 2**24, 2**25), ("DEFAULT", 0, 2**20)])
+def test_shared_memory_holds_pictures_unless_the_user_configures_fast_dds(
+    start, monkeypatch, transports, least, most
+):
+    if transports:
+        monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", transports)
+    process = start("camera_node", "/sharing", rate=5.0, width=64, height=48)
+    process.until(lambda: segment(process), "shared memory")
+    assert least <= segment(process) <= most
+
+
+def test_a_machine_without_room_for_shared_memory_is_left_alone(monkeypatch, tmp_path):
+    from depthseg_ros import process
+
+    for name in process._PROFILES:
+        monkeypatch.delenv(name, raising=False)
+    process.share_memory(tmp_path / "none")
+    assert not set(process._PROFILES) & os.environ.keys()
+    process.share_memory(tmp_path)  # whose file system has room
+    for name in process._PROFILES:
+        assert Path(os.environ[name]).name == "fastdds.xml"
+        monkeypatch.delenv(name)
