@@ -1,6 +1,6 @@
 """Installs the runtime with pip, for machines and notebooks without ROS 2.
 
-    pip install .                 the model tools: `depthseg info | predict | benchmark | doctor`
+    pip install .                 the model tools: `depthseg info | predict | benchmark | ...`
     pip install -e .[train,dev]   and what training and development need
 
 The ROS 2 package is built by colcon from CMakeLists.txt instead: it generates messages, and only
@@ -18,6 +18,8 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 README = ROOT / "README.md"
 TORCH = "torch>=2.6"
 OPENVINO = "openvino>=2024.4"
+TENSORRT_RTX = "tensorrt-rtx-cu13>=1.1"
+CUDA = "cuda-bindings>=12.6"  # a part of cuda-python
 
 setup(
     name="depthseg_ros",
@@ -55,15 +57,17 @@ setup(
         "openvino": [OPENVINO],
         # What PyPI calls tensorrt only fetches it from NVIDIA's index. JetPack brings its own,
         # in the system's Python: there, leave this extra out.
-        "tensorrt": ["tensorrt>=10", "cuda-python>=12"],
+        "tensorrt": ["tensorrt>=10", CUDA],
         # TensorRT for RTX: desktop GPUs, all of it on PyPI.
-        "tensorrt-rtx": ["tensorrt-rtx-cu13>=1.1", "cuda-python>=12"],
+        "tensorrt-rtx": [TENSORRT_RTX, CUDA],
         # Device memory in place of cuda-python. Building it takes the CUDA toolkit.
         "pycuda": ["pycuda>=2022.1"],
         # Encoders with ImageNet weights for training. Needs torchvision, so a CUDA build of torch.
         "timm": ["timm>=1.0"],
         "dev": [
             OPENVINO,
+            TENSORRT_RTX,  # it compiles without a GPU
+            CUDA,
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.9",

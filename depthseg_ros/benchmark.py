@@ -44,7 +44,8 @@ class Speed:
     gflops: float
     """GFLOP a second, of the median."""
     share_of_matmul: float
-    """Of the GFLOP a second that the same runtime reaches in an fp32 matrix product of 1024."""
+    """Of the GFLOP a second that the same runtime reaches in an fp32 matrix product of 1024; NaN
+    of TensorRT, which is not asked for one."""
 
 
 def benchmark(
@@ -73,7 +74,10 @@ def benchmark(
         product = Path(folder, "product.onnx")
         onnx.save(onnx.parser.parse_model(_PRODUCT), product)
         perceptions = [Perception(model, backend, threads=threads) for backend in backends]
-        products = [open_backend(product, backend, threads=threads) for backend in backends]
+        products = [
+            None if _is_tensorrt(of) else open_backend(product, backend, threads=threads)
+            for backend, of in zip(backends, perceptions, strict=True)
+        ]
     background = image if perceptions[0].card.needs_background else None
     work = gflop(model, size)
     times = in_turn(
@@ -87,6 +91,8 @@ def benchmark(
     ):
         seconds = statistics.median(of_model)
         peak = 2e-9 * _MATRIX**3 / statistics.median(of_product)
+        if _is_tensorrt(perception):
+            peak = math.nan
         speeds.append(
             Speed(
                 perception.backend.name,
@@ -99,6 +105,11 @@ def benchmark(
             )
         )
     return speeds
+
+
+def _is_tensorrt(perception: Perception) -> bool:
+    """Whether its backend runs model files alone, and no product."""
+    return perception.backend.name.startswith("tensorrt")
 
 
 def gflop(model: str | os.PathLike[str], size: tuple[int, int]) -> float:
@@ -140,8 +151,9 @@ def _multiplications(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) 
     return number
 
 
-def _multiply(backend: Backend) -> None:
-    backend.run({"a": _FACTOR, "b": _FACTOR})
+def _multiply(backend: Backend | None) -> None:
+    if backend is not None:
+        backend.run({"a": _FACTOR, "b": _FACTOR})
 
 
 _FACTOR = np.full((_MATRIX, _MATRIX), 0.5, np.float32)

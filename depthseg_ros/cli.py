@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.metadata
 import json
+import logging
 import math
 import platform
 import shutil
@@ -26,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from . import model_card, rendering
-from .backends import BACKENDS, BackendError
+from .backends import BACKENDS, BackendError, why_not
 from .geometry import Intrinsics
 from .perception import Perception, Prediction, read_picture
 
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     options = _parser().parse_args(arguments)
+    logging.basicConfig(format=f"depthseg {options.command}: %(message)s", level=logging.WARNING)
+    logging.getLogger(__package__).setLevel(logging.INFO)
     try:
         options.run(options)
     except (UsageError, ValueError, BackendError, OSError) as error:
@@ -153,7 +156,9 @@ _WANTED = (
     _Wanted("own messages", "depthseg_ros.msg", "for the node: source install/setup.bash"),
     _Wanted("cv_bridge", "cv_bridge", "optional: apt install ros-DISTRO-cv-bridge"),
     _Wanted("TensorRT", "tensorrt", "optional: in JetPack, or from NVIDIA's archive"),
-    _Wanted("PyCUDA", "pycuda", "optional, with TensorRT: pip install pycuda"),
+    _Wanted("TensorRT for RTX", "tensorrt_rtx", "optional: pip install tensorrt-rtx-cu13"),
+    _Wanted("cuda-python", "cuda.bindings", "optional, with TensorRT: pip install cuda-bindings"),
+    _Wanted("PyCUDA", "pycuda", "optional, in place of cuda-python: pip install pycuda"),
     _Wanted("PyTorch", "torch", "for training: pip install .[train]"),
 )
 
@@ -164,7 +169,7 @@ def measure(options: argparse.Namespace) -> None:
 
     names = [options.backend]
     if options.backend == "all":
-        names = [name for name in BACKENDS if name != "auto" and _version(name)]
+        names = [name for name in BACKENDS if name != "auto" and not why_not(name)]
     card = model_card.read(options.model)
     speeds = benchmark(options.model, options.size, names, options.threads, options.rounds)
     if options.json:
@@ -178,8 +183,72 @@ def measure(options: argparse.Namespace) -> None:
     for s in speeds:
         table.add_row(
             s.backend, f"{s.ms:.1f}", f"{s.ms_p95:.1f}", f"{s.frames_per_second:.1f}",
-            f"{s.gflops:.0f}", f"{100 * s.share_of_matmul:.0f} %",
+            f"{s.gflops:.0f}",
+            f"{100 * s.share_of_matmul:.0f} %" if s.share_of_matmul == s.share_of_matmul else "",
         )  # fmt: skip
+    Console().print(table)
+
+
+def compile_(options: argparse.Namespace) -> None:
+    """Compile a model file's engine, into the cache or a file."""
+    from .backends import compiler, tensorrt
+    from .backends.engine_cache import EngineCache, Key
+
+    flavour = options.flavour.replace("-", "_")
+    if flavour == "auto":
+        flavour = next(iter(compiler.installed()), "tensorrt")
+    try:
+        width, height = options.size
+        shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if options.output is None and (options.smallest or options.largest):
+        raise UsageError("an engine for a range of sizes needs --output: the node's cache has one"
+                         " for each size")  # fmt: skip
+    if options.output is not None and not options.output.parent.is_dir():
+        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
+    content = _read_model(options.model)
+    key = Key(**tensorrt.identify(options.model, content, flavour, None), shapes=shapes)
+    chosen = compiler.Options(options.workspace, options.dla, options.version_compatible)
+    cache = EngineCache()
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("compile", total=1.0)
+
+        def show(share: float, phase: str) -> bool:
+            progress.update(task, completed=share, description=phase.lower())
+            return True
+
+        if options.output is None:
+            tensorrt.compiled(content, key, cache, chosen, show)
+        else:
+            tensorrt.compile_to(options.output, content, key, chosen, show)
+    written = options.output or cache.folder / key.file_name
+    if not written.is_file():
+        raise OSError(f"{written} could not be written")
+    size = written.stat().st_size / 1e6
+    print(f"{written}: {key.name}, {key.precision}, for pictures of {shapes}, {size:.1f} MB")
+
+
+def cache(options: argparse.Namespace) -> None:
+    """List or delete the engines that were compiled for this user."""
+    from .backends.engine_cache import EngineCache
+
+    engines = EngineCache()
+    if options.action == "clear":
+        print(f"deleted {len(engines.clear())} engines of {engines.folder}")
+        return
+    table = Table(
+        "model", "precision", "pictures", "TensorRT", "GPU", "MB", title=escape(str(engines.folder))
+    )
+    for path, key in engines.entries():
+        size = f"{path.stat().st_size / 1e6:.1f}"
+        if key is None:
+            table.add_row(escape(path.name), "unreadable", "", "", "", size)
+        else:
+            runtime = f"{key.flavour} {key.version}"
+            row = (key.name, key.precision, str(key.shapes), runtime, key.gpu, size)
+            table.add_row(*map(escape, row))
     Console().print(table)
 
 
@@ -197,7 +266,7 @@ def doctor(options: argparse.Namespace) -> None:
     table.add_row("NVIDIA GPU", str(gpu or "-"), "" if gpu else "optional: the CPU serves too")
     try:
         perception = Perception(options.model)
-        perception.warm_up(*perception.card.network_size)
+        perception.warm_up()
         table.add_row("model", escape(f"{options.model}, runs in {perception.backend.name}"), "")
     except (ValueError, BackendError, ImportError) as error:
         missing.append("model")
@@ -328,9 +397,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--backend", choices=(*BACKENDS, "all"), default="auto")
     command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
-    command.add_argument("--rounds", type=_rounds, default=30, help="to measure (default: 30)")
+    command.add_argument("--rounds", type=_count, default=30, help="to measure (default: 30)")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.set_defaults(run=measure)
+
+    command = commands.add_parser(
+        "compile",
+        help="compile a model file for TensorRT, before the node does",
+        description="Compiles an engine for pictures of one size and puts it where the node looks"
+        " for it, or into a file of your own for the node's parameter engine.",
+    )
+    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    command.add_argument(
+        "--size", type=_size, default=(640, 480), metavar="WxH", help="of pictures (640x480)"
+    )
+    command.add_argument("--smallest", type=_size, metavar="WxH", help="that it takes, too")
+    command.add_argument("--largest", type=_size, metavar="WxH", help="that it takes, too")
+    command.add_argument("--batch", type=_count, default=1, metavar="N", help="pictures at once")
+    command.add_argument(
+        "--flavour",
+        choices=("auto", "tensorrt", "tensorrt-rtx"),
+        default="auto",
+        help="auto: the one that is installed",
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="in place of the cache")
+    command.add_argument(
+        "--workspace", type=_count, default=0, metavar="MiB", help="that a layer may take"
+    )
+    command.add_argument("--dla", type=int, metavar="CORE", help="a Jetson's accelerator to use")
+    command.add_argument(
+        "--version-compatible", action="store_true", help="load in later minor versions, too"
+    )
+    command.set_defaults(run=compile_)
+
+    command = commands.add_parser("cache", help="the engines that were compiled for this user")
+    command.add_argument("action", choices=("list", "clear"))
+    command.set_defaults(run=cache)
 
     command = commands.add_parser("doctor", help="say what is found on this machine, and what not")
     command.add_argument("--model", type=Path, default=model_card.default_model())
@@ -368,10 +470,15 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _rounds(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 10**6:
-        raise argparse.ArgumentTypeError(f"{text} is no number of rounds, 1 to 1000000")
+        raise argparse.ArgumentTypeError(f"{text} is no count, 1 to 1000000")
     return int(text)
+
+
+def _read_model(path: Path) -> bytes:
+    model_card.read(path)  # whose errors say what is wrong
+    return path.read_bytes()
 
 
 if __name__ == "__main__":

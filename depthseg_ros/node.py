@@ -77,20 +77,23 @@ class DepthsegNode(LifecycleNode):
         model = Path(settings.model).expanduser() if settings.model else model_card.default_model()
         started = time.monotonic()
         try:
+            backend, why = settings.backend, ""
+            if backend == "auto":
+                backend, why = choose()
+                why = f" (auto: {why})"
             self._perception = perception = Perception(
-                model, settings.backend, settings.providers, settings.threads
+                model, backend, settings.providers, settings.threads, settings.engine
             )
             background = None
             if settings.background and perception.card.needs_background:
                 background = read_picture(Path(settings.background).expanduser())
-            perception.warm_up(*perception.card.network_size)
+            perception.warm_up()
             for camera in settings.cameras or ("",):
                 self._streams.append(Stream(self, camera, self._settings, background))
                 self._streams[-1].announce(perception.card)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
         card = perception.card
-        why = f" (auto: {choose()[1]})" if settings.backend == "auto" else ""
         self.get_logger().info(
             f"Model {card.name} on {perception.backend.name}{why}, loaded in"
             f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
@@ -100,6 +103,11 @@ class DepthsegNode(LifecycleNode):
             self.get_logger().warning(
                 f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
                 " it is, class_distances leaves it out"
+            )
+        if perception.backend.sizes == []:
+            self.get_logger().info(
+                "The first picture will wait for its engine to be compiled, seconds to minutes;"
+                f" beforehand: depthseg compile {model} --size WIDTHxHEIGHT"
             )
         if settings.background and not card.needs_background:
             self.get_logger().warning("The model takes no background; that parameter is not used")
@@ -166,8 +174,10 @@ class DepthsegNode(LifecycleNode):
         self._frames.close()
         for stream in self._streams:
             stream.stop()
-        if self._worker is not None:
-            self._worker.join()
+        if self._worker is not None and self._perception is not None:
+            while self._worker.is_alive():
+                self._perception.backend.interrupt()  # a compilation, which takes minutes
+                self._worker.join(0.1)
             self._worker = None
         for stream in self._streams:
             stream.give_up_capture()

@@ -36,6 +36,8 @@ class Settings:
     """ONNX Runtime execution providers in order of preference; none: its own choice."""
     threads: int = 0
     """CPU threads of the network; 0: the backend's own choice."""
+    engine: str = ""
+    """Path of a TensorRT engine of the model; empty: the user's cache has it, or it is compiled."""
     background: str = ""
     """Path of a picture of the view without foreground, for models that compare with one; empty:
     it is captured."""
@@ -74,7 +76,7 @@ _NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 _LISTS = ("cameras", "providers")
 
 LOADED_WITH_THE_MODEL = frozenset(
-    {"model", "cameras", "backend", "providers", "threads", "background"}
+    {"model", "cameras", "backend", "providers", "threads", "engine", "background"}
 )
 """Parameters that take effect when the node is configured, and are fixed from then on."""
 
@@ -102,6 +104,11 @@ _DESCRIPTORS = {
         description="CPU threads of the network; 0: the backend's own choice.",
         additional_constraints="Can be changed while the node is unconfigured.",
         integer_range=[IntegerRange(from_value=0, to_value=MAX_THREADS)],
+    ),
+    "engine": ParameterDescriptor(
+        description="Path of a TensorRT engine that 'depthseg compile --output' made of the model;"
+        " empty: the user's cache has it, or it is compiled for the camera's first picture.",
+        additional_constraints="Can be changed while the node is unconfigured.",
     ),
     "background": ParameterDescriptor(
         description="Path of a picture of the view without foreground, for models that compare with"

@@ -37,6 +37,7 @@ class Perception:
         backend: str = "auto",
         providers: Sequence[str] = (),
         threads: int = 0,
+        engine: str | os.PathLike[str] = "",
     ) -> None:
         """Load a model file; the arguments are those of `backends.open_backend`.
 
@@ -45,7 +46,7 @@ class Perception:
             BackendError: the backend is missing or refuses the model.
         """
         self.card = model_card.read(model)
-        self.backend = open_backend(model, backend, providers, threads)
+        self.backend = open_backend(model, backend, providers, threads, engine)
 
     def __call__(
         self,
@@ -89,10 +90,15 @@ class Perception:
                 )
         return Prediction(*(outputs[n][0] if n in outputs else None for n in _OUTPUTS))  # type: ignore[arg-type]
 
-    def warm_up(self, width: int, height: int) -> None:
-        """Run once on a black picture, so that the first real one is not slower than the rest."""
-        black = np.zeros((height, width, 3), np.uint8)
-        self(black, float(width), black if self.card.needs_background else None)
+    def warm_up(self) -> None:
+        """Run once on a black picture, so that the first real one is not slower than the rest.
+
+        Of a size that needs no compilation; where all do, nothing is run.
+        """
+        sizes = self.backend.sizes
+        for width, height in [self.card.network_size] if sizes is None else sizes[:1]:
+            black = np.zeros((height, width, 3), np.uint8)
+            self(black, float(width), black if self.card.needs_background else None)
 
     def close(self) -> None:
         """Give back the backend's memory."""

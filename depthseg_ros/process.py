@@ -11,6 +11,7 @@ faster one from Jazzy on, but it deadlocks (7.1.5) when another thread wakes or 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -70,6 +71,8 @@ def run(make_node: Callable[[], Node], name: str) -> int:
     except Exception as error:  # wrong --ros-args: exceptions of rclpy's C part, without a base
         get_logger(name).fatal(one_line(error))
         return 1
+    logging.getLogger(__package__).setLevel(logging.INFO)
+    logging.getLogger(__package__).addHandler(_RosLog(name))
     life = _Life(make_node, name, ended=lambda: os.write(end, b"\0"))
     life.start()
     os.read(ends, 1)
@@ -83,6 +86,21 @@ def run(make_node: Callable[[], Node], name: str) -> int:
     for number in SIGNALS:  # a terminal and `ros2 launch` both send one; the second may come late
         signal.signal(number, signal.SIG_IGN)
     return life.code
+
+
+class _RosLog(logging.Handler):
+    """What the backends, which know no ROS, say in Python's log, in the node's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._logger = get_logger(name)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # rclpy's severities differ by line of code: one line each.
+        if record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
 
 
 class _Life(threading.Thread):

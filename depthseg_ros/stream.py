@@ -287,6 +287,8 @@ class Stream:
             level, text = DiagnosticStatus.STALE, "inactive"
         elif self._silent:
             level, text = DiagnosticStatus.WARN, "no images"
+        elif state := perception.backend.state:
+            level, text = DiagnosticStatus.WARN, state
         elif perception.card.needs_background and self._background is None:
             level, text = DiagnosticStatus.WARN, "no background"
         else:

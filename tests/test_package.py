@@ -18,7 +18,7 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 
 # What the sources import, by the name it is declared under: (package.xml, setup.py).
 DECLARED_AS = {
-    "cuda": (None, "cuda-python"),
+    "cuda": (None, "cuda-bindings"),
     "cv2": ("python3-opencv", "opencv-python"),
     "google": (None, "onnx"),  # protobuf, which onnx is made of
     "numpy": ("python3-numpy", "numpy"),

@@ -207,7 +207,7 @@ def test_a_background_that_is_no_picture_is_refused(two_images):
 
 
 def test_a_two_image_model_warms_up(two_images):
-    two_images.warm_up(64, 48)
+    two_images.warm_up()
 
 
 @pytest.mark.parametrize("value", [False, "yes"])

@@ -50,6 +50,13 @@ def main(arguments: list[str]) -> None:
         help="what the file computes in; int8 needs --data",
     )
     parser.add_argument(
+        "--for",
+        dest="target",
+        choices=("cpu", "tensorrt"),
+        default="cpu",
+        help="what runs an int8 file fastest (default: cpu)",
+    )
+    parser.add_argument(
         "--data",
         nargs="+",
         default=[],
@@ -64,6 +71,9 @@ def main(arguments: list[str]) -> None:
         parser.error("--count: at least 1")
     if options.precision == "int8" and not options.data:
         parser.error("--precision int8 needs --data: the ranges of activations are measured on it")
+
+    if options.target != "cpu" and options.precision != "int8":
+        parser.error("--for tensorrt is about int8; fp32 and fp16 files run everywhere")
 
     check_output(options.output)
     from .calibration import temperature
@@ -84,7 +94,9 @@ def main(arguments: list[str]) -> None:
     labelled = [source for source in opened("val") if source.classes is not None]
     scale = temperature(task.served, labelled) if card.classes and labelled else 1.0
     if options.precision == "int8":
-        quantize(graph(task.system, card, scale), card, opened("train"), options.output)
+        quantize(
+            graph(task.system, card, scale), card, opened("train"), options.output, options.target
+        )
     else:
         export(task.system, card, options.output, scale)
 
@@ -196,8 +208,13 @@ def export(system: nn.Module, card: ModelCard, path: Path, temperature: float = 
     Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
     folds the casts away when loading.
     """
-    model = graph(system, card, temperature)
+    write(graph(system, card, temperature), card, path)
+
+
+def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write a graph with its card, see `export`; the graph itself stays as it is."""
     if card.precision == "fp32":
+        model = copy.deepcopy(model)
         store_weights_as_half(model)
     onnx.checker.check_model(model)
     model_card.write(path, model, card)

@@ -21,21 +21,41 @@ from .transforms import Whole
 QUANTIZED = ("Conv", "Add", "Concat", "Relu", "Resize")
 """Operators that run in 8 bits; what is around the network stays as it is."""
 
+_CPU = {"activation_type": QuantType.QUInt8, "reduce_range": True}
+_TENSORRT = {
+    "activation_type": QuantType.QInt8,
+    # No zero points; biases in fp32; weights in fp32 before their own QuantizeLinear.
+    "extra_options": {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "QuantizeBias": False,
+        "AddQDQPairToWeight": True,
+    },
+}
+TARGETS = {"cpu": _CPU, "tensorrt": _TENSORRT}
+"""What an int8 file is made for -> options of `quantize_static`."""
+
 
 def quantize(
-    graph: onnx.ModelProto, card: ModelCard, sources: Sequence[Source], path: Path
+    graph: onnx.ModelProto,
+    card: ModelCard,
+    sources: Sequence[Source],
+    path: Path,
+    target: str = "cpu",
 ) -> None:
     """Write a model file with weights and activations in 8 bits.
 
-    Weights are signed, per channel; activations unsigned, of ranges as the pictures show them: what
-    ONNX Runtime and OpenVINO run fastest on a CPU. Weights use 7 of the 8 bits, since x86 without
-    VNNI adds pairs of products in 16 bits, which more would overflow.
+    Weights are signed, per channel; activations have ranges as the pictures show them. For CPUs
+    they are unsigned, what ONNX Runtime and OpenVINO run fastest, and weights use 7 of the 8 bits,
+    since x86 without VNNI adds pairs of products in 16 bits, which more would overflow. TensorRT
+    wants activations signed and symmetric, and all weights and biases in fp32.
 
     Args:
         graph: In fp32, see `export.graph`.
         card: Of the file.
         sources: Pictures to measure on; they should be of those that the network was trained on.
         path: The file to write.
+        target: One of `TARGETS`.
     """
     for source in sources:
         source.render()
@@ -50,9 +70,8 @@ def quantize(
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            **TARGETS[target],
         )
         model_card.write(path, onnx.load(quantized), card)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-BACKENDS = ("auto", "onnxruntime", "openvino")
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 MAX_THREADS = 256
 
 
@@ -23,6 +24,16 @@ class Backend(Protocol):
 
     name: str
     """The runtime and where it runs, for people, e.g. `onnxruntime (CPUExecutionProvider)`."""
+    state: str = ""
+    """What `run` is busy with beside running, e.g. `compiling, 40 %`; for other threads to read."""
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]] | None:
+        """Widths and heights of pictures that need no compilation, the one used last first.
+
+        None: none does, of whatever size.
+        """
+        return None
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run the graph once: input name -> array in, output name -> array out.
@@ -32,14 +43,42 @@ class Backend(Protocol):
         """
         ...
 
+    def interrupt(self) -> None:
+        """Ask a `run` that is under way in another thread to give up what takes it long."""
+        return
+
     def close(self) -> None:
         """Give back what the model holds; `run` must not be called afterwards."""
         ...
 
 
+def why_not(name: str) -> str:
+    """What keeps a backend from running on this machine, in words; empty: nothing."""
+    from . import compiler, cuda
+
+    try:
+        if name in compiler.FLAVOURS:
+            compiler.load_flavour(name)
+            cuda.open_device().close()
+        else:
+            import_module(name)
+    except (BackendError, ImportError) as error:
+        return str(error)
+    return ""
+
+
 def choose() -> tuple[str, str]:
     """The backend that `auto` takes on this machine, and why, in words."""
-    return "onnxruntime", "the fastest measured on CPUs, see docs/performance.md"
+    from .compiler import installed
+
+    reasons = []
+    for flavour in installed():
+        reason = why_not(flavour)
+        if not reason:
+            return flavour, "it is installed, and there is a GPU"
+        reasons.append(f"not {flavour}: {reason}")
+    reasons = reasons or ["no TensorRT is installed"]
+    return "onnxruntime", f"the fastest measured on CPUs; {'; '.join(reasons)}"
 
 
 def open_backend(
@@ -47,6 +86,7 @@ def open_backend(
     name: str = "auto",
     providers: Sequence[str] = (),
     threads: int = 0,
+    engine: str | os.PathLike[str] = "",
 ) -> Backend:
     """Load the model file with the backend of that name.
 
@@ -54,10 +94,11 @@ def open_backend(
         model: Path of the `.onnx` file.
         name: One of `BACKENDS`; `auto` takes what `choose` says.
         providers: ONNX Runtime execution providers in order of preference; empty: all it has.
-        threads: Threads within one operator; 0: the runtime's own choice.
+        threads: Threads within one operator, on a CPU; 0: the runtime's own choice.
+        engine: TensorRT's: a file that `depthseg compile --output` wrote; empty: the cache's.
 
     Raises:
-        BackendError: unknown or missing backend, or it refuses the model.
+        BackendError: unknown or missing backend, it refuses the model, or has no such option.
         ValueError: `threads` is negative or more than `MAX_THREADS`.
     """
     if name not in BACKENDS:
@@ -66,9 +107,15 @@ def open_backend(
         raise ValueError(f"threads is {threads}, expected 0 to {MAX_THREADS}")
     if name == "auto":
         name, _ = choose()
+    if providers and name != "onnxruntime":
+        raise BackendError(f"providers are ONNX Runtime's; {name} takes none")
+    if engine and not name.startswith("tensorrt"):
+        raise BackendError(f"an engine is TensorRT's; {name} takes none")
+    if name.startswith("tensorrt"):
+        from .tensorrt import TensorRtBackend
+
+        return TensorRtBackend(Path(model), name, Path(engine) if engine else None)
     if name == "openvino":
-        if providers:
-            raise BackendError("providers are ONNX Runtime's; openvino takes none")
         from .openvino import OpenVinoBackend
 
         return OpenVinoBackend(Path(model), threads)

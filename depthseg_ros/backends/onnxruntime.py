@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import BackendError
+from . import Backend, BackendError
 
 # Providers that `providers=()` never takes by itself, but only by name: TensorRT's compile for
 # minutes at the first frame, Azure's would send pictures away.
@@ -19,7 +19,7 @@ _ON_REQUEST = (
 )
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(Backend):
     """A model file in an ONNX Runtime session; see `Backend`."""
 
     def __init__(self, model: Path, providers: Sequence[str], threads: int) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from . import BackendError
+from . import Backend, BackendError
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Backend):
     """A model file compiled by OpenVINO for the CPU; see `Backend`."""
 
     def __init__(self, model: Path, threads: int) -> None:

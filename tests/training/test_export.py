@@ -1,5 +1,10 @@
 """The model file and the network that it was made of give the same."""
 
+import copy
+import functools
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,9 +12,13 @@ import pytest
 import torch
 
 from depthseg_ros import model_card, street
+from depthseg_ros.backends.compiler import Shapes, compile_engine, load_flavour, parse
 from depthseg_ros.perception import Perception
+from training.datasets import Sample
 from training.encoders import StandardResNet
-from training.export import ServedModel, export, fold_batch_norms, rounded
+from training.export import ServedModel, export, fold_batch_norms, graph, rounded, write
+from training.quantization import quantize
+from training.sources import Source
 from training.systems.depthsegnet import DepthSegNet, Vgg
 from training.systems.lateral_sharing import LateralSharing
 from training.systems.semantic_guided import SemanticGuided
@@ -77,19 +86,31 @@ def small_systems():
             SemanticGuided(11, encoder=resnet, decoder=(16, 16, 8, 8, 8)), {"min_depth": 0.1}
         ),
         "depth alone": (SharedEncoder(tasks=["depth"], widths=(16, 16, 16, 24), context=16), {}),
+        "shared_encoder": (SharedEncoder(widths=(16, 16, 16, 24), context=16), {}),
         "classes alone": (
             SharedEncoder(tasks=["segmentation"], widths=(16, 16, 16, 24), context=16), {}
         ),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", list(small_systems()))
-def test_every_system_is_served_as_it_was_trained(name, tmp_path):
+@functools.cache
+def small_task(name):
     torch.manual_seed(0)
     system, options = small_systems()[name]
-    task = JointTask(system, name=name, network_size=(96, 64), canonical_fx=90.0, **options).eval()
-    path = tmp_path / "model.onnx"
-    export(task.system, task.card, path)
+    return JointTask(system, name=name, network_size=(96, 64), canonical_fx=90.0, **options).eval()
+
+
+@functools.cache
+def small_graph(name):
+    """In fp32; some take a minute to make."""
+    return graph(small_task(name).system, small_task(name).card)
+
+
+@pytest.mark.parametrize("name", list(small_systems()))
+def test_every_system_is_served_as_it_was_trained(name, tmp_path):
+    task = small_task(name)
+    system, path = task.system, tmp_path / "model.onnx"
+    write(small_graph(name), task.card, path)
     card = model_card.read(path)
     assert card == task.card and card.system == type(system).__module__.split(".")[-1]
     perception = Perception(path)
@@ -113,6 +134,58 @@ def test_every_system_is_served_as_it_was_trained(name, tmp_path):
         assert (np.isfinite(said.depth) == np.isfinite(true)).mean() >= 0.999
         both = np.isfinite(said.depth) & np.isfinite(true)
         np.testing.assert_allclose(said.depth[both], true[both], rtol=1e-3, atol=1e-5)
+
+
+class Views(torch.utils.data.Dataset):
+    """Two rendered pictures, each with a background, to measure ranges on."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        image, background = (street.Street(index + i, 96, 64).frame(0).image for i in (0, 1))
+        return Sample(image, fx=90.0, views={"background": background})
+
+
+@pytest.mark.parametrize("precision", model_card.PRECISIONS)
+@pytest.mark.parametrize("name", list(small_systems()))
+def test_tensorrt_compiles_every_system_in_every_precision(name, precision, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX")
+    trt = load_flavour("tensorrt_rtx")
+    card, path = replace(small_task(name).card, precision=precision), tmp_path / "model.onnx"
+    if precision == "int8":
+        source = Source("streets", "train", Views(), None, "", "")
+        quantize(copy.deepcopy(small_graph(name)), card, [source], path, "tensorrt")
+    elif precision == "fp16":
+        export(small_task(name).system, card, path)
+    else:
+        write(small_graph(name), card, path)
+    content, shapes = path.read_bytes(), Shapes(120, 90)
+    _, network, _parser = parse(content, "tensorrt_rtx")
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    operators = Counter(node.op_type for node in onnx.load(path).graph.node)
+    for kind, operators_of in (
+        ("CONVOLUTION", ("Conv",)),
+        ("DECONVOLUTION", ("ConvTranspose",)),
+        ("QUANTIZE", ("QuantizeLinear",)),
+        ("DEQUANTIZE", ("DequantizeLinear",)),
+    ):
+        found = [layer for layer in layers if layer.type == getattr(trt.LayerType, kind)]
+        assert len(found) == sum(operators[operator] for operator in operators_of), kind
+    convolutions = [layer for layer in layers if layer.type == trt.LayerType.CONVOLUTION]
+    types = {layer.get_output(0).dtype for layer in convolutions}
+    assert types == {trt.float16 if precision == "fp16" else trt.float32}
+    if precision == "int8":  # each convolution's picture and weights come out of 8 bits
+        made_by = {x.get_output(0).name: x.type for x in layers if x.num_outputs}
+        quantized = [
+            all(
+                made_by.get(layer.get_input(i).name) == trt.LayerType.DEQUANTIZE
+                for i in range(min(2, layer.num_inputs))
+            )
+            for layer in convolutions
+        ]
+        assert all(quantized) and operators["QuantizeLinear"] >= 2 * len(convolutions)
+    assert compile_engine(content, "tensorrt_rtx", shapes)[0]
 
 
 def test_the_file_says_of_itself_what_the_task_knows(task, path):

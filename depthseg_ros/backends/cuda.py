@@ -1,0 +1,326 @@
+"""The GPU's memory, one stream and its graphs, through cuda-python or PyCUDA.
+
+cuda-python is NVIDIA's own and installs from PyPI; PyCUDA is common on JetPack. Either is used
+where the other is missing. Where host and device share their memory, as on Jetson, a buffer is one
+piece of it, and nothing is copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from . import BackendError
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """The same array on both sides."""
+
+    host: NDArray[Any]
+    """Pinned, so that copies need not wait."""
+    pointer: int
+    """Of the device."""
+    owner: Any
+    """What its device needs to free it."""
+
+
+class Device(Protocol):
+    """A GPU and one stream of work on it. Any thread may call it, one at a time.
+
+    All methods raise `BackendError` with CUDA's own name of what went wrong.
+    """
+
+    library: str
+    """The Python package under it and its version."""
+    name: str
+    compute_capability: str
+    stream: int
+    """The stream's handle."""
+    unified: bool
+    """Whether host and device share their memory."""
+
+    def active(self) -> contextlib.AbstractContextManager[None]:
+        """Where the GPU's context is this thread's; what works on the device is within it."""
+        ...
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
+        """Memory for an array."""
+        ...
+
+    def free(self, buffer: Buffer) -> None:
+        """Give it back."""
+        ...
+
+    def upload(self, buffer: Buffer) -> None:
+        """Queue the copy from host to device."""
+        ...
+
+    def download(self, buffer: Buffer) -> None:
+        """Queue the copy from device to host."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until all that was queued is done."""
+        ...
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """Record what `work` queues as a graph; returns what queues it all at once.
+
+        None where graphs cannot be had. The graph lives as long as what is returned.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the stream."""
+        ...
+
+
+class Buffers:
+    """The buffers of a network's tensors, all of them or none."""
+
+    def __init__(
+        self, device: Device, tensors: Mapping[str, tuple[Sequence[int], DTypeLike]]
+    ) -> None:
+        self._device = device
+        self._buffers: dict[str, Buffer] = {}
+        try:
+            for name, (shape, dtype) in tensors.items():
+                self._buffers[name] = device.allocate(shape, dtype)
+        except BackendError:
+            self.close()
+            raise
+
+    def __getitem__(self, name: str) -> Buffer:
+        return self._buffers[name]
+
+    def close(self) -> None:
+        """Free them; a second call does nothing."""
+        while self._buffers:
+            self._device.free(self._buffers.popitem()[1])
+
+
+def open_device() -> Device:
+    """The machine's first GPU.
+
+    Raises:
+        BackendError: there is none that works, or neither cuda-python nor PyCUDA.
+    """
+    missing = []
+    for kind in (CudaPythonDevice, PyCudaDevice):
+        try:
+            return kind()
+        except ImportError as error:
+            missing.append(str(error))
+    raise BackendError(
+        f"neither cuda-python nor PyCUDA can be imported ({'; '.join(missing)}):"
+        " pip install cuda-bindings, or pycuda"
+    )
+
+
+class CudaPythonDevice:
+    """A `Device` through cuda-python's bindings of the CUDA runtime."""
+
+    def __init__(self) -> None:
+        """Open the first GPU; raises `ImportError` without cuda-python."""
+        try:
+            self._cuda = cuda = import_module("cuda.bindings.runtime")
+        except ImportError:
+            self._cuda = cuda = import_module("cuda.cudart")  # until 12.6
+        self.library = f"cuda-python {_version('cuda.bindings')}"
+        if not self._call("cudaGetDeviceCount"):
+            raise BackendError("CUDA finds no GPU")
+        self._call("cudaSetDevice", 0)
+        properties = self._call("cudaGetDeviceProperties", 0)
+        self.name = bytes(properties.name).split(b"\0")[0].decode()
+        self.compute_capability = f"{properties.major}.{properties.minor}"
+        self.unified = bool(properties.integrated and properties.canMapHostMemory)
+        self._stream = self._call("cudaStreamCreateWithFlags", cuda.cudaStreamNonBlocking)
+        self.stream = int(self._stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the runtime; returns what it gives beside its error code."""
+        error, *values = getattr(self._cuda, name)(*arguments)
+        if int(error) != 0:
+            said = self._cuda.cudaGetErrorString(error)[1]
+            text = said.decode() if isinstance(said, bytes) else str(said)
+            raise BackendError(f"CUDA: {name}: {error.name}: {text}")
+        return values[0] if values else None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """See `Device.active`; the runtime has one context, of all threads."""
+        self._call("cudaSetDevice", 0)
+        yield
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
+        """See `Device.allocate`."""
+        size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        flags = self._cuda.cudaHostAllocMapped if self.unified else 0
+        pinned = self._call("cudaHostAlloc", size, flags)
+        memory = (ctypes.c_uint8 * size).from_address(int(pinned))
+        host: NDArray[Any] = np.ndarray(tuple(shape), dtype, buffer=memoryview(memory))
+        try:
+            if self.unified:
+                pointer = self._call("cudaHostGetDevicePointer", pinned, 0)
+            else:
+                pointer = self._call("cudaMalloc", size)
+        except BackendError:
+            self._call("cudaFreeHost", pinned)
+            raise
+        return Buffer(host, int(pointer), pinned)
+
+    def free(self, buffer: Buffer) -> None:
+        """See `Device.free`."""
+        if not self.unified:
+            self._call("cudaFree", buffer.pointer)
+        self._call("cudaFreeHost", buffer.owner)
+
+    def upload(self, buffer: Buffer) -> None:
+        """See `Device.upload`."""
+        if not self.unified:
+            self._copy(buffer.pointer, buffer.owner, buffer, "cudaMemcpyHostToDevice")
+
+    def download(self, buffer: Buffer) -> None:
+        """See `Device.download`."""
+        if not self.unified:
+            self._copy(buffer.owner, buffer.pointer, buffer, "cudaMemcpyDeviceToHost")
+
+    def _copy(self, to: Any, source: Any, buffer: Buffer, kind: str) -> None:
+        kind = getattr(self._cuda.cudaMemcpyKind, kind)
+        self._call("cudaMemcpyAsync", to, source, buffer.host.nbytes, kind, self._stream)
+
+    def synchronize(self) -> None:
+        """See `Device.synchronize`."""
+        self._call("cudaStreamSynchronize", self._stream)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """See `Device.capture`."""
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self._stream, mode)
+        try:
+            work()
+        finally:
+            graph = self._call("cudaStreamEndCapture", self._stream)
+        try:
+            ready = self._call("cudaGraphInstantiate", graph, 0)
+        finally:
+            self._call("cudaGraphDestroy", graph)
+        return _Graph(
+            lambda: self._call("cudaGraphLaunch", ready, self._stream),
+            lambda: self._call("cudaGraphExecDestroy", ready),
+        )
+
+    def close(self) -> None:
+        """See `Device.close`."""
+        self._call("cudaStreamDestroy", self._stream)
+
+
+class PyCudaDevice:
+    """A `Device` through PyCUDA, that is CUDA's driver and the context that all libraries share."""
+
+    def __init__(self) -> None:
+        """Open the first GPU; raises `ImportError` without PyCUDA."""
+        self._cuda = cuda = import_module("pycuda.driver")
+        self.library = f"PyCUDA {_version('pycuda')}"
+        with self._named():
+            cuda.init()
+            device = cuda.Device(0)
+            self._context = device.retain_primary_context()
+            self.name = device.name()
+            self.compute_capability = "{}.{}".format(*device.compute_capability())
+            self.unified = bool(
+                device.get_attribute(cuda.device_attribute.INTEGRATED)
+                and device.get_attribute(cuda.device_attribute.CAN_MAP_HOST_MEMORY)
+            )
+        with self.active():
+            self._stream = cuda.Stream()
+        self.stream = int(self._stream.handle)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except self._cuda.Error as error:  # whose text begins with the function and the code
+            raise BackendError(f"CUDA: {type(error).__name__}: {error}") from None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """See `Device.active`."""
+        with self._named():
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._cuda.Context.pop()
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
+        """See `Device.allocate`."""
+        flags = self._cuda.host_alloc_flags.DEVICEMAP if self.unified else 0
+        with self._named():
+            host = self._cuda.pagelocked_empty(tuple(shape), dtype, mem_flags=flags)
+            if self.unified:
+                pinned: Any = host.base
+                return Buffer(host, int(pinned.get_device_pointer()), None)
+            memory = self._cuda.mem_alloc(max(1, host.nbytes))
+            return Buffer(host, int(memory), memory)
+
+    def free(self, buffer: Buffer) -> None:
+        """See `Device.free`."""
+        with self._named():
+            if buffer.owner is not None:
+                buffer.owner.free()
+            pinned: Any = buffer.host.base
+            pinned.free()
+
+    def upload(self, buffer: Buffer) -> None:
+        """See `Device.upload`."""
+        if not self.unified:
+            with self._named():
+                self._cuda.memcpy_htod_async(buffer.pointer, buffer.host, self._stream)
+
+    def download(self, buffer: Buffer) -> None:
+        """See `Device.download`."""
+        if not self.unified:
+            with self._named():
+                self._cuda.memcpy_dtoh_async(buffer.host, buffer.pointer, self._stream)
+
+    def synchronize(self) -> None:
+        """See `Device.synchronize`."""
+        with self._named():
+            self._stream.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None] | None:
+        """See `Device.capture`; PyCUDA knows no graphs."""
+        return None
+
+    def close(self) -> None:
+        """See `Device.close`."""
+        with self.active():
+            del self._stream
+        self._context.detach()
+
+
+class _Graph:
+    """A recorded graph: called, it is queued; forgotten, it is given back."""
+
+    def __init__(self, launch: Callable[[], None], destroy: Callable[[], None]) -> None:
+        self._launch, self._destroy = launch, destroy
+
+    def __call__(self) -> None:
+        self._launch()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(BackendError):
+            self._destroy()
+
+
+def _version(package: str) -> str:
+    return str(getattr(import_module(package), "__version__", "of unknown version"))

@@ -1,0 +1,240 @@
+"""Compiled engines, kept from one start to the next.
+
+An engine is code that the GPU and this process will run. So only files are loaded that this user's
+cache wrote, in a folder that nobody else can write to, or that the user names. Whatever is wrong
+with one in the cache, it is compiled anew and one line in the log says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import BackendError
+from .compiler import Shapes
+
+_LOG = logging.getLogger(__name__)
+_MAGIC = b"depthseg engine 1\n"
+_POLL = 0.2
+"""Seconds between two looks at whether another process is ready."""
+
+
+class EngineFileError(BackendError):
+    """A file is no engine, or not the one that is wanted; the message says what was found."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an engine is of and for: where any of it differs, it cannot be used."""
+
+    model: str
+    """SHA-256 of the model file."""
+    name: str
+    """The model's, as its card has it."""
+    precision: str
+    flavour: str
+    version: str
+    """Of TensorRT."""
+    gpu: str
+    """Name and compute capability; `any` of a flavour whose engines are portable."""
+    shapes: Shapes
+
+    @property
+    def file_name(self) -> str:
+        """A name that says to people what it is, and is another for another key."""
+        said = f"{self.name}-{self.precision}-{self.shapes.width}x{self.shapes.height}"
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{re.sub('[^A-Za-z0-9_-]', '_', said)[:80]}-{digest[:16]}.engine"
+
+
+def write_engine(path: Path, key: Key, engine: bytes) -> None:
+    """Write an engine with its key, whole or not at all; raises `OSError`."""
+    digest = hashlib.sha256(engine).hexdigest()
+    header = json.dumps(asdict(key) | {"bytes": len(engine), "sha256": digest})
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+            file.writelines((_MAGIC, header.encode(), b"\n", engine))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_key(path: Path) -> Key:
+    """What an engine file says that it is of; raises `EngineFileError`, `OSError`."""
+    with open(path, "rb") as file:
+        return _read_key(path, file)[0]
+
+
+def read_engine(path: Path) -> tuple[Key, bytes]:
+    """Read an engine file.
+
+    Raises:
+        EngineFileError: it is something else, truncated or changed.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        key, size, digest = _read_key(path, file)
+        engine = file.read(size + 1)
+    if len(engine) != size or hashlib.sha256(engine).hexdigest() != digest:
+        raise EngineFileError(f"{path} is truncated or changed, expected {size} bytes of engine")
+    return key, engine
+
+
+def _read_key(path: Path, file: object) -> tuple[Key, int, str]:
+    try:
+        if file.readline(len(_MAGIC)) != _MAGIC:  # type: ignore[attr-defined]
+            raise ValueError
+        header = json.loads(file.readline(1 << 16))  # type: ignore[attr-defined]
+        size, digest = int(header.pop("bytes")), str(header.pop("sha256"))
+        shapes = header.pop("shapes")
+        for bound in ("smallest", "largest"):
+            shapes[bound] = tuple(shapes[bound]) if shapes[bound] else None
+        return Key(**header, shapes=Shapes(**shapes)), size, digest
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise EngineFileError(f"{path} is no engine that depthseg compiled") from None
+
+
+class EngineCache:
+    """A folder of engines; by default the user's own."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        self.folder = folder or Path(home, "depthseg_ros", "engines")
+
+    def get(
+        self,
+        key: Key,
+        compile_engine: Callable[[], bytes],
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> bytes:
+        """The engine of a key: from the folder, or compiled and then kept.
+
+        Two processes that want the same one compile it once. A folder that cannot be used costs
+        a line in the log and a compilation each time.
+
+        Args:
+            key: Of the engine.
+            compile_engine: Makes it.
+            go_on: Whether to wait on for another process's compilation; where not, this one's
+                begins, and can tell.
+        """
+        if (engine := self.load(key)) is not None:
+            return engine
+        with self._alone(key, go_on):
+            if (engine := self.load(key, quietly=True)) is None:
+                engine = compile_engine()
+                self.store(key, engine)
+        return engine
+
+    def load(self, key: Key, quietly: bool = False) -> bytes | None:
+        """The engine of a key, if there is one that can be trusted and used."""
+        path = self.folder / key.file_name
+        try:
+            self._check(path)
+            found, engine = read_engine(path)
+            if found != key:
+                raise EngineFileError(f"{path} is of another model, TensorRT, GPU or size")
+        except FileNotFoundError:
+            return None
+        except (EngineFileError, OSError) as error:
+            if not quietly:
+                _LOG.warning("%s; compiling anew", error)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the newest is the one used last
+        return engine
+
+    def store(self, key: Key, engine: bytes) -> None:
+        """Keep an engine; where that fails the log says why."""
+        try:
+            self._make()
+            write_engine(self.folder / key.file_name, key, engine)
+        except (EngineFileError, OSError) as error:
+            _LOG.warning("the engine is not kept, and will be compiled each time: %s", error)
+
+    def discard(self, key: Key) -> None:
+        """Forget an engine that turned out to be unusable."""
+        with contextlib.suppress(OSError):
+            (self.folder / key.file_name).unlink()
+
+    def entries(self) -> list[tuple[Path, Key | None]]:
+        """The engine files, used last first, and what each is of; None where it does not say."""
+        found: list[tuple[float, Path, Key | None]] = []
+        for path in self.folder.glob("*.engine"):
+            with contextlib.suppress(FileNotFoundError):
+                used, key = path.stat().st_mtime, None
+                with contextlib.suppress(EngineFileError, OSError):
+                    key = read_key(path)
+                found.append((used, path, key))
+        return [(path, key) for _, path, key in sorted(found, key=lambda e: (-e[0], e[1]))]
+
+    def clear(self) -> list[Path]:
+        """Delete every file of the cache; returns the engines among them. Raises `OSError`."""
+        engines = [path for path, _ in self.entries()]
+        for path in (*engines, *self.folder.glob("*.lock"), *self.folder.glob("timings-*")):
+            path.unlink(missing_ok=True)
+        return engines
+
+    def timings(self, key: Key) -> bytes:
+        """How fast kernels are on a key's GPU, as far as earlier compilations measured."""
+        with contextlib.suppress(EngineFileError, OSError):
+            path = self._timings_file(key)
+            self._check(path)
+            return path.read_bytes()
+        return b""
+
+    def keep_timings(self, key: Key, timings: bytes) -> None:
+        """Keep them for the next compilation."""
+        path = self._timings_file(key)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        with contextlib.suppress(EngineFileError, OSError):
+            self._make()
+            unfinished.write_bytes(timings)
+            unfinished.replace(path)
+
+    def _timings_file(self, key: Key) -> Path:
+        machine = re.sub("[^A-Za-z0-9_.-]", "_", f"{key.flavour}-{key.version}-{key.gpu}")
+        return self.folder / f"timings-{machine}"
+
+    def _make(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check(self.folder)
+
+    def _check(self, path: Path) -> None:
+        """Raise `EngineFileError` where others than this user can have written it."""
+        for part in {self.folder, path}:
+            status = part.stat()
+            if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise EngineFileError(
+                    f"{part} is not this user's alone to write, expected mode"
+                    f" {'0700' if part == self.folder else '0600'}"
+                )
+
+    @contextlib.contextmanager
+    def _alone(self, key: Key, go_on: Callable[[], bool]) -> Iterator[None]:
+        """While no other process makes the same engine; at once where locks cannot be had."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(EngineFileError, OSError):
+                self._make()
+                lock = self.folder / f"{key.file_name}.lock"
+                file = stack.enter_context(open(lock, "w"))
+                while go_on():
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(_POLL)
+            yield
