@@ -12,6 +12,7 @@ import platform
 import shutil
 import signal
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -191,41 +192,50 @@ def measure(options: argparse.Namespace) -> None:
 
 def compile_(options: argparse.Namespace) -> None:
     """Compile a model file's engine, into the cache or a file."""
-    from .backends import compiler, tensorrt
-    from .backends.engine_cache import EngineCache, Key
+    from .backends import compiler, engine_cache, tensorrt
 
     flavour = options.flavour.replace("-", "_")
-    if flavour == "auto":
-        flavour = next(iter(compiler.installed()), "tensorrt")
+    if flavour == "auto":  # the node's, and where there is no GPU one that needs none
+        installed = compiler.installed() or ["tensorrt"]
+        flavour = next((name for name in installed if not why_not(name)), installed[-1])
+    chosen = compiler.Options(options.workspace, options.dla, options.version_compatible)
+    special = (options.smallest, options.largest, options.dla, options.version_compatible)
+    if options.output is None and (any(special) or options.dla == 0 or options.batch > 1):
+        raise UsageError(
+            "an engine with --smallest, --largest, --batch, --dla or --version-compatible needs"
+            " --output: the node's cache has those for one size, one by one"
+        )
+    if options.output is not None and not options.output.parent.is_dir():
+        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
     try:
         width, height = options.size
         shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if options.output is None and (options.smallest or options.largest):
-        raise UsageError("an engine for a range of sizes needs --output: the node's cache has one"
-                         " for each size")  # fmt: skip
-    if options.output is not None and not options.output.parent.is_dir():
-        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
     content = _read_model(options.model)
-    key = Key(**tensorrt.identify(options.model, content, flavour, None), shapes=shapes)
-    chosen = compiler.Options(options.workspace, options.dla, options.version_compatible)
-    cache = EngineCache()
+    identity = tensorrt.identify(options.model, content, flavour, None)
+    key = engine_cache.Key(**identity, shapes=shapes, dla=options.dla)
+    cache = engine_cache.EngineCache()
+    # TensorRT swallows a KeyboardInterrupt that is raised in what it calls.
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("compile", total=1.0)
 
         def show(share: float, phase: str) -> bool:
             progress.update(task, completed=share, description=phase.lower())
-            return True
+            return not stopped.is_set()
 
-        if options.output is None:
-            tensorrt.compiled(content, key, cache, chosen, show)
-        else:
-            tensorrt.compile_to(options.output, content, key, chosen, show)
+        try:
+            if options.output is None:
+                tensorrt.compiled(content, key, cache, chosen, show)
+            else:
+                engine, _ = compiler.compile_engine(content, flavour, shapes, chosen, b"", show)
+                engine_cache.write_engine(options.output, key, engine)
+        except compiler.Cancelled:
+            raise KeyboardInterrupt from None
     written = options.output or cache.folder / key.file_name
-    if not written.is_file():
-        raise OSError(f"{written} could not be written")
     size = written.stat().st_size / 1e6
     print(f"{written}: {key.name}, {key.precision}, for pictures of {shapes}, {size:.1f} MB")
 
@@ -267,7 +277,7 @@ def doctor(options: argparse.Namespace) -> None:
     try:
         perception = Perception(options.model)
         perception.warm_up()
-        table.add_row("model", escape(f"{options.model}, runs in {perception.backend.name}"), "")
+        table.add_row("model", escape(f"{options.model}, on {perception.backend.name}"), "")
     except (ValueError, BackendError, ImportError) as error:
         missing.append("model")
         table.add_row("model", "-", escape(str(error)))
@@ -424,7 +434,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--workspace", type=_count, default=0, metavar="MiB", help="that a layer may take"
     )
-    command.add_argument("--dla", type=int, metavar="CORE", help="a Jetson's accelerator to use")
+    command.add_argument("--dla", type=_core, metavar="CORE", help="a Jetson's accelerator to use")
     command.add_argument(
         "--version-compatible", action="store_true", help="load in later minor versions, too"
     )
@@ -473,6 +483,12 @@ def _size(text: str) -> tuple[int, int]:
 def _count(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 10**6:
         raise argparse.ArgumentTypeError(f"{text} is no count, 1 to 1000000")
+    return int(text)
+
+
+def _core(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of a DLA core, such as 0")
     return int(text)
 
 

@@ -12,6 +12,7 @@ camera's last.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -78,11 +79,12 @@ class DepthsegNode(LifecycleNode):
         started = time.monotonic()
         try:
             backend, why = settings.backend, ""
-            if backend == "auto":
+            engine = os.path.expanduser(settings.engine)
+            if backend == "auto" and not settings.providers:
                 backend, why = choose()
                 why = f" (auto: {why})"
             self._perception = perception = Perception(
-                model, backend, settings.providers, settings.threads, settings.engine
+                model, backend, settings.providers, settings.threads, engine
             )
             background = None
             if settings.background and perception.card.needs_background:
@@ -104,7 +106,7 @@ class DepthsegNode(LifecycleNode):
                 f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
                 " it is, class_distances leaves it out"
             )
-        if perception.backend.sizes == []:
+        if perception.backend.ready_for(card.network_size) is None:
             self.get_logger().info(
                 "The first picture will wait for its engine to be compiled, seconds to minutes;"
                 f" beforehand: depthseg compile {model} --size WIDTHxHEIGHT"
@@ -186,9 +188,12 @@ class DepthsegNode(LifecycleNode):
         for stream in self._streams:
             stream.close()
         self._streams = []
-        if self._perception is not None:
-            self._perception.close()
-            self._perception = None
+        perception, self._perception = self._perception, None
+        if perception is not None:
+            try:
+                perception.close()
+            except Exception as error:  # a GPU that is gone, say
+                self.get_logger().error(f"Giving back the model failed: {one_line(error)}")
 
     # --- The executor's thread ------------------------------------------------------------------
 

@@ -95,8 +95,8 @@ class Perception:
 
         Of a size that needs no compilation; where all do, nothing is run.
         """
-        sizes = self.backend.sizes
-        for width, height in [self.card.network_size] if sizes is None else sizes[:1]:
+        if size := self.backend.ready_for(self.card.network_size):
+            width, height = size
             black = np.zeros((height, width, 3), np.uint8)
             self(black, float(width), black if self.card.needs_background else None)
 

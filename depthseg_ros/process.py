@@ -165,6 +165,8 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
     """
     profile = model_card.default_model().parents[1] / "config" / "fastdds.xml"
     given = any(name in os.environ for name in (*_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"))
+    # Humble would add its own transports to ours, which reach beyond this machine.
+    given = given or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     with suppress(OSError):
         if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
             os.environ.update(dict.fromkeys(_PROFILES, str(profile)))

@@ -172,6 +172,7 @@ class Stream:
         self._capture: Capture | None = None
         self._counts: Counter[str] = Counter()
         self._laps: list[dict[str, float]] = []
+        self._failure = ""
         self._last_frame = math.nan
         self._silent = False
         self._warned: dict[str, float] = {}
@@ -294,6 +295,9 @@ class Stream:
         else:
             level, text = DiagnosticStatus.OK, "active"
         laps, self._laps = self._laps, []
+        failure, self._failure = self._failure, ""
+        if failure and not laps:
+            level, text = DiagnosticStatus.ERROR, f"all frames fail: {failure}"
         milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
         if laps:
             for stage in (*STAGES, *SUMS):
@@ -339,8 +343,8 @@ class Stream:
             outcome = "rejected"
             self._warn(f"Rejected a frame: {one_line(error)}", REPEAT)
         except Exception as error:  # anything a backend raises: the next frame may do
-            outcome = "failed"
-            self._warn(f"Lost a frame: {one_line(error)}", REPEAT)
+            outcome, self._failure = "failed", one_line(error)
+            self._warn(f"Lost a frame: {self._failure}", REPEAT)
         if outcome == "processed":
             self._laps.append(watch.with_sums())
         self._counts[outcome] += 1

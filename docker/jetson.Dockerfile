@@ -13,7 +13,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends curl ca-certifi
        python3-colcon-common-extensions python3-libnvinfer python3-pip \
        ros-humble-cv-bridge ros-humble-ros-base ros-humble-vision-msgs \
     && rm -rf /var/lib/apt/lists/*
-RUN python3 -m pip install --no-cache-dir "cuda-bindings>=12.6,<13" onnx onnxruntime rich
+RUN python3 -m pip install --no-cache-dir "cuda-bindings>=12.6,<13" "numpy<2" onnx onnxruntime rich
 
 WORKDIR /workspace
 COPY . src/depthseg_ros

@@ -27,13 +27,12 @@ class Backend(Protocol):
     state: str = ""
     """What `run` is busy with beside running, e.g. `compiling, 40 %`; for other threads to read."""
 
-    @property
-    def sizes(self) -> Sequence[tuple[int, int]] | None:
-        """Widths and heights of pictures that need no compilation, the one used last first.
+    def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """A width and height of pictures that need no compilation now: `size` where none does.
 
-        None: none does, of whatever size.
+        None: all do.
         """
-        return None
+        return size
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run the graph once: input name -> array in, output name -> array out.
@@ -58,8 +57,13 @@ def why_not(name: str) -> str:
 
     try:
         if name in compiler.FLAVOURS:
-            compiler.load_flavour(name)
-            cuda.open_device().close()
+            trt = compiler.load_flavour(name)
+            device = cuda.open_device()
+            device.close()
+            if served := getattr(trt, "ComputeCapability", None):
+                kind = f"SM{device.compute_capability.replace('.', '')}"
+                if kind == "SM75" or kind not in served.__members__:
+                    return f"it does not serve {device.name}, {kind}"
         else:
             import_module(name)
     except (BackendError, ImportError) as error:
@@ -106,7 +110,7 @@ def open_backend(
     if not 0 <= threads <= MAX_THREADS:
         raise ValueError(f"threads is {threads}, expected 0 to {MAX_THREADS}")
     if name == "auto":
-        name, _ = choose()
+        name = "onnxruntime" if providers else choose()[0]
     if providers and name != "onnxruntime":
         raise BackendError(f"providers are ONNX Runtime's; {name} takes none")
     if engine and not name.startswith("tensorrt"):

@@ -104,7 +104,11 @@ class Options:
     dla: int | None = None
     """The Jetson's accelerator to run on; what it cannot do runs on the GPU."""
     version_compatible: bool = False
-    """Whether later minor versions of TensorRT can load the engine, too."""
+    """Whether later minor versions of TensorRT can load the engine, too; of `tensorrt` alone."""
+
+    def __post_init__(self) -> None:
+        if self.workspace < 0 or (self.dla or 0) < 0:
+            raise ValueError(f"workspace is {self.workspace}, dla {self.dla}, expected 0 or more")
 
 
 def installed() -> list[str]:
@@ -160,7 +164,7 @@ def compile_engine(
         BackendError: the flavour is missing or has no such option, or TensorRT refuses the model.
     """
     trt = load_flavour(flavour)
-    logger = _logger(trt)
+    logger = trt_logger(trt)
     builder, network, _parser = parse(model, flavour, logger)
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
@@ -175,6 +179,9 @@ def compile_engine(
     config.add_optimization_profile(profile)
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    # Of TensorRT for RTX: what its engines need to be captured as a CUDA graph.
+    if flag := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None):
+        config.set_flag(flag)
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.dla is not None:
@@ -214,7 +221,7 @@ def parse(model: bytes, flavour: str, logger: Any = None) -> Parsed:
         BackendError: TensorRT cannot be used here, or has no operator for a node of the model.
     """
     trt = load_flavour(flavour)
-    logger = logger or _logger(trt)
+    logger = logger or trt_logger(trt)
     title = FLAVOURS[flavour].title
     try:
         builder = trt.Builder(logger)
@@ -245,7 +252,7 @@ def _words(error: Any) -> str:
     return code if text in ("", "false") else f"{code}: {text}"
 
 
-def _logger(trt: Any) -> Any:
+def trt_logger(trt: Any) -> Any:
     """TensorRT's log as Python's, which remembers errors."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -259,7 +266,9 @@ def _logger(trt: Any) -> Any:
             _LOG.debug("%s", text)
 
         def why(self) -> str:
-            return self.errors[-1] if self.errors else ""
+            """The first error since the last call; those after it are its consequences."""
+            first, self.errors = (self.errors or [""])[0], []
+            return first
 
     return Logger()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -94,7 +95,7 @@ class Buffers:
         try:
             for name, (shape, dtype) in tensors.items():
                 self._buffers[name] = device.allocate(shape, dtype)
-        except BackendError:
+        except Exception:
             self.close()
             raise
 
@@ -103,8 +104,9 @@ class Buffers:
 
     def close(self) -> None:
         """Free them; a second call does nothing."""
-        while self._buffers:
-            self._device.free(self._buffers.popitem()[1])
+        with contextlib.ExitStack() as stack:  # all of them, whatever fails of it
+            while self._buffers:
+                stack.callback(self._device.free, self._buffers.popitem()[1])
 
 
 def open_device() -> Device:
@@ -130,11 +132,8 @@ class CudaPythonDevice:
 
     def __init__(self) -> None:
         """Open the first GPU; raises `ImportError` without cuda-python."""
-        try:
-            self._cuda = cuda = import_module("cuda.bindings.runtime")
-        except ImportError:
-            self._cuda = cuda = import_module("cuda.cudart")  # until 12.6
-        self.library = f"cuda-python {_version('cuda.bindings')}"
+        self._cuda = cuda = import_module("cuda.bindings.runtime")
+        self.library = f"cuda-python {import_module('cuda.bindings').__version__}"
         if not self._call("cudaGetDeviceCount"):
             raise BackendError("CUDA finds no GPU")
         self._call("cudaSetDevice", 0)
@@ -179,9 +178,11 @@ class CudaPythonDevice:
 
     def free(self, buffer: Buffer) -> None:
         """See `Device.free`."""
-        if not self.unified:
-            self._call("cudaFree", buffer.pointer)
-        self._call("cudaFreeHost", buffer.owner)
+        try:
+            if not self.unified:
+                self._call("cudaFree", buffer.pointer)
+        finally:
+            self._call("cudaFreeHost", buffer.owner)
 
     def upload(self, buffer: Buffer) -> None:
         """See `Device.upload`."""
@@ -207,8 +208,12 @@ class CudaPythonDevice:
         self._call("cudaStreamBeginCapture", self._stream, mode)
         try:
             work()
-        finally:
-            graph = self._call("cudaStreamEndCapture", self._stream)
+        except BackendError:
+            error, graph = self._cuda.cudaStreamEndCapture(self._stream)
+            if int(error) == 0:
+                self._call("cudaGraphDestroy", graph)
+            raise
+        graph = self._call("cudaStreamEndCapture", self._stream)
         try:
             ready = self._call("cudaGraphInstantiate", graph, 0)
         finally:
@@ -229,11 +234,9 @@ class PyCudaDevice:
     def __init__(self) -> None:
         """Open the first GPU; raises `ImportError` without PyCUDA."""
         self._cuda = cuda = import_module("pycuda.driver")
-        self.library = f"PyCUDA {_version('pycuda')}"
+        self.library = f"PyCUDA {import_module('pycuda').VERSION_TEXT}"
         with self._named():
-            cuda.init()
-            device = cuda.Device(0)
-            self._context = device.retain_primary_context()
+            device, self._context = _primary_context()
             self.name = device.name()
             self.compute_capability = "{}.{}".format(*device.compute_capability())
             self.unified = bool(
@@ -305,7 +308,6 @@ class PyCudaDevice:
         """See `Device.close`."""
         with self.active():
             del self._stream
-        self._context.detach()
 
 
 class _Graph:
@@ -322,5 +324,10 @@ class _Graph:
             self._destroy()
 
 
-def _version(package: str) -> str:
-    return str(getattr(import_module(package), "__version__", "of unknown version"))
+@functools.cache
+def _primary_context() -> tuple[Any, Any]:
+    """PyCUDA's first device and its context, kept to the process's end: TensorRT shares it."""
+    cuda = import_module("pycuda.driver")
+    cuda.init()
+    device = cuda.Device(0)
+    return device, device.retain_primary_context()

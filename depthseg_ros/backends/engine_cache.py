@@ -48,6 +48,8 @@ class Key:
     gpu: str
     """Name and compute capability; `any` of a flavour whose engines are portable."""
     shapes: Shapes
+    dla: int | None = None
+    """The Jetson's accelerator that it is for."""
 
     @property
     def file_name(self) -> str:
@@ -61,10 +63,15 @@ def write_engine(path: Path, key: Key, engine: bytes) -> None:
     """Write an engine with its key, whole or not at all; raises `OSError`."""
     digest = hashlib.sha256(engine).hexdigest()
     header = json.dumps(asdict(key) | {"bytes": len(engine), "sha256": digest})
+    _write(path, _MAGIC, header.encode(), b"\n", engine)
+
+
+def _write(path: Path, *parts: bytes) -> None:
+    """Write a file for this user alone, whole or not at all."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(unfinished, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-            file.writelines((_MAGIC, header.encode(), b"\n", engine))
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -99,11 +106,12 @@ def _read_key(path: Path, file: object) -> tuple[Key, int, str]:
             raise ValueError
         header = json.loads(file.readline(1 << 16))  # type: ignore[attr-defined]
         size, digest = int(header.pop("bytes")), str(header.pop("sha256"))
+        size = min(size, path.stat().st_size)  # whatever it says: no more will be read
         shapes = header.pop("shapes")
         for bound in ("smallest", "largest"):
             shapes[bound] = tuple(shapes[bound]) if shapes[bound] else None
         return Key(**header, shapes=Shapes(**shapes)), size, digest
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise EngineFileError(f"{path} is no engine that depthseg compiled") from None
 
 
@@ -111,7 +119,9 @@ class EngineCache:
     """A folder of engines; by default the user's own."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        if not os.path.isabs(home):  # which the XDG specification rules out
+            home = os.path.expanduser("~/.cache")
         self.folder = folder or Path(home, "depthseg_ros", "engines")
 
     def get(
@@ -157,13 +167,15 @@ class EngineCache:
             os.utime(path)  # the newest is the one used last
         return engine
 
-    def store(self, key: Key, engine: bytes) -> None:
-        """Keep an engine; where that fails the log says why."""
+    def store(self, key: Key, engine: bytes) -> bool:
+        """Keep an engine; returns whether that went well, and where not the log says why."""
         try:
             self._make()
             write_engine(self.folder / key.file_name, key, engine)
         except (EngineFileError, OSError) as error:
             _LOG.warning("the engine is not kept, and will be compiled each time: %s", error)
+            return False
+        return True
 
     def discard(self, key: Key) -> None:
         """Forget an engine that turned out to be unusable."""
@@ -173,7 +185,7 @@ class EngineCache:
     def entries(self) -> list[tuple[Path, Key | None]]:
         """The engine files, used last first, and what each is of; None where it does not say."""
         found: list[tuple[float, Path, Key | None]] = []
-        for path in self.folder.glob("*.engine"):
+        for path in filter(Path.is_file, self.folder.glob("*.engine")):
             with contextlib.suppress(FileNotFoundError):
                 used, key = path.stat().st_mtime, None
                 with contextlib.suppress(EngineFileError, OSError):
@@ -184,7 +196,8 @@ class EngineCache:
     def clear(self) -> list[Path]:
         """Delete every file of the cache; returns the engines among them. Raises `OSError`."""
         engines = [path for path, _ in self.entries()]
-        for path in (*engines, *self.folder.glob("*.lock"), *self.folder.glob("timings-*")):
+        leftovers = (".*.engine.*", "*.lock", "timings-*", ".timings-*")
+        for path in (*engines, *(p for pattern in leftovers for p in self.folder.glob(pattern))):
             path.unlink(missing_ok=True)
         return engines
 
@@ -198,19 +211,19 @@ class EngineCache:
 
     def keep_timings(self, key: Key, timings: bytes) -> None:
         """Keep them for the next compilation."""
-        path = self._timings_file(key)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         with contextlib.suppress(EngineFileError, OSError):
             self._make()
-            unfinished.write_bytes(timings)
-            unfinished.replace(path)
+            _write(self._timings_file(key), timings)
 
     def _timings_file(self, key: Key) -> Path:
         machine = re.sub("[^A-Za-z0-9_.-]", "_", f"{key.flavour}-{key.version}-{key.gpu}")
         return self.folder / f"timings-{machine}"
 
     def _make(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.folder.is_absolute():  # no HOME
+            raise EngineFileError(f"there is no home folder for {self.folder}")
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         self._check(self.folder)
 
     def _check(self, path: Path) -> None:

@@ -6,6 +6,7 @@ the user's cache, and loaded from there the next time. Nothing of it runs withou
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -25,9 +26,10 @@ from .compiler import (
     Shapes,
     compile_engine,
     load_flavour,
+    trt_logger,
 )
 from .cuda import Buffers, Device, open_device
-from .engine_cache import EngineCache, EngineFileError, Key, read_engine, write_engine
+from .engine_cache import EngineCache, EngineFileError, Key, read_engine
 
 _LOG = logging.getLogger(__name__)
 _ENGINES = 4
@@ -46,32 +48,39 @@ class TensorRtBackend(Backend):
             engine: An engine of the model to run in place of the cache's.
 
         Raises:
+            ModelFileError: the model file is missing or wrong.
             BackendError: the flavour or a GPU is missing, or `engine` is not the model's.
         """
-        self._trt = load_flavour(flavour)
-        self._flavour = flavour
-        self._device = open_device()
-        self._model = model.read_bytes()
-        self._identity = identify(model, self._model, flavour, self._device)
+        self._trt = trt = load_flavour(flavour)
+        self._title = FLAVOURS[flavour].title
+        self._logger = trt_logger(trt)
         self._cache = EngineCache()
-        self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
         self._engines: dict[Shapes, _Engine] = {}
-        self._failed: dict[Shapes, str] = {}
+        self._refused: dict[Shapes, str] = {}
+        """What cannot be compiled, and why: not to be tried again for every picture."""
         self._interrupted = False
-        self._named: tuple[Shapes, bytes] | None = None
-        self.name = (
-            f"{flavour} {self._trt.__version__} ({self._device.name}, {self._device.library})"
-        )
-        if engine is not None:
-            self._named = self._read(engine)
+        self._named: tuple[Key, bytes] | None = None
+        with contextlib.ExitStack() as on_failure:
+            self._device = device = open_device()
+            on_failure.callback(device.close)
+            self._model = model.read_bytes() if model.is_file() else b""
+            self._identity = identify(model, self._model, flavour, device)
+            self._runtime = trt.Runtime(self._logger)
+            if engine is not None:
+                self._named = self._read(engine)
+            on_failure.pop_all()
+        self.name = f"{flavour} {trt.__version__} ({device.name}, {device.library})"
 
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Widths and heights of pictures that can be shown at once, the one used last first."""
+    def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """The size whose engine was used last; see `Backend.ready_for`."""
         if self._named:
-            return [self._named[0].size]
-        keys = [key for _, key in self._cache.entries() if key]
-        return [k.shapes.size for k in keys if k == self._key(k.shapes) and k.shapes.batch == 1]
+            return self._named[0].shapes.size
+        for _, key in self._cache.entries():
+            if key is None or key != self._key(key.shapes) or key.shapes.batch != 1:
+                continue
+            if self._cache.load(key, quietly=True) is not None:
+                return key.shapes.size
+        return None
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run the engine of the pictures' size, compiled first if need be; see `Backend.run`."""
@@ -86,72 +95,79 @@ class TensorRtBackend(Backend):
 
     def close(self) -> None:
         """Give back engines and memory; see `Backend.close`."""
-        with self._device.active():
+        with contextlib.ExitStack() as stack:  # all of it, whatever fails
+            stack.callback(self._device.close)
+            stack.enter_context(self._device.active())
             while self._engines:
-                self._engines.popitem()[1].close()
+                stack.callback(self._engines.popitem()[1].close)
         del self._runtime
-        self._device.close()
 
     def _engine(self, shapes: Shapes) -> _Engine:
         """The engine of a size, loaded."""
         engine = self._engines.pop(shapes, None)
         if engine is None:
+            if shapes in self._refused:
+                raise BackendError(self._refused[shapes])
+            plan = self._load(shapes)
             while len(self._engines) >= _ENGINES:
                 self._engines.pop(next(iter(self._engines))).close()
-            if shapes in self._failed:  # not minutes of compiling for every picture
-                raise BackendError(self._failed[shapes])
-            try:
-                engine = self._load(shapes)
-            except Cancelled:
-                raise
-            except BackendError as error:
-                self._failed[shapes] = str(error)
-                raise
+            engine = _Engine(self._trt, plan, self._device, self._logger, shapes)
         self._engines[shapes] = engine  # the last one is the one used last
         return engine
 
-    def _load(self, shapes: Shapes) -> _Engine:
+    def _load(self, shapes: Shapes) -> Any:
+        """TensorRT's engine of a size: the named one, the cache's, or compiled."""
         if self._named is not None:
-            of, plan = self._named
-            if not of.takes(shapes.batch, *shapes.size):
-                raise BackendError(f"the engine takes pictures of {of}, got {shapes}")
-            return self._ready(plan, shapes)
+            key, content = self._named
+            if not key.shapes.takes(shapes.batch, *shapes.size):
+                raise BackendError(f"the engine takes pictures of {key.shapes}, got {shapes}")
+            return self._deserialized(content)
         key = self._key(shapes)
-        plan = self._compiled(key)
+        kept = self._cache.load(key)
+        if kept is not None:
+            try:
+                return self._deserialized(kept)
+            except BackendError as error:  # it passed the cache's checks and is of no use
+                _LOG.warning("%s; compiling anew", error)
+                self._cache.discard(key)
         try:
-            return self._ready(plan, shapes)
-        except BackendError as error:  # it passed the cache's checks and is of no use
-            _LOG.warning("%s; compiling anew", error)
-            self._cache.discard(key)
-            return self._ready(self._compiled(key), shapes)
-
-    def _compiled(self, key: Key) -> bytes:
-        try:
-            return compiled(self._model, key, self._cache, progress=self._on_progress)
+            return self._deserialized(
+                compiled(self._model, key, self._cache, progress=self._on_progress)
+            )
+        except Cancelled:
+            raise
+        except BackendError as error:
+            self._refused[shapes] = str(error)
+            raise
         finally:
             self.state = ""
 
-    def _ready(self, plan: bytes, shapes: Shapes) -> _Engine:
-        engine = self._runtime.deserialize_cuda_engine(plan)
+    def _deserialized(self, content: bytes) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
-            raise BackendError(f"{FLAVOURS[self._flavour].title} cannot load the engine")
-        return _Engine(self._trt, engine, self._device, shapes)
+            raise BackendError(f"{self._title} cannot load the engine: {self._logger.why()}")
+        return engine
 
     def _key(self, shapes: Shapes) -> Key:
         return Key(**self._identity, shapes=shapes)
 
-    def _read(self, path: Path) -> tuple[Shapes, bytes]:
+    def _read(self, path: Path) -> tuple[Key, bytes]:
+        """A file that the user names, and so trusts."""
         try:
-            key, plan = read_engine(path)
+            key, content = read_engine(path)
         except OSError as error:
             raise BackendError(f"{path} cannot be read: {error.strerror}") from None
         wanted = self._key(key.shapes)
-        for part in ("model", "flavour", "gpu"):
+        for part in ("model", "flavour", "gpu"):  # a version-compatible one may be of another
             if getattr(key, part) != getattr(wanted, part):
                 raise EngineFileError(
                     f"{path} is of {part} {getattr(key, part)}, expected {getattr(wanted, part)}"
                 )
-        return key.shapes, plan
+        if hasattr(self._runtime, "engine_host_code_allowed"):  # a version-compatible one has some
+            self._runtime.engine_host_code_allowed = True
+        if key.dla is not None:
+            self._runtime.DLA_core = key.dla
+        return key, content
 
     def _on_progress(self, share: float, phase: str) -> bool:
         tenth = int(10 * share)
@@ -165,18 +181,19 @@ class TensorRtBackend(Backend):
 class _Engine:
     """An engine for one size of pictures, with its memory."""
 
-    def __init__(self, trt: Any, engine: Any, device: Device, shapes: Shapes) -> None:
-        self._engine, self._device = engine, device
+    def __init__(self, trt: Any, engine: Any, device: Device, logger: Any, shapes: Shapes) -> None:
+        self._engine, self._device, self._logger = engine, device, logger
         self._graph: Any = None
-        self._context = context = engine.create_execution_context()
+        self._context = context = _context(trt, engine)
         if context is None:
-            raise BackendError("TensorRT has no memory for the engine")
+            raise BackendError(f"TensorRT has no memory for the engine: {logger.why()}")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if name not in self._inputs]
         for name in self._inputs:
             shape = (shapes.height, shapes.width, 3) if name != "fx" else ()
-            context.set_input_shape(name, (shapes.batch, *shape))
+            if not context.set_input_shape(name, (shapes.batch, *shape)):
+                raise BackendError(f"the engine takes no pictures of {shapes}: {logger.why()}")
         self._buffers = Buffers(
             device,
             {
@@ -184,26 +201,29 @@ class _Engine:
                 for n in names
             },
         )
-        for name in names:
-            context.set_tensor_address(name, self._buffers[name].pointer)
-        try:  # twice: the first run takes memory and compiles kernels, which no graph may hold
+        try:
+            for name in names:
+                if not context.set_tensor_address(name, self._buffers[name].pointer):
+                    raise BackendError(f"TensorRT refuses memory for {name}: {logger.why()}")
+            # Twice: the first run takes memory and compiles kernels, which no graph may hold.
             for _ in range(2):
                 self._queue()
                 device.synchronize()
-        except BackendError:
+        except Exception:
             self._buffers.close()
             raise
-        try:
-            self._graph = device.capture(self._queue)
-        except BackendError as error:
-            _LOG.info("running without a CUDA graph: %s", error)
+        if getattr(context, "is_stream_capturable", lambda stream: True)(device.stream):
+            try:
+                self._graph = device.capture(self._queue)
+            except BackendError as error:
+                _LOG.info("running without a CUDA graph: %s", error)
 
     def _queue(self) -> None:
         """Queue copies in, network, copies out."""
         for name in self._inputs:
             self._device.upload(self._buffers[name])
         if not self._context.execute_async_v3(self._device.stream):
-            raise BackendError("TensorRT failed to run the engine")
+            raise BackendError(f"TensorRT failed to run the engine: {self._logger.why()}")
         for name in self._outputs:
             self._device.download(self._buffers[name])
 
@@ -222,8 +242,18 @@ class _Engine:
         del self._context, self._engine
 
 
-def identify(model: Path, content: bytes, flavour: str, device: Device | None) -> dict[str, str]:
-    """All of a `Key` but the shapes.
+def _context(trt: Any, engine: Any) -> Any:
+    """An execution context; of TensorRT for RTX one whose kernels are final from the first run."""
+    strategy = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategy is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
+    return engine.create_execution_context(config)
+
+
+def identify(model: Path, content: bytes, flavour: str, device: Device | None) -> dict[str, Any]:
+    """All of a `Key` but the shapes and the accelerator.
 
     Raises:
         ModelFileError: the model file is missing or wrong.
@@ -231,11 +261,13 @@ def identify(model: Path, content: bytes, flavour: str, device: Device | None) -
     """
     card = model_card.read(model)
     version = str(load_flavour(flavour).__version__)
-    if FLAVOURS[flavour].portable:
-        gpu = "any"
-    else:
-        device = device or open_device()
-        gpu = f"{device.name} {device.compute_capability}"
+    gpu = "any"
+    if not FLAVOURS[flavour].portable:
+        with contextlib.ExitStack() as stack:
+            if device is None:
+                device = open_device()
+                stack.callback(device.close)
+            gpu = f"{device.name} {device.compute_capability}"
     return {
         "model": hashlib.sha256(content).hexdigest(),
         "name": card.name,
@@ -259,34 +291,20 @@ def compiled(
 
     Raises:
         BackendError: as `compiler.compile_engine` does.
+        OSError: with `options`, it cannot be kept.
     """
 
     def compile_now() -> bytes:
         engine, timings = compile_engine(
             model, key.flavour, key.shapes, options or Options(), cache.timings(key), progress
         )
-        cache.keep_timings(key, timings)
+        if timings:
+            cache.keep_timings(key, timings)
         return engine
 
     if options is not None:
         engine = compile_now()
-        cache.store(key, engine)
+        if not cache.store(key, engine):
+            raise OSError(f"{cache.folder} does not keep the engine")
         return engine
     return cache.get(key, compile_now, lambda: progress(0.0, "waiting for another process"))
-
-
-def compile_to(
-    output: Path,
-    model: bytes,
-    key: Key,
-    options: Options,
-    progress: Progress = lambda share, phase: True,
-) -> None:
-    """Compile an engine to a file of the user's own.
-
-    Raises:
-        BackendError: as `compiler.compile_engine` does.
-        OSError: the file cannot be written.
-    """
-    engine, _ = compile_engine(model, key.flavour, key.shapes, options, b"", progress)
-    write_engine(output, key, engine)

@@ -99,6 +99,37 @@ def test_an_engine_that_is_not_what_it_should_be_is_compiled_anew_with_one_line(
     assert cache.get(KEY, never) == b"new" and len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("size", ["Infinity", "-1", "99999999999999999", "1e400", '"x"', "null"])
+def test_a_header_that_lies_about_its_size_is_no_engine(cache, size):
+    cache.get(KEY, lambda: ENGINE)
+    path = cache.folder / KEY.file_name
+    said = f'"bytes": {len(ENGINE)}'.encode()
+    assert said in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(said, f'"bytes": {size}'.encode()))
+    assert cache.load(KEY) is None and len(cache.entries()) == 1
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o077, 0])
+def test_whatever_the_umask_what_is_kept_is_found(cache, mask):
+    before = os.umask(mask)
+    try:
+        cache.get(KEY, lambda: ENGINE)
+        cache.keep_timings(KEY, b"timings")
+    finally:
+        os.umask(before)
+    assert cache.get(KEY, never) == ENGINE and cache.timings(KEY) == b"timings"
+    assert not cache.folder.stat().st_mode & 0o022
+
+
+def test_no_home_is_no_folder_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert EngineCache().folder == tmp_path / "home/.cache/depthseg_ros/engines"
+    cache = EngineCache(Path("~/.cache"))
+    assert not cache.store(KEY, ENGINE) and not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_others_can_write_to_is_not_used(cache, caplog):
     cache.get(KEY, lambda: ENGINE)
     cache.folder.chmod(0o770)
@@ -211,8 +242,11 @@ def test_the_cache_lists_what_was_used_last_first_and_is_cleared(cache):
     assert [key for _, key in cache.entries()] == [first, second, None]
     cache.keep_timings(KEY, b"timings")
     assert cache.timings(KEY) == b"timings"
+    (cache.folder / ".half.engine.123").write_bytes(b"half")  # of a process that was killed
+    (cache.folder / "folder.engine").mkdir()
     assert len(cache.clear()) == 3
-    assert list(cache.folder.iterdir()) == [] and cache.timings(KEY) == b""
+    assert [p.name for p in cache.folder.iterdir()] == ["folder.engine"]
+    assert cache.timings(KEY) == b""
 
 
 def test_an_engine_file_of_ones_own_says_what_it_is(tmp_path):

@@ -1,6 +1,7 @@
 """What TensorRT's backend does: without a GPU what it says, with one what it gives."""
 
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -117,14 +118,31 @@ def test_compile_writes_a_file_of_ones_own(home):
     assert not EngineCache().entries()
 
 
+def test_ctrl_c_stops_a_compilation(home, monkeypatch):
+    shown = []
+
+    def interrupting(progress, *_, **__):
+        shown.append(progress)
+        signal.raise_signal(signal.SIGINT)  # within what TensorRT calls
+
+    monkeypatch.setattr(cli.Progress, "update", interrupting)
+    try:
+        assert cli.main(["compile", str(STREET), "--flavour", "tensorrt-rtx"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert len(shown) < 5 and not EngineCache().entries()
+
+
 @pytest.mark.parametrize(
     "arguments, code, says",
     [
         (["README.md"], 1, "is not an ONNX file|there is no model file"),
-        ([STREET, "--largest", "1280x960"], 2, "a range of sizes needs --output"),
+        ([STREET, "--largest", "1280x960"], 2, "needs --output"),
+        ([STREET, "--dla", "0"], 2, "needs --output"),
+        ([STREET, "--batch", "2"], 2, "needs --output"),
         ([STREET, "--smallest", "900x900", "--output", "x"], 2, "expected sizes in this order"),
         ([STREET, "--output", "/none/x.engine"], 2, "there is no folder /none"),
-        ([STREET, "--dla", "3"], 1, "there is no DLA core 3"),
+        ([STREET, "--dla", "3", "--output", "x.engine"], 1, "there is no DLA core 3"),
         *(
             ([STREET, "--flavour", name.replace("_", "-")], 1, "cannot be imported")
             for name in FLAVOURS
@@ -199,8 +217,8 @@ def test_memory_does_not_grow_over_many_frames(perception):
 
 @pytest.mark.gpu
 def test_the_second_start_is_warm(perception):
-    assert list(perception.backend.sizes) == []
+    assert perception.backend.ready_for((1, 1)) is None
     perception(street.Street(0, 640, 480).frame(0).image, 500.0)
     again = Perception(STREET, perception.backend.name.split()[0])
-    assert list(again.backend.sizes) == [(640, 480)]
+    assert again.backend.ready_for((1, 1)) == (640, 480)
     again.close()

@@ -4,6 +4,7 @@ import math
 from itertools import count
 
 import numpy as np
+import onnx.parser
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -14,6 +15,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from depthseg_ros import model_card
 from depthseg_ros.geometry import Intrinsics
 from depthseg_ros.messages import (
     ENCODINGS,
@@ -22,6 +24,7 @@ from depthseg_ros.messages import (
     image_to_rgb,
     intrinsics,
 )
+from depthseg_ros.model_card import ModelCard, SemanticClass
 
 pytestmark = pytest.mark.ros
 
@@ -247,3 +250,37 @@ def test_silence_is_explained_once(start_depthseg, observer):
     node.process.says("No image for 5 s: nobody publishes /camera2/image")
     node.until_diagnostics(lambda: node.diagnostics().get("message") == "no images", "diagnostics")
     assert len(node.process.lines("No image")) == 1
+
+
+# Takes one size of pictures alone: the others fail in the backend.
+NARROW = f"""
+<ir_version: 9, opset_import: ["" : 18]>
+narrow (uint8[N, H, W, 3] image) => (uint8[N, H, W] labels, uint8[N, H, W] confidence)
+<int64[1] first = {{0}}, int64[1] second = {{1}}, int64[1] axis = {{3}},
+ int64[3] shape = {{1, {HEIGHT}, {WIDTH}}}>
+{{
+    red = Slice (image, first, second, axis)
+    labels = Reshape (red, shape)
+    confidence = Identity (labels)
+}}
+"""
+
+
+def test_diagnostics_say_that_every_frame_fails_until_one_does_not(start_depthseg, tmp_path):
+    path = tmp_path / "narrow.onnx"
+    classes = (SemanticClass(0, "everything", (0, 0, 0)),)
+    card = ModelCard("narrow", "by hand", classes, None, (WIDTH, HEIGHT))
+    model_card.write(path, onnx.parser.parse_model(NARROW), card)
+    node = start_depthseg(model=path)
+    node.process.says("Model narrow on onnxruntime")
+    labels = node.collect("label/image")
+    wide = image_message(np.zeros((HEIGHT, 2 * WIDTH, 3), np.uint8), "rgb8", header())
+
+    def fails():
+        node.image.publish(wide)
+        return node.diagnostics().get("message", "").startswith("all frames fail: ONNX Runtime")
+
+    node.until_diagnostics(fails, "an error")
+    assert len(node.process.says("Lost a frame: ONNX Runtime failed")) == 1
+    node.perceive(frame(), None, labels)
+    node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no error")
