@@ -57,9 +57,11 @@ def why_not(name: str) -> str:
 
     try:
         if name in compiler.FLAVOURS:
-            trt = compiler.load_flavour(name)
-            device = cuda.open_device()
+            if name not in compiler.installed():
+                compiler.load_flavour(name)  # which says what to install
+            device = cuda.open_device()  # first: it costs next to nothing where there is none
             device.close()
+            trt = compiler.load_flavour(name)
             if served := getattr(trt, "ComputeCapability", None):
                 kind = f"SM{device.compute_capability.replace('.', '')}"
                 if kind == "SM75" or kind not in served.__members__:

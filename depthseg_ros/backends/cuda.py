@@ -115,6 +115,10 @@ def open_device() -> Device:
     Raises:
         BackendError: there is none that works, or neither cuda-python nor PyCUDA.
     """
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise BackendError("there is no NVIDIA driver here (libcuda.so.1)") from None
     missing = []
     for kind in (CudaPythonDevice, PyCudaDevice):
         try:

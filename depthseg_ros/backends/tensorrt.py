@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import model_card
-from . import Backend, BackendError
+from . import Backend, BackendError, why_not
 from .compiler import (
     FLAVOURS,
     Cancelled,
@@ -51,6 +51,8 @@ class TensorRtBackend(Backend):
             ModelFileError: the model file is missing or wrong.
             BackendError: the flavour or a GPU is missing, or `engine` is not the model's.
         """
+        if reason := why_not(flavour):
+            raise BackendError(reason)
         self._trt = trt = load_flavour(flavour)
         self._title = FLAVOURS[flavour].title
         self._logger = trt_logger(trt)
