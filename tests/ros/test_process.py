@@ -101,16 +101,17 @@ def test_shared_memory_holds_pictures_unless_the_user_configures_fast_dds(
     process = start("camera_node", "/sharing", rate=5.0, width=64, height=48)
     process.until(lambda: segment(process), "shared memory")
     assert least <= segment(process) <= most
+    process.stop()  # others would map its memory, too
 
 
 def test_a_machine_without_room_for_shared_memory_is_left_alone(monkeypatch, tmp_path):
     from depthseg_ros import process
 
     for name in process._PROFILES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # and so taken back at the end
+        monkeypatch.delenv(name)
     process.share_memory(tmp_path / "none")
     assert not set(process._PROFILES) & os.environ.keys()
     process.share_memory(tmp_path)  # whose file system has room
     for name in process._PROFILES:
         assert Path(os.environ[name]).name == "fastdds.xml"
-        monkeypatch.delenv(name)
