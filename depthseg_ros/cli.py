@@ -207,13 +207,14 @@ def compile_(options: argparse.Namespace) -> None:
         )
     if options.output is not None and not options.output.parent.is_dir():
         raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
+    if options.output is not None and options.output.is_dir():
+        raise UsageError(f"--output {options.output} is a folder, expected a file's name")
     try:
         width, height = options.size
         shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    content = _read_model(options.model)
-    identity = tensorrt.identify(options.model, content, flavour, None)
+    content, identity = tensorrt.identify(options.model, flavour, None)
     key = engine_cache.Key(**identity, shapes=shapes, dla=options.dla)
     cache = engine_cache.EngineCache()
     # TensorRT swallows a KeyboardInterrupt that is raised in what it calls.
@@ -228,13 +229,16 @@ def compile_(options: argparse.Namespace) -> None:
             return not stopped.is_set()
 
         try:
-            if options.output is None:
-                tensorrt.compiled(content, key, cache, chosen, show)
-            else:
-                engine, _ = compiler.compile_engine(content, flavour, shapes, chosen, b"", show)
-                engine_cache.write_engine(options.output, key, engine)
+            engine, timings = compiler.compile_engine(
+                content, flavour, shapes, chosen, cache.timings(key), show
+            )
         except compiler.Cancelled:
             raise KeyboardInterrupt from None
+    cache.keep_timings(key, timings)
+    if options.output is not None:
+        engine_cache.write_engine(options.output, key, engine)
+    elif not cache.store(key, engine):
+        raise OSError(f"{cache.folder} does not keep the engine")
     written = options.output or cache.folder / key.file_name
     size = written.stat().st_size / 1e6
     print(f"{written}: {key.name}, {key.precision}, for pictures of {shapes}, {size:.1f} MB")
@@ -490,11 +494,6 @@ def _core(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is no number of a DLA core, such as 0")
     return int(text)
-
-
-def _read_model(path: Path) -> bytes:
-    model_card.read(path)  # whose errors say what is wrong
-    return path.read_bytes()
 
 
 if __name__ == "__main__":

@@ -212,8 +212,9 @@ class EngineCache:
     def keep_timings(self, key: Key, timings: bytes) -> None:
         """Keep them for the next compilation."""
         with contextlib.suppress(EngineFileError, OSError):
-            self._make()
-            _write(self._timings_file(key), timings)
+            if timings:  # TensorRT for RTX has none
+                self._make()
+                _write(self._timings_file(key), timings)
 
     def _timings_file(self, key: Key) -> Path:
         machine = re.sub("[^A-Za-z0-9_.-]", "_", f"{key.flavour}-{key.version}-{key.gpu}")

@@ -21,8 +21,6 @@ from . import Backend, BackendError, why_not
 from .compiler import (
     FLAVOURS,
     Cancelled,
-    Options,
-    Progress,
     Shapes,
     compile_engine,
     load_flavour,
@@ -65,8 +63,7 @@ class TensorRtBackend(Backend):
         with contextlib.ExitStack() as on_failure:
             self._device = device = open_device()
             on_failure.callback(device.close)
-            self._model = model.read_bytes() if model.is_file() else b""
-            self._identity = identify(model, self._model, flavour, device)
+            self._model, self._identity = identify(model, flavour, device)
             self._runtime = trt.Runtime(self._logger)
             if engine is not None:
                 self._named = self._read(engine)
@@ -134,7 +131,11 @@ class TensorRtBackend(Backend):
                 self._cache.discard(key)
         try:
             return self._deserialized(
-                compiled(self._model, key, self._cache, progress=self._on_progress)
+                self._cache.get(
+                    key,
+                    lambda: self._compile(key),
+                    lambda: self._on_progress(0.0, "waiting for another process"),
+                )
             )
         except Cancelled:
             raise
@@ -143,6 +144,17 @@ class TensorRtBackend(Backend):
             raise
         finally:
             self.state = ""
+
+    def _compile(self, key: Key) -> bytes:
+        engine, timings = compile_engine(
+            self._model,
+            key.flavour,
+            key.shapes,
+            timing_cache=self._cache.timings(key),
+            progress=self._on_progress,
+        )
+        self._cache.keep_timings(key, timings)
+        return engine
 
     def _deserialized(self, content: bytes) -> Any:
         engine = self._runtime.deserialize_cuda_engine(content)
@@ -254,8 +266,8 @@ def _context(trt: Any, engine: Any) -> Any:
     return engine.create_execution_context(config)
 
 
-def identify(model: Path, content: bytes, flavour: str, device: Device | None) -> dict[str, Any]:
-    """All of a `Key` but the shapes and the accelerator.
+def identify(model: Path, flavour: str, device: Device | None) -> tuple[bytes, dict[str, Any]]:
+    """A model file's content, and all of its `Key` but the shapes and the accelerator.
 
     Raises:
         ModelFileError: the model file is missing or wrong.
@@ -270,7 +282,8 @@ def identify(model: Path, content: bytes, flavour: str, device: Device | None) -
                 device = open_device()
                 stack.callback(device.close)
             gpu = f"{device.name} {device.compute_capability}"
-    return {
+    content = model.read_bytes()
+    return content, {
         "model": hashlib.sha256(content).hexdigest(),
         "name": card.name,
         "precision": card.precision,
@@ -278,35 +291,3 @@ def identify(model: Path, content: bytes, flavour: str, device: Device | None) -
         "version": version,
         "gpu": gpu,
     }
-
-
-def compiled(
-    model: bytes,
-    key: Key,
-    cache: EngineCache,
-    options: Options | None = None,
-    progress: Progress = lambda share, phase: True,
-) -> bytes:
-    """The engine of a key: from the cache, or compiled now and kept.
-
-    With `options` it is compiled in any case, since the cache does not know of them.
-
-    Raises:
-        BackendError: as `compiler.compile_engine` does.
-        OSError: with `options`, it cannot be kept.
-    """
-
-    def compile_now() -> bytes:
-        engine, timings = compile_engine(
-            model, key.flavour, key.shapes, options or Options(), cache.timings(key), progress
-        )
-        if timings:
-            cache.keep_timings(key, timings)
-        return engine
-
-    if options is not None:
-        engine = compile_now()
-        if not cache.store(key, engine):
-            raise OSError(f"{cache.folder} does not keep the engine")
-        return engine
-    return cache.get(key, compile_now, lambda: progress(0.0, "waiting for another process"))

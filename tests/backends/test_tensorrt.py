@@ -149,6 +149,7 @@ def test_ctrl_c_stops_a_compilation(home, monkeypatch):
         ([STREET, "--batch", "2"], 2, "needs --output"),
         ([STREET, "--smallest", "900x900", "--output", "x"], 2, "expected sizes in this order"),
         ([STREET, "--output", "/none/x.engine"], 2, "there is no folder /none"),
+        ([STREET, "--output", "."], 2, r"--output \. is a folder, expected a file's name"),
         ([STREET, "--dla", "3", "--output", "x.engine"], 1, "there is no DLA core 3"),
         *(
             ([STREET, "--flavour", name.replace("_", "-")], 1, "cannot be imported")
@@ -163,6 +164,14 @@ def test_what_cannot_be_compiled_is_one_line(home, capsys, arguments, code, says
     assert len(lines) == 1 and lines[0].startswith("depthseg compile: ")
     assert re.search(says, lines[0])
     assert not EngineCache().entries()
+
+
+def test_an_engine_that_the_cache_does_not_keep_is_no_success(home, capsys):
+    EngineCache().folder.mkdir(parents=True)
+    EngineCache().folder.chmod(0o770)
+    assert cli.main(["compile", str(STREET), "--size", "96x64", "--flavour", "tensorrt-rtx"]) == 1
+    said = capsys.readouterr()
+    assert "does not keep the engine" in said.err and not said.out
 
 
 # --- With a GPU ---------------------------------------------------------------------------------

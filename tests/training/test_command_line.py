@@ -349,6 +349,11 @@ def test_files_of_fewer_bits_are_calibrated_on_data_and_measured_alike(run):
         folder=run,
     )  # fmt: skip
     assert needs.code == 2 and "--precision int8 needs --data" in needs.err
+    for_gpu = training(
+        "export", "--checkpoint", "runs/last.ckpt", "--output", "o.onnx", "--precision", "fp16",
+        "--for", "tensorrt", folder=run,
+    )  # fmt: skip
+    assert for_gpu.code == 2 and "--for tensorrt is about int8" in for_gpu.err
 
 
 STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
