@@ -21,7 +21,7 @@ from .transforms import Whole
 QUANTIZED = ("Conv", "Add", "Concat", "Relu", "Resize")
 """Operators that run in 8 bits; what is around the network stays as it is."""
 
-_CPU = {"activation_type": QuantType.QUInt8, "reduce_range": True}
+_CPU = {"activation_type": QuantType.QUInt8}
 _TENSORRT = {
     "activation_type": QuantType.QInt8,
     # No zero points; biases in fp32; weights in fp32 before their own QuantizeLinear.
@@ -45,10 +45,11 @@ def quantize(
 ) -> None:
     """Write a model file with weights and activations in 8 bits.
 
-    Weights are signed, per channel; activations have ranges as the pictures show them. For CPUs
-    they are unsigned, what ONNX Runtime and OpenVINO run fastest, and weights use 7 of the 8 bits,
-    since x86 without VNNI adds pairs of products in 16 bits, which more would overflow. TensorRT
-    wants activations signed and symmetric, and all weights and biases in fp32.
+    Weights are signed, per channel, and use 7 of the 8 bits, since x86 without VNNI adds pairs of
+    products in 16 bits, which more would overflow: whatever a file is made for, it computes the
+    same everywhere. Activations have ranges as the pictures show them. For CPUs they are unsigned,
+    what ONNX Runtime and OpenVINO run fastest; TensorRT wants them signed and symmetric, and all
+    weights and biases in fp32.
 
     Args:
         graph: In fp32, see `export.graph`.
@@ -71,6 +72,7 @@ def quantize(
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
             **TARGETS[target],
         )
         model_card.write(path, onnx.load(quantized), card)

@@ -245,10 +245,12 @@ class EngineCache:
                 self._make()
                 lock = self.folder / f"{key.file_name}.lock"
                 file = stack.enter_context(open(lock, "w"))
-                while go_on():
+                while True:
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
                     except BlockingIOError:
-                        time.sleep(_POLL)
+                        if go_on():
+                            time.sleep(_POLL)
+                            continue
+                    break
             yield

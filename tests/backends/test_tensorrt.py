@@ -1,17 +1,19 @@
 """What TensorRT's backend does: without a GPU what it says, with one what it gives."""
 
+import contextlib
 import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from depthseg_ros import cli, model_card, street
-from depthseg_ros.backends import BackendError, choose, open_backend, why_not
-from depthseg_ros.backends.compiler import FLAVOURS, Shapes, installed
+from depthseg_ros.backends import BackendError, choose, open_backend, tensorrt, why_not
+from depthseg_ros.backends.compiler import FLAVOURS, Cancelled, Shapes, installed
 from depthseg_ros.backends.cuda import Buffer, Buffers, open_device
 from depthseg_ros.backends.engine_cache import EngineCache, read_key
 from depthseg_ros.perception import Perception
@@ -100,6 +102,60 @@ def test_memory_is_given_back_also_where_it_does_not_suffice(room):
         buffers.close()
         buffers.close()
     assert not device.held
+
+
+class NoDevice:
+    """In a GPU's place where one is only opened: compiling needs none."""
+
+    name, compute_capability, library, stream = "no GPU", "8.6", "none", 0
+    active = contextlib.nullcontext
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def compiling(home, monkeypatch):
+    """A backend whose engines compile, and then cannot be opened."""
+    monkeypatch.setattr(tensorrt, "why_not", lambda flavour: "")
+    monkeypatch.setattr(tensorrt, "open_device", NoDevice)
+    backend = open_backend(STREET, RTX)
+    yield backend
+    backend.close()
+
+
+@WITHOUT_GPU
+def test_the_first_picture_of_a_size_compiles_its_engine_and_tells_how_far_it_is(compiling, caplog):
+    picture = {"image": np.zeros((1, 64, 96, 3), np.uint8)}
+    with caplog.at_level("INFO"), pytest.raises(BackendError, match="cannot load the engine"):
+        compiling.run(picture)
+    shares = [int(n) for n in re.findall(r"compiling the engine: (\d+) %", caplog.text)]
+    assert shares == sorted(shares) and len(shares) > 3 and "another process" not in caplog.text
+    ((_, key),) = EngineCache().entries()
+    assert key.shapes == Shapes(96, 64) and compiling.state == ""
+    caplog.clear()
+    with pytest.raises(BackendError, match="cannot load the engine"):
+        compiling.run(picture)  # not once more for each picture
+    assert "%" not in caplog.text
+
+
+@WITHOUT_GPU
+def test_a_compilation_for_a_picture_can_be_interrupted(compiling, monkeypatch):
+    states = []
+
+    def interrupt(backend, share, phase, go_on=tensorrt.TensorRtBackend._on_progress):
+        go_on(backend, share, phase)
+        states.append(backend.state)
+        thread = threading.Thread(target=backend.interrupt)
+        thread.start()
+        thread.join()
+        return go_on(backend, share, phase)
+
+    monkeypatch.setattr(tensorrt.TensorRtBackend, "_on_progress", interrupt)
+    with pytest.raises(Cancelled):
+        compiling.run({"image": np.zeros((1, 64, 96, 3), np.uint8)})
+    assert "compiling, 0 %" in states and compiling.state == ""
+    assert not EngineCache().entries()
 
 
 # --- The command line ---------------------------------------------------------------------------

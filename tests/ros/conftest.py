@@ -251,13 +251,14 @@ def start_process(
 
 @pytest.fixture(scope="module")
 def start(start_process: Callable[[list[str]], NodeProcess]) -> Callable[..., NodeProcess]:
-    """Starts an executable of the package in a namespace, with parameters."""
+    """Starts an executable of the package, or a command, in a namespace, with parameters."""
     from ament_index_python.packages import get_package_prefix
 
     folder = Path(get_package_prefix("depthseg_ros"), "lib", "depthseg_ros")
 
-    def start(executable: str, namespace: str, **parameters: Any) -> NodeProcess:
-        command = [str(folder / executable), "--ros-args", "-r", f"__ns:={namespace}"]
+    def start(executable: str | list[str], namespace: str, **parameters: Any) -> NodeProcess:
+        program = [str(folder / executable)] if isinstance(executable, str) else executable
+        command = [*program, "--ros-args", "-r", f"__ns:={namespace}"]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={value}"]
         return start_process(command)
@@ -272,10 +273,14 @@ def start_depthseg(
     """Starts a `depthseg` node in a new namespace."""
     numbers = count()
 
-    def start_depthseg(image_qos: dict[str, Any] | None = None, **parameters: Any) -> Depthseg:
+    def start_depthseg(
+        image_qos: dict[str, Any] | None = None,
+        executable: str | list[str] = "depthseg",
+        **parameters: Any,
+    ) -> Depthseg:
         namespace = f"/camera{next(numbers)}"
         for policy, value in (image_qos or {}).items():
             parameters[f"qos_overrides.{namespace}/image.subscription.{policy}"] = value
-        return Depthseg(observer, start("depthseg", namespace, **parameters), namespace)
+        return Depthseg(observer, start(executable, namespace, **parameters), namespace)
 
     return start_depthseg

@@ -1,12 +1,18 @@
 """The node and TensorRT, as far as that goes without a GPU."""
 
+import sys
+
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install .[tensorrt-rtx]")
 
+from std_msgs.msg import Header
+
 from depthseg_ros.backends import why_not
+from depthseg_ros.messages import image_message
 
 pytestmark = [
     pytest.mark.ros,
@@ -32,3 +38,39 @@ def test_an_engine_of_another_backend_is_refused(start_depthseg):
     node.process.says("Cannot configure: an engine is TensorRT's; onnxruntime takes none")
     assert node.set("engine", "").successful and node.change("configure")
     assert not node.set("engine", "/other.engine").successful
+
+
+COMPILING = """
+import contextlib, sys
+from depthseg_ros import node
+from depthseg_ros.backends import tensorrt
+
+class NoDevice:  # only opened; compiling needs none
+    name, compute_capability, library, stream = "no GPU", "8.6", "none", 0
+    active = contextlib.nullcontext
+    close = lambda self: None
+
+tensorrt.why_not, tensorrt.open_device = lambda flavour: "", NoDevice
+sys.exit(node.main())
+"""
+
+
+def test_while_an_engine_is_compiled_the_node_says_so_and_obeys(
+    start_depthseg, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program = [sys.executable, "-c", COMPILING]
+    node = start_depthseg(executable=program, backend="tensorrt_rtx")
+    node.collect("label/image")
+    node.process.says("The first picture will wait for its engine to be compiled")
+    picture = image_message(np.zeros((1080, 1920, 3), np.uint8), "rgb8", Header())
+
+    def compiling():
+        node.send(picture)  # again and again, as the network may lose it
+        return node.diagnostics().get("message", "").startswith("compiling, ")
+
+    node.until_diagnostics(compiling, "compiling")
+    assert node.set("overlay_opacity", 0.2).successful and node.state() == "active"
+    assert node.change("deactivate") and node.state() == "inactive"
+    node.process.says("the compilation was stopped")
+    assert not list(tmp_path.rglob("*.engine"))

@@ -17,7 +17,7 @@ from depthseg_ros.perception import Perception
 from training.datasets import Sample
 from training.encoders import StandardResNet
 from training.export import ServedModel, export, fold_batch_norms, graph, rounded, write
-from training.quantization import quantize
+from training.quantization import TARGETS, quantize
 from training.sources import Source
 from training.systems.depthsegnet import DepthSegNet, Vgg
 from training.systems.lateral_sharing import LateralSharing
@@ -186,6 +186,29 @@ def test_tensorrt_compiles_every_system_in_every_precision(name, precision, tmp_
         ]
         assert all(quantized) and operators["QuantizeLinear"] >= 2 * len(convolutions)
     assert compile_engine(content, "tensorrt_rtx", shapes)[0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_eight_bits_never_overflow_where_products_are_added_in_sixteen(target, tmp_path):
+    # x86 without VNNI: two products of 255 and a weight must fit into 16 bits.
+    path = tmp_path / "model.onnx"
+    source = Source("streets", "train", Views(), None, "", "")
+    name = "shared_encoder"
+    quantize(copy.deepcopy(small_graph(name)), small_task(name).card, [source], path, target)
+    graph = onnx.load(path).graph
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    made_by = {output: node for node in graph.node for output in node.output}
+    greatest = []
+    for convolution in (node for node in graph.node if node.op_type == "Conv"):
+        dequantize = made_by[convolution.input[1]]
+        quantize_ = made_by.get(dequantize.input[0])
+        if quantize_ is None:
+            weight = values[dequantize.input[0]].astype(int)
+        else:
+            weight, scale = (values[n] for n in quantize_.input[:2])
+            weight = np.rint(weight / scale.reshape(-1, 1, 1, 1))
+        greatest.append(np.abs(weight).max())
+    assert max(greatest) >= 60 and 2 * 255 * max(greatest) < 2**15
 
 
 def test_the_file_says_of_itself_what_the_task_knows(task, path):
