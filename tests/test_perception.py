@@ -3,6 +3,7 @@ import dataclasses
 import cv2
 import numpy as np
 import onnx.parser
+import onnxruntime
 import pytest
 
 from depthseg_ros import backends, model_card
@@ -148,6 +149,21 @@ def test_openvino_keeps_the_names_of_outputs_that_are_copies_and_says_what_is_wr
 def test_an_unknown_backend_or_provider_is_refused(arguments, message):
     with pytest.raises(BackendError, match=message):
         backends.open_backend(model_card.default_model(), **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("also_cpu", [False, True])
+def test_a_provider_that_does_not_load_is_not_replaced_unasked(monkeypatch, caplog, also_cpu):
+    # As with onnxruntime-gpu on a machine without a GPU: there, but not to be loaded.
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    if also_cpu:
+        backend = backends.open_backend(model_card.default_model(), "onnxruntime", available)
+        assert backend.name == "onnxruntime (CPUExecutionProvider)"
+        assert "cannot load CUDAExecutionProvider, running on CPU" in caplog.text
+    else:
+        with pytest.raises(BackendError, match="cannot load CUDAExecutionProvider"):
+            backends.open_backend(model_card.default_model(), "onnxruntime", available[:1])
 
 
 def test_negative_threads_are_refused():

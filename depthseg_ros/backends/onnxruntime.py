@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import Backend, BackendError
+
+_LOG = logging.getLogger(__name__)
 
 # Providers that `providers=()` never takes by itself, but only by name: TensorRT's compile for
 # minutes at the first frame, Azure's would send pictures away.
@@ -47,7 +50,17 @@ class OnnxRuntimeBackend(Backend):
             self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # its exceptions have no common base
             raise BackendError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from None
-        self.name = f"onnxruntime ({self._session.get_providers()[0]})"
+        loaded = self._session.get_providers()  # it replaces by the CPU's what it cannot load
+        unloaded = ", ".join(provider for provider in providers if provider not in loaded)
+        if unloaded and loaded[0] not in providers:
+            raise BackendError(
+                f"ONNX Runtime cannot load {unloaded}: there is no such GPU, or its libraries are"
+                " missing or of another version, see the lines before; where the CPU will do, name"
+                " CPUExecutionProvider as the last provider"
+            )
+        if unloaded:
+            _LOG.warning("ONNX Runtime cannot load %s, running on %s", unloaded, loaded[0])
+        self.name = f"onnxruntime ({loaded[0]})"
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
