@@ -29,14 +29,11 @@ from rich.table import Table
 
 from . import model_card, rendering
 from .backends import BACKENDS, BackendError, why_not
-from .geometry import Intrinsics
+from .geometry import Intrinsics, to_millimetres
 from .perception import Perception, Prediction, read_picture
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-MILLIMETRES = 1000
-"""Depth PNGs hold millimetres, as REP-118's 16UC1 does: 0 is "none", 65.535 m the farthest. Where
-depth is not metric they hold thousandths of its unit."""
 
 
 class UsageError(ValueError):
@@ -342,13 +339,8 @@ def _write(
         blended = rendering.overlay(image, prediction.labels, card.classes)
         _write_png(stem, "overlay", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
     if prediction.depth is not None:
-        _write_png(stem, "depth", depth_to_millimetres(prediction.depth))
-
-
-def depth_to_millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Depth in metres as uint16 millimetres, 0 where there is none or it does not fit."""
-    scaled = np.round(np.nan_to_num(depth, nan=0.0) * MILLIMETRES)
-    return np.where(scaled <= np.iinfo(np.uint16).max, scaled, 0).astype(np.uint16)
+        # Where depth is not metric these are thousandths of its unit.
+        _write_png(stem, "depth", to_millimetres(prediction.depth))
 
 
 def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Pinhole geometry: intrinsics and what follows from them and a depth image.
+"""Camera geometry: intrinsics, lenses and the rays of pixels.
 
 Pixel centres lie at integer coordinates, as in OpenCV and `sensor_msgs/CameraInfo`; the camera
 looks along +z with x to the right and y down (REP-103, optical frame). Depth is metres along z.
@@ -6,17 +6,49 @@ looks along +z with x to the right and y down (REP-103, optical frame). Depth is
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+LENS_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+"""Distortion models of `sensor_msgs/CameraInfo` -> how many coefficients they may have."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a lens bends the rays of a pinhole camera; by default not at all."""
+
+    model: str = "plumb_bob"
+    """One of `LENS_MODELS`."""
+    coefficients: tuple[float, ...] = ()
+    """In OpenCV's order; none, or as many as the model has."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for an unknown model, or coefficients that are not its own."""
+        counts = LENS_MODELS.get(self.model)
+        if counts is None:
+            raise ValueError(f"lens {self.model!r}, expected one of {', '.join(LENS_MODELS)}")
+        if self.coefficients and len(self.coefficients) not in counts:
+            raise ValueError(
+                f"{len(self.coefficients)} coefficients of a {self.model} lens, expected"
+                f" {' or '.join(map(str, counts))}"
+            )
+        if not all(map(math.isfinite, self.coefficients)):
+            raise ValueError(f"coefficients {self.coefficients} of a lens, expected finite ones")
+
+    @property
+    def bends(self) -> bool:
+        """Whether it does anything."""
+        return any(self.coefficients)
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera: picture size and focal lengths and principal point, all in pixels."""
+    """A camera: picture size and focal lengths and principal point, all in pixels, and its lens."""
 
     width: int
     height: int
@@ -24,6 +56,7 @@ class Intrinsics:
     fy: float
     cx: float
     cy: float
+    lens: Lens = Lens()
 
     @classmethod
     def from_fov(cls, width: int, height: int, fov: float) -> Intrinsics:
@@ -34,13 +67,14 @@ class Intrinsics:
     def scaled(self, width: int, height: int) -> Intrinsics:
         """The same camera when its picture is resized to `width` x `height`."""
         sx, sy = width / self.width, height / self.height
-        return Intrinsics(
-            width,
-            height,
-            self.fx * sx,
-            self.fy * sy,
-            (self.cx + 0.5) * sx - 0.5,
-            (self.cy + 0.5) * sy - 0.5,
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
         )
 
     @property
@@ -49,80 +83,55 @@ class Intrinsics:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
 
 
-@dataclass(frozen=True)
-class ClassDistance:
-    """How far a class is and how much of the picture it fills."""
-
-    class_id: int
-    class_name: str
-    pixel_share: float
-    """Of all pixels, 0 to 1."""
-    nearest: float
-    """The depth that 2 % of the class's pixels stay below, metres; robust against single wrong
-    pixels, NaN where the class has no depth."""
-    median: float
-    """Median depth, metres; NaN where the class has no depth."""
-
-
-NEAREST_PERCENTILE = 2
-
-_SAMPLES = 320 * 240
-"""Pixels that are enough for distances; pictures of four times as many or more are sampled."""
-
-# Depths are counted by the upper bits of their float32: 256 levels an octave, 0.4 % wide, from
-# 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits, and as
-# unsigned numbers all others come after them.
-_SHIFT = 15
-_FIRST = np.float32(1 / 32).view(np.uint32) >> _SHIFT
-_LEVELS = 15 * 256
-
-
-def class_distances(
-    labels: NDArray[np.uint8], depth: NDArray[np.float32] | None, names: Mapping[int, str]
-) -> list[ClassDistance]:
-    """Distances of every class that a picture shows, in ascending order of class id.
+@functools.lru_cache(maxsize=8)
+def rays(camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
+    """Where pixels look: a pixel's point in space is (x/z, y/z, 1) times its depth.
 
     Args:
-        labels: (H, W) class ids; ids that `names` lacks are left out.
-        depth: (H, W) metres, NaN where there is none, or None; what is not 1/32 to 1024 m counts as
-            none.
-        names: Class id -> name.
+        camera: At the picture's size.
+        step: Every so many rows and columns, from `step // 2` on.
 
     Returns:
-        Distances to within 0.2 %, by one histogram of all classes. Of pictures of 640 x 480 and
-        more, every second row and column counts, and so on, which leaves out no depth: networks
-        give theirs at half their own size or less.
+        (2, H', W') float32, x/z and y/z; NaN where the lens sees nothing. Kept for the next call,
+        and so not to be written to.
     """
-    ids = sorted(names)
-    step = max(1, math.isqrt(labels.size // _SAMPLES))
-    sampled = labels[step // 2 :: step, step // 2 :: step]
-    rows = len(ids) + 1  # the last one is of pixels without a class
-    table = np.full(256, len(ids) * (_LEVELS + 1), np.uint32)
-    table[ids] = np.arange(len(ids)) * (_LEVELS + 1)
-    cell = table[sampled]
-    if depth is None:
-        cell += _LEVELS
+    u = np.arange(step // 2, camera.width, step)
+    v = np.arange(step // 2, camera.height, step)
+    x = np.broadcast_to((u - camera.cx) / camera.fx, (len(v), len(u)))
+    y = np.broadcast_to(((v - camera.cy) / camera.fy)[:, None], x.shape)
+    found = np.stack([x, y]).astype(np.float32)
+    if camera.lens.bends:
+        found = _unbent(found.reshape(2, -1), camera.lens).reshape(found.shape)
+    found.flags.writeable = False
+    return found
+
+
+_ITERATIONS = 30
+_TOLERANCE = 1e-3
+"""Of x/z and y/z: how far off a ray may come out of the lens again; half a pixel at fx = 500."""
+
+
+def _unbent(bent: NDArray[np.float32], lens: Lens) -> NDArray[np.float32]:
+    """Rays (2, N) before a lens bent them; NaN where there is none that it would bend so."""
+    one, d, zero = np.eye(3), np.array(lens.coefficients), np.zeros(3)
+    points = np.ascontiguousarray(bent.T[:, None], np.float64)
+    if lens.model == "equidistant":
+        straight = cv2.fisheye.undistortPoints(points, one, d)
+        error = cv2.fisheye.distortPoints(straight, one, d) - points
     else:
-        level = depth[step // 2 :: step, step // 2 :: step].view(np.uint32) >> _SHIFT
-        level -= _FIRST  # what is less wraps around
-        cell += np.minimum(level, _LEVELS)  # the last one is of no depth
-    counts = np.bincount(cell.ravel(), minlength=rows * (_LEVELS + 1))
-    counts = counts.reshape(rows, _LEVELS + 1)[:-1]
-    up_to = counts[:, :-1].cumsum(axis=1)
-    known = up_to[:, -1]
-    shares = np.array([NEAREST_PERCENTILE / 100, 0.5])
-    levels = (up_to < shares[:, None, None] * known[:, None]).sum(axis=2)
-    nearest, median = np.where(known > 0, _depth_at(levels), np.nan).tolist()
-    return [
-        ClassDistance(class_id, names[class_id], total / sampled.size, *metres)
-        for class_id, total, *metres in zip(
-            ids, counts.sum(axis=1).tolist(), nearest, median, strict=True
-        )
-        if total
-    ]
+        straight = cv2.undistortPoints(points, one, d)  # five steps, too few at the corners
+        for _ in range(_ITERATIONS):
+            there = cv2.convertPointsToHomogeneous(straight)
+            error = cv2.projectPoints(there, zero, zero, one, d)[0] - points
+            if np.abs(error).max() < _TOLERANCE / 100:
+                break
+            straight = straight - error
+    # Beyond a lens's field of view the polynomials turn back, and iterations end anywhere.
+    straight[~(np.abs(error).max(axis=(1, 2)) < _TOLERANCE)] = np.nan
+    return straight[:, 0].T.astype(np.float32)
 
 
-def _depth_at(levels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The middle of levels of the histogram, metres."""
-    bits = ((levels + int(_FIRST)) << _SHIFT) + (1 << (_SHIFT - 1))
-    return bits.astype(np.uint32).view(np.float32)
+def to_millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Depth in metres as REP-118's 16UC1: millimetres, 0 where there is none or it does not fit."""
+    scaled = np.rint(np.nan_to_num(depth, posinf=0, neginf=0) * 1000)
+    return np.where((scaled > 0) & (scaled < 2**16), scaled, 0).astype(np.uint16)

@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from .geometry import Intrinsics
+from . import compressed
+from .derived.points import OFFSETS
+from .derived.scan import Scan
+from .geometry import Intrinsics, Lens
+from .model_card import SemanticClass
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,10 @@ def image_to_rgb(message: Image) -> NDArray[np.uint8]:
     rows = data[: step * height].reshape(height, step)[:, :row_bytes]
     if encoding.sample_bytes == 2:
         rows = rows[:, 0 if message.is_bigendian else 1 :: 2]  # the more significant bytes
-    pixels = np.ascontiguousarray(rows).reshape(height, width, encoding.channels)
+    return _to_rgb(np.ascontiguousarray(rows).reshape(height, width, encoding.channels), encoding)
+
+
+def _to_rgb(pixels: NDArray[np.uint8], encoding: _Encoding) -> NDArray[np.uint8]:
     if encoding.code is None:
         return pixels
     return np.asarray(cv2.cvtColor(pixels, encoding.code), np.uint8)
@@ -125,6 +134,32 @@ def _through_cv_bridge(message: Image) -> NDArray[np.uint8]:
     except (CvBridgeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{unknown}, and cv_bridge refuses it: {error}") from None
     return np.ascontiguousarray(image, np.uint8)
+
+
+def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
+    """The picture of a CompressedImage message, as cameras and image_transport send it.
+
+    Whether it is JPEG or PNG, the data tell; the message's format, `jpeg` or the like of
+    `rgb8; jpeg compressed bgr8`, tells only what was compressed. Colours are true whatever it says.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous; of 16-bit samples the upper 8 bits.
+
+    Raises:
+        ValueError: the message holds no JPEG or PNG, half of one, one greater than
+            `compressed.MAX_SIZE`, or depth.
+    """
+    source, _, codec = (part.strip() for part in message.format.partition(";"))
+    if source in ("16UC1", "32FC1") or codec.startswith("compressedDepth"):
+        raise ValueError(f"the compressed image is depth, not a picture: format {message.format!r}")
+    try:
+        rgb = compressed.decode(bytes(message.data))
+    except ValueError as error:
+        raise ValueError(f"{error} (format {message.format!r})") from None
+    if source.startswith("bayer_") and codec.startswith("png") and source in _ENCODINGS:
+        # image_transport stores the mosaic itself there. (Into a JPEG it puts a gray picture.)
+        return _to_rgb(np.ascontiguousarray(rgb[..., :1]), _ENCODINGS[source])
+    return rgb
 
 
 def image_message(array: NDArray[np.generic], encoding: str, header: Header) -> Image:
@@ -185,6 +220,20 @@ def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
     return camera.scaled(max(width // binning[0], 1), max(height // binning[1], 1))
 
 
+def lens(message: CameraInfo) -> Lens:
+    """The lens of the camera that takes the pictures, which are not rectified.
+
+    Raises:
+        ValueError: its distortion model is unknown, or its coefficients are not the model's.
+    """
+    if not any(message.d):
+        return Lens()
+    model = {"": "plumb_bob", "fisheye": "equidistant"}.get(
+        message.distortion_model, message.distortion_model
+    )
+    return Lens(model, tuple(message.d))
+
+
 def camera_info_message(
     camera: Intrinsics, header: Header, source: CameraInfo | None = None
 ) -> CameraInfo:
@@ -195,10 +244,10 @@ def camera_info_message(
         header: The message's header; shared, not copied.
         source: What the camera itself said, perhaps at another size. Its lens distortion and
             rectification are kept, its K and P brought to the new size. Without it, or where it
-            is not calibrated, the camera is a pinhole with the given intrinsics.
+            is not calibrated, the camera is that of the given intrinsics.
     """
     message = CameraInfo(header=header, width=camera.width, height=camera.height)
-    message.distortion_model, message.d = "plumb_bob", [0.0] * 5
+    message.distortion_model, message.d = camera.lens.model, camera.lens.coefficients or [0.0] * 5
     k, r, p = camera.matrix, np.eye(3), np.zeros((3, 4))
     p[:, :3] = k
     raw = _intrinsics_or_none(source, rectified=False)
@@ -222,3 +271,85 @@ def _intrinsics_or_none(message: CameraInfo | None, rectified: bool) -> Intrinsi
         return None if message is None else intrinsics(message, rectified)
     except ValueError:
         return None
+
+
+def label_info_type() -> Any:
+    """The message type vision_msgs/LabelInfo, None where vision_msgs is not installed."""
+    try:
+        from vision_msgs.msg import LabelInfo
+    except ImportError:
+        return None
+    return LabelInfo
+
+
+def label_info_message(
+    classes: Iterable[SemanticClass], header: Header, threshold: float = 0.0
+) -> Any:
+    """A vision_msgs/LabelInfo message: the names of the ids in label images.
+
+    `UNLABELLED` is not among them: that the greatest id means no class is vision_msgs' own
+    convention, and Nav2's semantic_segmentation_layer ignores ids that have no name, but logs an
+    error for each name that its parameters lack.
+
+    Args:
+        classes: The model's.
+        header: The message's header; shared, not copied.
+        threshold: Confidence below which pixels are left unlabelled, 0 to 1.
+
+    Raises:
+        ImportError: vision_msgs is not installed (`label_info_type`).
+    """
+    from vision_msgs.msg import LabelInfo, VisionClass
+
+    names = [VisionClass(class_id=c.id, class_name=c.name) for c in classes]
+    return LabelInfo(header=header, class_map=names, threshold=float(threshold))
+
+
+_TYPES = {"label": PointField.UINT8, "confidence": PointField.UINT8}
+_POINT_FIELDS = [  # of rgb the bits are what counts, by custom
+    PointField(name=name, offset=offset, datatype=_TYPES.get(name, PointField.FLOAT32), count=1)
+    for name, offset in OFFSETS.items()
+]
+
+
+def points_message(points: NDArray[np.void], header: Header) -> PointCloud2:
+    """An organised PointCloud2 message.
+
+    Args:
+        points: (H, W) of `derived.points.POINT`.
+        header: The message's header; shared, not copied.
+    """
+    height, width = points.shape
+    message = PointCloud2(
+        header=header,
+        height=height,
+        width=width,
+        fields=_POINT_FIELDS,
+        is_bigendian=False,
+        point_step=points.itemsize,
+        row_step=points.itemsize * width,
+        is_dense=False,
+    )
+    message.data.frombytes(np.ascontiguousarray(points).view(np.uint8).data.cast("B"))
+    return message
+
+
+def scan_message(scan: Scan, nearest: float, farthest: float, header: Header) -> LaserScan:
+    """A LaserScan message.
+
+    Args:
+        scan: The scan.
+        nearest: What the camera sees from on, metres.
+        farthest: And up to.
+        header: The message's header, with a frame of x forward and z up; shared, not copied.
+    """
+    message = LaserScan(
+        header=header,
+        angle_min=scan.angle_min,
+        angle_max=scan.angle_max,
+        angle_increment=scan.angle_increment,
+        range_min=nearest,
+        range_max=farthest,
+    )
+    message.ranges.frombytes(np.ascontiguousarray(scan.ranges, np.float32).data.cast("B"))
+    return message

@@ -12,24 +12,36 @@ camera's last.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
+from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from . import model_card
 from .backends import choose
-from .parameters import Parameters
+from .parameters import Parameters, Settings
 from .perception import Perception, read_picture
 from .process import one_line, run
+from .srv import LoadModel
 from .stream import NewestFrames, Stream
+
+CLOCK_JUMP = 1.0
+"""Seconds by which the node's clock may jump unsaid: a simulation's steps."""
+CLOCK_JUMP_TOLD = 10.0
+"""Seconds for which diagnostics tell of a jump."""
 
 
 class DepthsegNode(LifecycleNode):
@@ -38,7 +50,10 @@ class DepthsegNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("depthseg")
         self._perception: Perception | None = None
-        self._settings = Parameters(self, fixed=lambda: self._perception is not None)
+        self._working = threading.Lock()  # held while the worker uses the model
+        self._settings = Parameters(
+            self, card=lambda: self._perception.card if self._perception else None
+        )
         self._streams: list[Stream] = []
         self._frames = NewestFrames()
         self._worker: threading.Thread | None = None
@@ -46,13 +61,27 @@ class DepthsegNode(LifecycleNode):
         # A steady clock: a simulation that stands still is no reason for silence.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._every_second = self.create_timer(1.0, self._on_second, clock=steady)
-        # A group of its own: while the service waits, frames and transitions go on.
+        # Groups of their own: while a service waits, frames and transitions go on.
         self._capturing = self.create_service(
             Trigger,
             "~/capture_background",
             self._on_capture_background,
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
+        self._loading = self.create_service(
+            LoadModel,
+            "~/load_model",
+            self._on_load_model,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        jump = Duration(seconds=CLOCK_JUMP)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=jump, min_backward=Duration(seconds=-CLOCK_JUMP), on_clock_change=False
+            ),
+            post_callback=self._on_clock_jump,
+        )
+        self._clock_jumped = -math.inf
 
     def start(self) -> None:
         """Configure and activate, if the parameters say so."""
@@ -75,45 +104,69 @@ class DepthsegNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and announce the outputs that it can give."""
         settings = self._settings.now
-        model = Path(settings.model).expanduser() if settings.model else model_card.default_model()
-        started = time.monotonic()
         try:
-            backend, why = settings.backend, ""
-            engine = os.path.expanduser(settings.engine)
-            if backend == "auto" and not settings.providers:
-                backend, why = choose()
-                why = f" (auto: {why})"
-            self._perception = perception = Perception(
-                model, backend, settings.providers, settings.threads, engine
-            )
+            self._perception, said = self._load(settings)
+            card = self._perception.card
+            settings.check(card)
             background = None
-            if settings.background and perception.card.needs_background:
+            if settings.background and card.needs_background:
                 background = read_picture(Path(settings.background).expanduser())
-            perception.warm_up()
             for camera in settings.cameras or ("",):
                 self._streams.append(Stream(self, camera, self._settings, background))
-                self._streams[-1].announce(perception.card)
+                self._streams[-1].announce(card)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
+        self._tell_of(self._perception, said)
+        if settings.background and not card.needs_background:
+            self.get_logger().warning("The model takes no background; that parameter is not used")
+        return super().on_configure(state)
+
+    def _load(self, settings: Settings) -> tuple[Perception, str]:
+        """A model that is ready to run, and a line about it; raises what backends raise."""
+        started = time.monotonic()
+        backend, why = settings.backend, ""
+        if backend == "auto" and not settings.providers:
+            backend, why = choose()
+            why = f" (auto: {why})"
+        perception = Perception(
+            _model_file(settings),
+            backend,
+            settings.providers,
+            settings.threads,
+            os.path.expanduser(settings.engine),
+        )
+        try:
+            perception.warm_up()
+        except Exception:
+            perception.close()
+            raise
         card = perception.card
-        self.get_logger().info(
+        return perception, (
             f"Model {card.name} on {perception.backend.name}{why}, loaded in"
             f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
             f" {card.depth.kind if card.depth else 'no'} depth"
         )
+
+    def _tell_of(self, perception: Perception, said: str) -> None:
+        """Log what was loaded, and what to know of it."""
+        card = perception.card
+        self.get_logger().info(said)
         if card.depth and card.depth.kind != "metric":
             self.get_logger().warning(
                 f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
-                " it is, class_distances leaves it out"
+                " it is, other outputs leave it out"
+                + (
+                    " until camera_height and correct_scale make metres of it"
+                    if card.depth.kind == "up-to-scale"
+                    else ""
+                )
             )
         if perception.backend.ready_for(card.network_size) is None:
             self.get_logger().info(
                 "The first picture will wait for its engine to be compiled, seconds to minutes;"
-                f" beforehand: depthseg compile {model} --size WIDTHxHEIGHT"
+                f" beforehand: depthseg compile {_model_file(self._settings.now)}"
+                " --size WIDTHxHEIGHT"
             )
-        if settings.background and not card.needs_background:
-            self.get_logger().warning("The model takes no background; that parameter is not used")
-        return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and listen to the cameras."""
@@ -125,7 +178,7 @@ class DepthsegNode(LifecycleNode):
             return self._refuse("activate", error)
         result = super().on_activate(state)
         self._worker = threading.Thread(
-            target=_work, args=(self._frames, self._perception), name="worker", daemon=True
+            target=self._work, args=(self._frames,), name="worker", daemon=True
         )
         self._worker.start()
         return result
@@ -190,21 +243,34 @@ class DepthsegNode(LifecycleNode):
         self._streams = []
         perception, self._perception = self._perception, None
         if perception is not None:
-            try:
-                perception.close()
-            except Exception as error:  # a GPU that is gone, say
-                self.get_logger().error(f"Giving back the model failed: {one_line(error)}")
+            self._give_back(perception)
+
+    def _give_back(self, perception: Perception) -> None:
+        try:
+            perception.close()
+        except Exception as error:  # a GPU that is gone, say
+            self.get_logger().error(f"Giving back the model failed: {one_line(error)}")
 
     # --- The executor's thread ------------------------------------------------------------------
 
     def _on_second(self) -> None:
         for stream in self._streams:
             stream.on_second()
+            if time.monotonic() - self._clock_jumped > CLOCK_JUMP_TOLD:
+                stream.trouble("clock", "")
         self._diagnostics.publish(
             DiagnosticArray(
                 header=Header(stamp=self.get_clock().now().to_msg()), status=self._statuses()
             )
         )
+
+    def _on_clock_jump(self, jump: Any) -> None:
+        seconds = jump.delta.nanoseconds / 1e9
+        text = f"the clock jumped by {seconds:+.1f} s"
+        self.get_logger().warning(text[0].upper() + text[1:])
+        self._clock_jumped = time.monotonic()
+        for stream in self._streams:
+            stream.trouble("clock", text)
 
     def _statuses(self) -> list[DiagnosticStatus]:
         if self._perception is None:
@@ -244,11 +310,82 @@ class DepthsegNode(LifecycleNode):
             self.get_logger().warning(f"Not captured: {response.message}")
         return response
 
+    async def _on_load_model(
+        self, request: LoadModel.Request, response: LoadModel.Response
+    ) -> LoadModel.Response:
+        wanted: dict[str, Any] = {
+            "model": request.model,
+            "backend": request.backend or self._settings.now.backend,
+            "engine": "",
+        }
+        before = self._perception
+        loaded: Perception | None = None
+        if before is None:
+            response.message = (
+                "the node holds no model yet: set the parameter model, and configure it"
+            )
+        else:
+            loaded, response.message = await self._load_beside(wanted)
+        if loaded is not None and self._perception is not before:
+            self._give_back(loaded)
+            loaded, response.message = None, "the node was cleaned up meanwhile"
+        if loaded is None:
+            self.get_logger().warning(f"Not loaded: {response.message}")
+            return response
+        try:
+            self._settings.now.check(loaded.card)
+            self._exchange(loaded)
+        except ValueError as error:
+            self._give_back(loaded)
+            response.message = one_line(error)
+            self.get_logger().warning(f"Not loaded: {response.message}")
+            return response
+        self._settings.adopt(**wanted)
+        self._tell_of(loaded, response.message)
+        response.success = True
+        return response
 
-def _work(frames: NewestFrames, perception: Perception) -> None:
-    """The worker's thread."""
-    while (frame := frames.take()) is not None:
-        frame.stream.process(frame, perception)
+    async def _load_beside(self, wanted: dict[str, Any]) -> tuple[Perception | None, str]:
+        """Load a model in a thread, while this one goes on; where that fails, why."""
+        outcome: Any = Future()
+
+        def load() -> None:
+            try:
+                settings = replace(self._settings.now, **wanted)
+                result: Any = self._load(settings)
+            except Exception as error:  # anything a backend raises
+                result = None, one_line(error)
+            with suppress(Exception):  # the node is being destroyed
+                self.executor.create_task(outcome.set_result, result)
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+        return await outcome  # type: ignore[no-any-return]
+
+    def _exchange(self, new: Perception) -> None:
+        """Let the streams go on with another model."""
+        old, active = self._perception, self._worker is not None
+        while not self._working.acquire(timeout=0.1):
+            if old is not None:
+                old.backend.interrupt()  # a compilation, which takes minutes
+        try:
+            for stream in self._streams:
+                stream.announce(new.card, active)
+            self._perception = new
+        finally:
+            self._working.release()
+        if old is not None:
+            self._give_back(old)
+
+    # --- The worker's thread --------------------------------------------------------------------
+
+    def _work(self, frames: NewestFrames) -> None:
+        while (frame := frames.take()) is not None:
+            with self._working:
+                frame.stream.process(frame, self._perception)  # type: ignore[arg-type]
+
+
+def _model_file(settings: Settings) -> Path:
+    return Path(settings.model).expanduser() if settings.model else model_card.default_model()
 
 
 def _start() -> DepthsegNode:

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from .backends import BACKENDS, MAX_THREADS
+from .model_card import ModelCard
 
 FOV_RANGE = (0.05, 3.1)
 
@@ -43,8 +44,38 @@ class Settings:
     it is captured."""
     background_frames: int = 15
     """Frames whose median is a captured background."""
+    image_transport: str = "raw"
+    """How pictures come in, one of `TRANSPORTS`."""
     default_fov: float = 1.2
     """Horizontal field of view assumed without a valid camera_info, radians."""
+    max_rate: float = 0.0
+    """Pictures per second that a camera gets at most; 0: as many as can be."""
+    min_confidence: float = 0.0
+    """Labels of less probability are unlabelled, 0 to 1."""
+    depth_encoding: str = "32FC1"
+    """Of depth/image, one of `DEPTH_ENCODINGS`."""
+    depth_scale: float = 1.0
+    """What the model's depth is multiplied by."""
+    correct_scale: bool = False
+    """Whether depth is also multiplied by what makes the ground lie at `camera_height`."""
+    cut_classes: tuple[str, ...] = ()
+    """Classes that depth and points leave out."""
+    points_step: int = 2
+    """Points are of every so many rows and columns."""
+    ground: str = "fit"
+    """Where the ground plane comes from, one of `GROUNDS`."""
+    camera_height: float = 0.0
+    """Of the camera above the ground, metres; 0: not known."""
+    camera_pitch: float = 0.0
+    """Of the mounted camera, radians, positive looks down."""
+    camera_roll: float = 0.0
+    """Of the mounted camera, radians, positive has its right side down."""
+    obstacle_classes: tuple[str, ...] = ()
+    """Classes that the scan sees; none: those that the model file flags as obstacles."""
+    obstacle_heights: tuple[float, float] = (0.2, 2.5)
+    """Of parts of obstacles above the ground that the scan sees, from and to, metres."""
+    scan_frame: str = ""
+    """Frame of the scan, x forward and z up; empty: the image's, without `_optical`."""
     overlay_opacity: float = 0.5
     """Of the class colours over the picture, 0 to 1."""
     autostart: bool = True
@@ -64,19 +95,62 @@ class Settings:
                 "background is a picture of one camera's view; for several, leave it empty and"
                 " call ~/capture_background"
             )
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend is {self.backend!r}, expected one of {', '.join(BACKENDS)}")
-        if not math.isfinite(self.default_fov):
-            raise ValueError(f"default_fov is {self.default_fov}, expected radians")
-        if not math.isfinite(self.overlay_opacity):
-            raise ValueError(f"overlay_opacity is {self.overlay_opacity}, expected 0 to 1")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
+                )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} is {value}, expected a finite number")
+        heights = self.obstacle_heights
+        if len(heights) != 2 or not -100 <= heights[0] < heights[1] <= 100:
+            raise ValueError(
+                f"obstacle_heights is {list(heights)}, expected two heights in metres, the lower"
+                " first"
+            )
+        if self.ground == "mounting" and self.camera_height == 0:
+            raise ValueError("ground: mounting needs camera_height, in metres")
+        if self.correct_scale and self.camera_height == 0:
+            raise ValueError("correct_scale needs camera_height, in metres")
+
+    def check(self, card: ModelCard) -> None:
+        """Raise `ValueError` where a class is named that the model does not have."""
+        names = [c.name for c in card.classes]
+        for parameter in _CLASSES:
+            unknown = [name for name in getattr(self, parameter) if name not in names]
+            if unknown:
+                raise ValueError(
+                    f"{parameter} has {', '.join(unknown)}, expected classes of {card.name}:"
+                    f" {', '.join(names) or 'it has none'}"
+                )
 
 
+TRANSPORTS = ("raw", "compressed")
+DEPTH_ENCODINGS = ("32FC1", "16UC1")
+GROUNDS = ("fit", "mounting")
+_CHOICES = {
+    "backend": BACKENDS,
+    "image_transport": TRANSPORTS,
+    "depth_encoding": DEPTH_ENCODINGS,
+    "ground": GROUNDS,
+}
+_CLASSES = ("cut_classes", "obstacle_classes")
 _NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
-_LISTS = ("cameras", "providers")
+_LISTS = ("cameras", "providers", *_CLASSES)
 
 LOADED_WITH_THE_MODEL = frozenset(
-    {"model", "cameras", "backend", "providers", "threads", "engine", "background"}
+    {
+        "model",
+        "cameras",
+        "backend",
+        "providers",
+        "threads",
+        "engine",
+        "background",
+        "image_transport",
+    }
 )
 """Parameters that take effect when the node is configured, and are fixed from then on."""
 
@@ -124,6 +198,71 @@ _DESCRIPTORS = {
         " not calibrated.",
         floating_point_range=[FloatingPointRange(from_value=FOV_RANGE[0], to_value=FOV_RANGE[1])],
     ),
+    "image_transport": ParameterDescriptor(
+        description="How pictures come in: raw (image, sensor_msgs/Image) or compressed"
+        " (image/compressed, sensor_msgs/CompressedImage of JPEG or PNG).",
+        additional_constraints="raw or compressed. Can be changed while the node is unconfigured.",
+    ),
+    "max_rate": ParameterDescriptor(
+        description="Pictures per second of each camera that are looked at, at most; 0: all that"
+        " there is time for.",
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1000.0)],
+    ),
+    "min_confidence": ParameterDescriptor(
+        description="Labels of less probability become 255, unlabelled.",
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
+    ),
+    "depth_encoding": ParameterDescriptor(
+        description="Of depth/image: 32FC1, metres, NaN where there is none; 16UC1, millimetres, 0"
+        " where there is none or it is beyond 65.535 m.",
+        additional_constraints=f"One of {', '.join(DEPTH_ENCODINGS)}.",
+    ),
+    "depth_scale": ParameterDescriptor(
+        description="What the model's depth is multiplied by, in all outputs.",
+        floating_point_range=[FloatingPointRange(from_value=0.001, to_value=1000.0)],
+    ),
+    "correct_scale": ParameterDescriptor(
+        description="Whether depth is multiplied, in all outputs, by what makes the ground that is"
+        " seen lie camera_height below the camera.",
+    ),
+    "cut_classes": ParameterDescriptor(
+        description="Classes that depth/image and points leave out, e.g. those that move, for"
+        " SLAM; ['']: none.",
+    ),
+    "points_step": ParameterDescriptor(
+        description="points are of every so many rows and columns of the picture.",
+        integer_range=[IntegerRange(from_value=1, to_value=32)],
+    ),
+    "ground": ParameterDescriptor(
+        description="Where the ground plane comes from: fit, to the ground that each picture shows"
+        " (camera_height, if given, where it shows too little); mounting, camera_height and so on.",
+        additional_constraints=f"One of {', '.join(GROUNDS)}.",
+    ),
+    "camera_height": ParameterDescriptor(
+        description="Of the camera above the ground, in metres; 0: not known.",
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=100.0)],
+    ),
+    "camera_pitch": ParameterDescriptor(
+        description="Of the mounted camera, in radians: positive looks down.",
+        floating_point_range=[FloatingPointRange(from_value=-1.5, to_value=1.5)],
+    ),
+    "camera_roll": ParameterDescriptor(
+        description="Of the mounted camera, in radians: positive has its right side down.",
+        floating_point_range=[FloatingPointRange(from_value=-3.2, to_value=3.2)],
+    ),
+    "obstacle_classes": ParameterDescriptor(
+        description="Classes that the scan sees; ['']: those that the model file flags as"
+        " obstacles.",
+    ),
+    "obstacle_heights": ParameterDescriptor(
+        description="Heights above the ground, in metres, from which and up to which the scan sees"
+        " obstacles.",
+        additional_constraints="Two numbers, the lower first.",
+    ),
+    "scan_frame": ParameterDescriptor(
+        description="Frame of the scan, with x forward, y left and z up at the camera; empty: the"
+        " image's without its _optical.",
+    ),
     "overlay_opacity": ParameterDescriptor(
         description="Opacity of the class colours in the overlay: 0 shows the picture alone, 1 the"
         " colours alone.",
@@ -141,21 +280,25 @@ class Parameters:
 
     Args:
         node: Declares the parameters on it.
-        fixed: Whether the parameters that load the model are refused, since it is loaded.
+        card: That of the model that is loaded, if one is: then the parameters that load it are
+            refused, and classes are to be its own.
 
     Raises:
         ValueError: a value given at the start is not allowed.
         rclpy.exceptions.ParameterException: likewise, of the wrong type or out of range.
     """
 
-    def __init__(self, node: Node, fixed: Callable[[], bool]) -> None:
-        self._fixed = fixed
+    def __init__(self, node: Node, card: Callable[[], ModelCard | None]) -> None:
+        self._node, self._card = node, card
+        self._adopting = False
         defaults = Settings()
         values = {}
         for field in fields(Settings):
             default = getattr(defaults, field.name)
             if field.name in _LISTS:
                 default = [""]  # an empty list has no type in ROS
+            elif isinstance(default, tuple):
+                default = list(default)
             parameter = node.declare_parameter(field.name, default, _DESCRIPTORS[field.name])
             values[field.name] = _from_ros(parameter)
         self.now = Settings(**values)
@@ -165,20 +308,34 @@ class Parameters:
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {p.name: _from_ros(p) for p in parameters if p.name in _DESCRIPTORS}
         late = sorted(LOADED_WITH_THE_MODEL & set(changes))
-        if late and self._fixed():
+        card = self._card()
+        if late and card is not None and not self._adopting:
             return SetParametersResult(
                 successful=False,
                 reason=f"{', '.join(late)}: fixed while the node holds a model; deactivate and"
-                " clean up the node first",
+                " clean up the node first, or call ~/load_model",
             )
         try:
-            self.now = replace(self.now, **changes)
+            settings = replace(self.now, **changes)
+            if card is not None:
+                settings.check(card)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self.now = settings
         return SetParametersResult(successful=True)
+
+    def adopt(self, **values: Any) -> None:
+        """Let parameters say what was loaded by other means."""
+        self._adopting = True
+        try:
+            self._node.set_parameters([Parameter(n, value=v) for n, v in values.items()])
+        finally:
+            self._adopting = False
 
 
 def _from_ros(parameter: Parameter) -> Any:
-    if parameter.name in _LISTS:
-        return () if parameter.value == [""] else tuple(parameter.value)
+    if parameter.name in _LISTS and list(parameter.value) == [""]:
+        return ()
+    if parameter.type_ in (Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY):
+        return tuple(parameter.value)
     return parameter.value

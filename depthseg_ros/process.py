@@ -26,10 +26,16 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from . import model_card
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 5.0
@@ -170,6 +176,19 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
     with suppress(OSError):
         if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
             os.environ.update(dict.fromkeys(_PROFILES, str(profile)))
+
+
+def on_incompatible_qos(tell: Callable[[str], None]) -> SubscriptionEventCallbacks:
+    """What a subscription does about publishers that its QoS keeps from it.
+
+    Args:
+        tell: Takes the policy that does not fit, as QoS overrides name it.
+    """
+    return SubscriptionEventCallbacks(
+        incompatible_qos=lambda event: tell(
+            qos_policy_name_from_kind(event.last_policy_kind).lower()
+        )
+    )
 
 
 def one_line(error: Exception) -> str:

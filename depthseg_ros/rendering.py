@@ -81,3 +81,45 @@ def color_depth(
     colors = cv2.applyColorMap(level.astype(np.uint8), cv2.COLORMAP_TURBO)
     colors[~valid] = 0
     return cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def from_above(
+    points: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+    size: tuple[int, int],
+    reach: float = 40.0,
+    marks: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """A map of points, the camera at the middle of its lower border, looking up.
+
+    Args:
+        points: (N, 3) metres in the camera's optical frame; those that are not finite are left out.
+        colors: (N, 3) uint8 RGB.
+        size: Width and height of the picture, pixels.
+        reach: Metres from its lower to its upper border; a ring is drawn each 10 m.
+        marks: (M, 2) metres, to the right and ahead, to be marked, such as a scan's ends.
+
+    Returns:
+        (height, width, 3) uint8 RGB; what is higher lies on top.
+    """
+    width, height = size
+    picture = np.full((height, width, 3), 24, np.uint8)
+    scale = height / reach
+    origin = np.array([width / 2, height])
+    seen = np.isfinite(points).all(axis=1)
+    points, colors = points[seen], colors[seen]
+    order = np.argsort(-points[:, 1])  # y points down
+    pixels = (origin + points[order][:, [0, 2]] * (scale, -scale)).astype(np.int64)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x, y = pixels[:, 0] + dx, pixels[:, 1] + dy
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        picture[y[inside], x[inside]] = colors[order][inside]
+    for metres in range(10, int(reach) + 1, 10):
+        radius, at = round(metres * scale), (width // 2 + 4, round(height - metres * scale) + 16)
+        cv2.circle(picture, (width // 2, height), radius, (110, 110, 110), 1, cv2.LINE_AA)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(picture, f"{metres} m", at, font, 0.45, (200, 200, 200), 1, cv2.LINE_AA)
+    for right, ahead in marks if marks is not None else ():
+        at = (round(width / 2 + right * scale), round(height - ahead * scale))
+        cv2.circle(picture, at, 3, (255, 60, 60), -1, cv2.LINE_AA)
+    return picture

@@ -2,42 +2,46 @@
 
 Two threads share a stream. The executor's keeps the newest camera_info, hands frames over to the
 worker and says of itself what diagnostics ask. The worker's makes of a frame what somebody
-subscribes to.
-
-A model may compare the camera's picture with one of the same view without foreground. That
-background is a file or the median of frames, which the worker collects for the service that waits
-for them; whatever ends a capture happens in the executor's thread.
+subscribes to (`outputs`).
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSPolicyKind, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import QoSDurabilityPolicy, QoSPolicyKind, QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
-from .geometry import Intrinsics, class_distances
-from .messages import camera_info_message, image_message, image_to_rgb, intrinsics
+from .background import Background, Capture
+from .derived.scale import ScaleEstimate
+from .diagnostics import Health, Stopwatch
+from .geometry import Intrinsics, Lens
+from .messages import (
+    compressed_to_rgb,
+    image_to_rgb,
+    intrinsics,
+    label_info_message,
+    label_info_type,
+    lens,
+)
 from .model_card import ModelCard
-from .msg import ClassDistance, ClassDistances
+from .outputs import OUTPUTS, Seen
 from .parameters import Parameters
-from .perception import Perception, median_picture
-from .process import one_line
-from .rendering import overlay
+from .perception import Perception
+from .process import on_incompatible_qos, one_line
 
 SILENCE = 5.0
 """Seconds without a frame after which the node says so, and gives up capturing a background."""
@@ -46,6 +50,7 @@ REPEAT = 10.0
 CAMERA_INFO_PATIENCE = 1.0
 """Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
+LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 QOS_OVERRIDES = QoSOverridingOptions(
     (
         QoSPolicyKind.HISTORY,
@@ -54,24 +59,13 @@ QOS_OVERRIDES = QoSOverridingOptions(
         QoSPolicyKind.DURABILITY,
     )
 )
-COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed")
-"""What becomes of frames: dropped for a newer one, unwanted while nobody subscribes, rejected for
-what they contain, failed in the backend."""
-STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
-"""What a frame's time goes into: from its stamp to the callback, until the worker has it and its
-camera_info, message to picture, network, outputs to messages, messages to subscribers."""
-
-
-SUMS = ("overhead", "latency", "age")
-"""Of stages: all but take and infer, all but take, all. The age is what a result has when it is
-published, by its stamp."""
 
 
 class Frame(NamedTuple):
     """A picture on its way from a camera's callback to the worker."""
 
     stream: Stream
-    message: Image
+    message: Image | CompressedImage
     received: float
     """When the callback got it, `time.monotonic()`."""
     age: float
@@ -108,40 +102,6 @@ class NewestFrames:
             self._changed.notify()
 
 
-@dataclass
-class Capture:
-    """A background in the making, from the worker to the service."""
-
-    frames: int
-    """How many pictures it takes."""
-    pictures: list[NDArray[np.uint8]] = field(default_factory=list)
-    newest: float = field(default_factory=time.monotonic)
-    """When the newest picture came; at first, when the capture began."""
-    outcome: Any = field(default_factory=Future)
-    """Success, and a line about it."""
-
-
-class _Stopwatch:
-    """Seconds that one frame spends in each of `STAGES`."""
-
-    def __init__(self, frame: Frame) -> None:
-        self._last = frame.received
-        self.seconds = dict.fromkeys(STAGES, 0.0) | {"take": frame.age}
-
-    def lap(self, stage: str) -> None:
-        """Count the time since the last call for a stage."""
-        now = time.monotonic()
-        self.seconds[stage] += now - self._last
-        self._last = now
-
-    def with_sums(self) -> dict[str, float]:
-        """The seconds of each of `STAGES` and `SUMS`."""
-        age = sum(self.seconds.values())
-        latency = age - self.seconds["take"]
-        overhead = latency - self.seconds["infer"]
-        return self.seconds | {"overhead": overhead, "latency": latency, "age": age}
-
-
 class Stream:
     """A camera that the node `node` perceives.
 
@@ -164,58 +124,82 @@ class Stream:
         self._node = node
         self._settings = settings
         self._topics = f"{camera}/" if camera else ""
+        self._name = "/".join(filter(None, (node.get_fully_qualified_name(), camera)))
         self._outputs: dict[str, Any] = {}
+        self._label_info: Any = None
         self._inputs: list[Any] = []
         self._camera_info: CameraInfo | None = None
         self._camera_info_awaited = threading.Event()
-        self._background = background
-        self._capture: Capture | None = None
-        self._counts: Counter[str] = Counter()
-        self._laps: list[dict[str, float]] = []
-        self._failure = ""
-        self._last_frame = math.nan
+        self._background = Background(
+            background, SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
+        )
+        self._health = Health()
+        self._scale = ScaleEstimate()
+        self._last_taken = -math.inf
         self._silent = False
         self._warned: dict[str, float] = {}
 
     # --- Transitions ----------------------------------------------------------------------------
 
-    def announce(self, card: ModelCard) -> None:
-        """Announce the outputs that a model can give; raises what rclpy does for wrong QoS."""
-        # What the worker publishes, in this order; the slowest to make comes last.
-        kinds: dict[str, type] = {}
-        if card.classes:
-            kinds |= {"label/image": Image, "label/confidence": Image}
-        if card.depth:
-            kinds |= {"depth/image": Image, "depth/camera_info": CameraInfo}
-        if card.classes:
-            kinds |= {"class_distances": ClassDistances, "label/overlay": Image}
-        for name, kind in kinds.items():
+    def announce(self, card: ModelCard, active: bool = False) -> None:
+        """Announce the outputs that a model can give, and take back others.
+
+        Args:
+            card: The model's.
+            active: Whether the node is, so that its new outputs are to be.
+
+        Raises:
+            Exception: whatever rclpy raises for wrong QoS.
+        """
+        for name in [name for name in self._outputs if not OUTPUTS[name].given_by(card)]:
+            self._node.destroy_lifecycle_publisher(self._outputs.pop(name))
+        for name, output in OUTPUTS.items():
+            if name in self._outputs or not output.given_by(card):
+                continue
             self._outputs[name] = self._node.create_lifecycle_publisher(
-                kind,
+                output.kind,
                 f"~/{self._topics}{name}",
                 copy(OUTPUT_QOS),
                 qos_overriding_options=QOS_OVERRIDES,
+            )
+            if active:
+                self._outputs[name].on_activate(None)
+        self._scale = ScaleEstimate()
+        if card.classes and (kind := label_info_type()) is not None:
+            if self._label_info is None:
+                self._label_info = self._node.create_publisher(
+                    kind, f"~/{self._topics}label/info", LATCHED_QOS
+                )
+            stamp = self._node.get_clock().now().to_msg()
+            self._label_info.publish(
+                label_info_message(
+                    card.classes, Header(stamp=stamp), self._settings.now.min_confidence
+                )
             )
 
     def listen(self, frames: NewestFrames) -> None:
         """Listen to the camera, from now on; raises what rclpy does for wrong QoS overrides."""
         self._camera_info = None
         self._camera_info_awaited.clear()
-        self._last_frame, self._silent = time.monotonic(), False
+        self._health.last_frame, self._silent = time.monotonic(), False
         self._warned.clear()
-        callbacks: dict[str, tuple[type, Callable[[Any], None]]] = {
-            "image": (Image, lambda message: self._on_image(message, frames)),
-            "camera_info": (CameraInfo, self._on_camera_info),
+        image: tuple[type, str] = (Image, f"{self._topics}image")
+        if self._settings.now.image_transport == "compressed":
+            image = (CompressedImage, f"{self._resolved('image')}/compressed")  # as image_transport
+        inputs: dict[tuple[type, str], Callable[[Any], None]] = {
+            image: lambda message: self._on_image(message, frames),
+            (CameraInfo, f"{self._topics}camera_info"): self._on_camera_info,
         }
-        for name, (kind, callback) in callbacks.items():
+        for (kind, topic), callback in inputs.items():
             qos = copy(qos_profile_sensor_data)  # overrides are written into it
             self._inputs.append(
                 self._node.create_subscription(
                     kind,
-                    f"{self._topics}{name}",
+                    topic,
                     callback,
                     qos,
                     qos_overriding_options=QOS_OVERRIDES,
+                    event_callbacks=on_incompatible_qos(partial(self._on_incompatible_qos, topic)),
                 )
             )
 
@@ -228,47 +212,60 @@ class Stream:
 
     def give_up_capture(self) -> None:
         """End a capture that is under way, once the worker has ended."""
-        if self._capture is not None:
-            self._end_capture(self._capture, "the node was deactivated")
+        self._background.give_up()
 
     def close(self) -> None:
         """Take back the outputs."""
         for publisher in self._outputs.values():
             self._node.destroy_lifecycle_publisher(publisher)
-        self._outputs = {}
+        if self._label_info is not None:
+            self._node.destroy_publisher(self._label_info)
+        self._outputs, self._label_info = {}, None
 
     # --- The executor's thread ------------------------------------------------------------------
 
-    def _on_image(self, message: Image, frames: NewestFrames) -> None:
+    def _on_image(self, message: Image | CompressedImage, frames: NewestFrames) -> None:
+        now = time.monotonic()
         if self._silent:
             self._node.get_logger().info(self._of_camera("Images come again"))
-        self._last_frame, self._silent = time.monotonic(), False
-        self._counts["received"] += 1
+            self._health.trouble("image qos", "")
+        self._health.last_frame, self._silent = now, False
+        self._health.counts["received"] += 1
+        rate = self._settings.now.max_rate
+        # A tenth early: a camera of just that rate does not tick exactly.
+        if rate and now - self._last_taken < 0.9 / rate:
+            self._health.count("unwanted")
+            return
+        self._last_taken = now
         stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
         age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
-        if frames.put(Frame(self, message, self._last_frame, age)):
-            self._counts["dropped"] += 1
+        if frames.put(Frame(self, message, now, age)):
+            self._health.count("dropped")
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
         self._camera_info_awaited.set()
+        self._health.trouble("camera_info qos", "")
+
+    def _on_incompatible_qos(self, topic: str, policy: str) -> None:
+        name = self._node.resolve_topic_name(topic)
+        text = f"{name} has a publisher whose {policy} does not fit, and which is not heard"
+        self._health.trouble("camera_info qos" if topic.endswith("_info") else "image qos", text)
+        self._warn(f"{text}; see qos_overrides.{name}.subscription.{policy}")
 
     def on_second(self) -> None:
         """Notice that no frames come."""
-        now = time.monotonic()
-        if self._inputs and not self._silent and now - self._last_frame > SILENCE:
+        if (
+            self._inputs
+            and not self._silent
+            and time.monotonic() - self._health.last_frame > SILENCE
+        ):
             self._silent = True
             self._node.get_logger().warning(self._of_camera(self._why_silent()))
-        capture = self._capture
-        if capture is not None and now - capture.newest > SILENCE:
-            self._end_capture(
-                capture,
-                f"{len(capture.pictures)} of {capture.frames} frames came, and none that could be"
-                f" used for {SILENCE:.0f} s: is the camera running?",
-            )
+        self._background.on_second()
 
     def _why_silent(self) -> str:
-        topic = self._resolved("image")
+        topic = self._inputs[0].topic_name
         publishers = self._node.count_publishers(topic)
         if publishers == 0:
             return (
@@ -282,143 +279,86 @@ class Stream:
             f" qos_overrides.{topic}.subscription.reliability: reliable"
         )
 
+    def trouble(self, about: str, text: str) -> None:
+        """Something for diagnostics to warn of; see `Health.trouble`."""
+        self._health.trouble(about, text)
+
     def status(self, perception: Perception) -> DiagnosticStatus:
-        """The stream's state, counts, and medians of the frames since the last call."""
+        """The stream's state, see `Health.status`."""
         if not self._inputs:
             level, text = DiagnosticStatus.STALE, "inactive"
         elif self._silent:
             level, text = DiagnosticStatus.WARN, "no images"
         elif state := perception.backend.state:
             level, text = DiagnosticStatus.WARN, state
-        elif perception.card.needs_background and self._background is None:
+        elif perception.card.needs_background and self._background.picture is None:
             level, text = DiagnosticStatus.WARN, "no background"
         else:
             level, text = DiagnosticStatus.OK, "active"
-        laps, self._laps = self._laps, []
-        failure, self._failure = self._failure, ""
-        if failure and not laps:
-            level, text = DiagnosticStatus.ERROR, f"all frames fail: {failure}"
-        milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
-        if laps:
-            for stage in (*STAGES, *SUMS):
-                milliseconds[stage] = 1e3 * statistics.median(lap[stage] for lap in laps)
-            milliseconds["age p95"] = 1e3 * float(np.percentile([lap["age"] for lap in laps], 95))
-        values = {f"frames {what}": str(self._counts[what]) for what in COUNTS}
-        values |= {f"{name} [ms]": f"{value:.2f}" for name, value in milliseconds.items()}
-        values |= {"model": perception.card.name, "backend": perception.backend.name}
-        name = "/".join(filter(None, (self._node.get_fully_qualified_name(), self.camera)))
-        return DiagnosticStatus(
-            level=level,
-            name=f"{name.lstrip('/')}: frames",
-            message=text,
-            hardware_id=name,
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
+        card = perception.card
+        values = {
+            "model": card.name,
+            "backend": perception.backend.name,
+            "precision": card.precision,
+        }
+        return self._health.status(self._name, level, text, values)
 
     def capture(self, frames: int) -> Capture:
         """Begin to take a background from so many frames."""
-        self._capture = Capture(frames)
-        return self._capture
-
-    def _end_capture(
-        self, capture: Capture, message: str, background: NDArray[np.uint8] | None = None
-    ) -> None:
-        """Let the service answer; without a background, that it failed."""
-        if capture.outcome.done():  # of two ends the first counts
-            return
-        self._capture = None
-        if background is not None:
-            self._background = background
-        capture.outcome.set_result((background is not None, self._of_camera(message)))
+        return self._background.capture(frames)
 
     # --- The worker's thread --------------------------------------------------------------------
 
     def process(self, frame: Frame, perception: Perception) -> None:
         """Perceive a frame and publish what is wanted, or say why not; raises nothing."""
-        watch = _Stopwatch(frame)
+        watch = Stopwatch(frame.received, frame.age)
         watch.lap("wait")
+        failure = ""
         try:
             outcome = self._process(frame, perception, watch)
         except ValueError as error:
             outcome = "rejected"
             self._warn(f"Rejected a frame: {one_line(error)}", REPEAT)
         except Exception as error:  # anything a backend raises: the next frame may do
-            outcome, self._failure = "failed", one_line(error)
-            self._warn(f"Lost a frame: {self._failure}", REPEAT)
-        if outcome == "processed":
-            self._laps.append(watch.with_sums())
-        self._counts[outcome] += 1
+            outcome, failure = "failed", one_line(error)
+            self._warn(f"Lost a frame: {failure}", REPEAT)
+        self._health.count(outcome, watch, failure)
 
-    def _process(self, frame: Frame, perception: Perception, watch: _Stopwatch) -> str:
+    def _process(self, frame: Frame, perception: Perception, watch: Stopwatch) -> str:
         """As `process`; returns which of `COUNTS` it was."""
-        wanted = [name for name, o in self._outputs.items() if o.get_subscription_count() > 0]
-        capture = self._capture
-        if not wanted and capture is None:
+        outputs = list(self._outputs.items())  # a new model may change them meanwhile
+        wanted = [(n, p) for n, p in outputs if p.get_subscription_count() > 0]
+        if not wanted and not self._background.awaited:
             return "unwanted"
-        header, card = frame.message.header, perception.card
-        image = image_to_rgb(frame.message)
+        message, card = frame.message, perception.card
+        decode = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
+        image = decode(message)  # type: ignore[arg-type]
         height, width = image.shape[:2]
-        if capture is not None:
-            self._collect(capture, image)
+        self._background.collect(image)
         if not wanted:
             return "unwanted"
         watch.lap("convert")
-        background = self._background
+        background = self._background.picture
         if card.needs_background:
             self._check_background(background, width, height)
-        # What is None here belongs to outputs that were not announced, so that nobody uses it.
-        info, camera = self._camera_of(frame, width, height) if card.depth else (None, None)
+        info, camera = None, Intrinsics.from_fov(width, height, self._settings.now.default_fov)
+        if card.depth:
+            info, camera = self._camera_of(frame, width, height)
         watch.lap("wait")
-        prediction = perception(image, camera.fx if camera else None, background)
+        prediction = perception(image, camera.fx if card.needs_fx else None, background)
         watch.lap("infer")
-        labels: Any = prediction.labels
-        confidence: Any = prediction.confidence
-        depth: Any = prediction.depth
-        metres = depth if card.needs_fx else None
-        names = {c.id: c.name for c in card.classes}
-        make: dict[str, Callable[[], Any]] = {
-            "label/image": lambda: image_message(labels, "mono8", header),
-            "label/confidence": lambda: image_message(confidence, "mono8", header),
-            "label/overlay": lambda: image_message(
-                overlay(image, labels, card.classes, self._settings.now.overlay_opacity),
-                "rgb8",
-                header,
-            ),
-            "depth/image": lambda: image_message(depth, "32FC1", header),
-            "depth/camera_info": lambda: camera_info_message(camera, header, info),  # type: ignore[arg-type]
-            "class_distances": lambda: ClassDistances(
-                header=header,
-                classes=[
-                    ClassDistance(**vars(distance))
-                    for distance in class_distances(labels, metres, names)
-                ],
-            ),
-        }
-        for name in wanted:
-            output = make[name]()
+        settings = self._settings.now
+        seen = Seen(message.header, image, prediction, card, camera, info, settings, self._scale)
+        for name, publisher in wanted:
+            try:
+                output = OUTPUTS[name].make(seen)
+            except ValueError as error:  # `Unavailable`, or a camera that lies on its side, say
+                self._warn(f"No {self._topics}{name}: {error}", REPEAT)
+                continue
             watch.lap("derive")
-            self._outputs[name].publish(output)
+            publisher.publish(output)
             watch.lap("publish")
         return "processed"
-
-    def _collect(self, capture: Capture, image: NDArray[np.uint8]) -> None:
-        """Add a picture to a capture, and end it with the last one."""
-        capture.pictures.append(image)
-        capture.newest = time.monotonic()
-        (first_height, first_width), (height, width) = (
-            picture.shape[:2] for picture in (capture.pictures[0], image)
-        )
-        changed = (first_width, first_height) != (width, height)
-        if not changed and len(capture.pictures) < capture.frames:
-            return
-        self._capture = None  # nothing more is collected, and no silence ends it
-        if changed:
-            background = None
-            message = f"the frames changed from {first_width}x{first_height} to {width}x{height}"
-        else:
-            background = median_picture(capture.pictures)
-            message = f"background of {capture.frames} frames, {width}x{height}"
-        self._node.executor.create_task(self._end_capture, capture, message, background)
 
     def _check_background(
         self, background: NDArray[np.uint8] | None, width: int, height: int
@@ -455,10 +395,15 @@ class Stream:
             camera = intrinsics(info, rectified)
         except ValueError as error:
             fov = self._settings.now.default_fov
-            self._warn(
-                f"{error}; assuming a horizontal field of view of {fov} rad (parameter default_fov)"
-            )
+            text = f"{error}; assuming a horizontal field of view of {fov} rad"
+            self._warn(f"{text} (parameter default_fov)")
+            self._health.trouble("camera_info", text)
             return None, Intrinsics.from_fov(width, height, fov)
+        self._health.trouble("camera_info", "")
+        try:
+            camera = replace(camera, lens=Lens() if rectified else lens(info))
+        except ValueError as error:
+            self._warn(f"{error}; taking it for a pinhole")
         if abs(camera.height * width / camera.width - height) > 1:
             self._warn(
                 f"camera_info is of {camera.width}x{camera.height} pixels, the image of"

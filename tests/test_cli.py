@@ -143,11 +143,6 @@ def test_predict_compares_with_the_background(tmp_path, nearness, capsys):
     assert "the model street takes no --background" in capsys.readouterr().err
 
 
-def test_depth_beyond_what_millimetres_hold_is_none():
-    depth = np.array([[np.nan, 0.5, 65.535, 65.6]], np.float32)
-    assert cli.depth_to_millimetres(depth).tolist() == [[0, 500, 65535, 0]]
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -1,9 +1,10 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 
-from depthseg_ros.geometry import Intrinsics, class_distances
+from depthseg_ros.geometry import Intrinsics, Lens, rays, to_millimetres
 
 
 def test_field_of_view_gives_the_focal_length_and_a_centred_principal_point():
@@ -31,61 +32,79 @@ def test_the_matrix_projects_to_the_principal_point():
     assert camera.matrix @ [0, 0, 2] == pytest.approx([600, 500, 2])
 
 
-def test_distances_of_the_classes_in_the_picture():
-    labels = np.zeros((10, 10), np.uint8)
-    labels[:5] = 8
-    labels[9, 9] = 255
-    depth = np.full((10, 10), 7, np.float32)
-    depth[:5] = np.linspace(4, 24, 50, dtype=np.float32).reshape(5, 10)
-    road, car = class_distances(labels, depth, {0: "road", 8: "car", 9: "pedestrian"})
-    assert (road.class_id, road.class_name, road.pixel_share) == (0, "road", 0.49)
-    assert (road.nearest, road.median) == pytest.approx((7, 7), rel=0.002)
-    assert car.pixel_share == 0.5
-    assert car.nearest == pytest.approx(depth[0, 0], rel=0.002)  # of 50 pixels 2 % are the first
-    assert car.median == pytest.approx(np.sort(depth[:5].ravel())[24], rel=0.002)
+CAMERA = Intrinsics(640, 480, 500, 510, 300, 250)
+BARREL = (-0.3, 0.1, 0.001, -0.002, 0.0)
+LENSES = [
+    Lens("plumb_bob", BARREL),
+    Lens("plumb_bob", BARREL[:4]),
+    Lens("rational_polynomial", (0.5, 0.1, 0.001, -0.002, 0.01, 0.9, 0.2, 0.03)),
+    Lens("equidistant", (0.05, -0.01, 0.002, -0.001)),
+]
 
 
-def test_distances_are_those_of_sorting_the_pixels_of_each_class():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 5, (300, 400), np.uint8)
-    depth = np.exp(rng.uniform(np.log(0.05), np.log(200), labels.shape)).astype(np.float32)
-    depth *= 1 + labels
-    depth[rng.random(labels.shape) < 0.3] = np.nan
-    names = {0: "a", 1: "b", 3: "d"}
-    distances = class_distances(labels, depth, names)
-    assert [d.class_id for d in distances] == [0, 1, 3]
-    for d in distances:
-        pixels = depth[labels == d.class_id]
-        assert d.pixel_share == pytest.approx(pixels.size / labels.size)
-        nearest, median = np.nanpercentile(pixels, (2, 50))
-        assert d.nearest == pytest.approx(nearest, rel=0.005)
-        assert d.median == pytest.approx(median, rel=0.005)
+@pytest.mark.parametrize("camera", [CAMERA, CAMERA.scaled(161, 97)])
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_rays_of_a_pinhole_go_through_its_pixels(camera, step):
+    x, y = rays(camera, step)
+    rows = np.arange(camera.height)[step // 2 :: step]
+    columns = np.arange(camera.width)[step // 2 :: step]
+    assert x.shape == y.shape == (len(rows), len(columns)) and x.dtype == np.float32
+    assert x * camera.fx + camera.cx == pytest.approx(np.tile(columns, (len(rows), 1)), abs=1e-3)
+    assert y.T * camera.fy + camera.cy == pytest.approx(np.tile(rows, (len(columns), 1)), abs=1e-3)
 
 
-@pytest.mark.parametrize("size", [(480, 640), (721, 1283)])
-def test_distances_of_large_pictures_are_those_of_all_pixels(size):
-    height, width = size
-    depth = np.geomspace(50, 3, height, dtype=np.float32)[:, None].repeat(width, axis=1)
-    labels = np.zeros(size, np.uint8)
-    labels[height // 3 :, width // 4 : width // 3] = 1
-    for d in class_distances(labels, depth, {0: "road", 1: "car"}):
-        pixels = depth[labels == d.class_id]
-        assert d.pixel_share == pytest.approx(pixels.size / labels.size, rel=0.03)
-        nearest, median = np.percentile(pixels, (2, 50))
-        assert (d.nearest, d.median) == pytest.approx((nearest, median), rel=0.02)
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: f"{lens.model}{len(lens.coefficients)}")
+def test_rays_of_a_lens_come_out_at_their_pixels(lens):
+    camera = Intrinsics(640, 480, 500, 510, 300, 250, lens)
+    straight = rays(camera, 4).reshape(2, -1).T.astype(float)
+    d, zero = np.array(lens.coefficients), np.zeros(3)
+    if lens.model == "equidistant":
+        pixels = cv2.fisheye.distortPoints(straight[:, None], camera.matrix, d)
+    else:
+        points = np.c_[straight, np.ones(len(straight))]
+        pixels, _ = cv2.projectPoints(points, zero, zero, camera.matrix, d)
+    v, u = np.mgrid[2:480:4, 2:640:4]
+    np.testing.assert_allclose(pixels[:, 0], np.c_[u.ravel(), v.ravel()], atol=0.5)
+    # The test can fail: without its lens the camera looks elsewhere.
+    assert np.abs(rays(CAMERA, 4) - rays(camera, 4)).max() > 0.02
 
 
-def test_one_wrong_pixel_is_not_the_nearest_point():
-    labels, depth = np.zeros((20, 20), np.uint8), np.full((20, 20), 30, np.float32)
-    depth[3, 3] = 0.5
-    assert class_distances(labels, depth, {0: "car"})[0].nearest == pytest.approx(30, rel=0.002)
+def test_a_pixel_beyond_what_the_lens_sees_has_no_ray():
+    fisheye = Intrinsics(640, 480, 150, 150, 320, 240, Lens("equidistant", (0.01, 0, 0, 0)))
+    x, _ = rays(fisheye)
+    assert np.isnan(x[0, 0]) and abs(x[240, 320]) < 1e-3  # the corner is 153 degrees off the axis
+    theta = np.arctan(x[240][np.isfinite(x[240])].astype(float))
+    assert math.degrees(np.ptp(theta)) > 170
 
 
-def test_a_class_without_depth_has_no_distance():
-    labels = np.zeros((4, 4), np.uint8)
-    negative_nan = np.full((4, 4), 0xFFC00000, np.uint32).view(np.float32)
-    none = [np.full((4, 4), value, np.float32) for value in (np.nan, np.inf, -np.inf, -3, 0, 5000)]
-    for depth in (*none, negative_nan, None):
-        (sky,) = class_distances(labels, depth, {0: "sky"})
-        assert sky.pixel_share == 1
-        assert math.isnan(sky.nearest) and math.isnan(sky.median)
+def test_rays_are_computed_once_and_cannot_be_spoilt():
+    assert rays(CAMERA, 2) is rays(Intrinsics(640, 480, 500, 510, 300, 250), 2)
+    with pytest.raises(ValueError, match="read-only"):
+        rays(CAMERA, 2)[0] = 0
+
+
+def test_scaling_keeps_the_lens():
+    lens = Lens("plumb_bob", BARREL)
+    camera = Intrinsics(640, 480, 500, 510, 300, 250, lens)
+    full, half = rays(camera, 2), rays(camera.scaled(320, 240))
+    assert camera.scaled(320, 240).lens == lens
+    # The half's pixel lies between the full's: compare with the mean of two neighbours.
+    np.testing.assert_allclose(half[0][:, :-1], full[0][:, :-1], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients", "says"),
+    [
+        ("brown", (), "lens 'brown', expected one of plumb_bob"),
+        ("plumb_bob", (1.0,), "1 coefficients of a plumb_bob lens, expected 4 or 5"),
+        ("equidistant", (1.0, 0.0, 0.0, math.nan), "expected finite ones"),
+    ],
+)
+def test_a_senseless_lens_is_refused(model, coefficients, says):
+    with pytest.raises(ValueError, match=says):
+        Lens(model, coefficients)
+
+
+def test_millimetres_are_zero_where_there_is_no_depth_or_no_room_for_it():
+    depth = np.array([[1.2344, np.nan, 65.535, 65.6, np.inf, -1.0, 0.0002, -np.inf]], np.float32)
+    assert to_millimetres(depth).tolist() == [[1234, 0, 65535, 0, 0, 0, 0, 0]]

@@ -6,17 +6,21 @@ import pytest
 pytest.importorskip("sensor_msgs.msg", reason="needs ROS 2's message packages")
 
 import cv2
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from depthseg_ros.geometry import Intrinsics
 from depthseg_ros.messages import (
     ENCODINGS,
     camera_info_message,
+    compressed_to_rgb,
     image_message,
     image_to_rgb,
     intrinsics,
+    label_info_message,
+    label_info_type,
 )
+from depthseg_ros.model_card import SemanticClass
 
 HEADER = Header(frame_id="camera")
 WIDTH, HEIGHT = 8, 6
@@ -155,6 +159,69 @@ def test_what_is_no_picture_is_refused_in_one_line_that_says_why(bad, says):
     assert "\n" not in str(error.value)
 
 
+def compressed(stored, kind, format):
+    """A CompressedImage message of an (H, W) or (H, W, 3) BGR picture."""
+    return CompressedImage(
+        header=HEADER, format=format, data=cv2.imencode(f".{kind}", stored)[1].tobytes()
+    )
+
+
+@pytest.mark.parametrize(
+    "kind, format",
+    [
+        ("png", "png"),
+        ("png", "rgb8; png compressed bgr8"),
+        ("png", "rgba8; png compressed bgr8"),
+        ("png", "bgr8;png compressed"),
+        ("png", ""),
+        ("png", "jpeg"),  # the data know better
+        ("jpg", "jpg"),
+        ("jpg", "jpeg"),
+        ("jpg", "rgb8; jpeg compressed bgr8"),
+        ("jpg", "rgb8; jpeg compressed rgb8"),
+        ("jpg", "png"),
+    ],
+)
+def test_compressed_pictures_have_true_colors_whatever_the_format_says(kind, format):
+    rgb = np.full((HEIGHT, WIDTH, 3), (200, 100, 30), np.uint8)
+    result = compressed_to_rgb(compressed(rgb[..., ::-1], kind, format))
+    np.testing.assert_allclose(result, rgb, atol=0 if kind == "png" else 2)
+    assert result.dtype == np.uint8 and result.flags.c_contiguous
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_png_of_a_mosaic_is_read_as_the_mosaic(pattern, bits):
+    raw = message(picture()[..., 0].astype(f"u{bits // 8}") << (bits - 8), f"bayer_{pattern}{bits}")
+    mosaic = np.frombuffer(raw.data, f"u{bits // 8}").reshape(HEIGHT, WIDTH)
+    png = compressed(mosaic, "png", f"{raw.encoding}; png compressed ")
+    np.testing.assert_array_equal(compressed_to_rgb(png), image_to_rgb(raw))
+
+
+def test_a_jpeg_of_a_mosaic_is_gray():
+    gray = np.full((HEIGHT, WIDTH), 90, np.uint8)
+    result = compressed_to_rgb(compressed(gray, "jpg", "bayer_rggb8; jpeg compressed mono8"))
+    np.testing.assert_array_equal(result, np.full((HEIGHT, WIDTH, 3), 90))
+
+
+@pytest.mark.parametrize(
+    "bad, says",
+    [
+        (CompressedImage(), "empty.*format ''"),
+        (CompressedImage(format="jpeg"), "empty.*'jpeg'"),
+        (CompressedImage(format="h264", data=[0, 0, 0, 1]), "neither JPEG nor PNG.*'h264'"),
+        (compressed(picture(), "tiff", "rgb8; tiff compressed bgr8"), "neither.*tiff"),
+        (compressed(picture()[..., 0].astype(np.uint16), "png", "16UC1; png compressed "), "depth"),
+        (CompressedImage(format="16UC1; compressedDepth png", data=bytes(40)), "depth"),
+        (CompressedImage(format="32FC1; compressedDepth", data=bytes(40)), "depth"),
+    ],
+)
+def test_what_is_no_compressed_picture_is_refused_in_one_line_that_says_why(bad, says):
+    with pytest.raises(ValueError, match=says) as error:
+        compressed_to_rgb(bad)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "array, encoding, step",
     [
@@ -252,3 +319,23 @@ def test_encodings_agree_with_cv_bridge_where_it_is_installed():
         picture = message(smooth, encoding, width=16)
         theirs = cv_bridge.CvBridge().imgmsg_to_cv2(picture, "rgb8")
         np.testing.assert_array_equal(image_to_rgb(picture), theirs, encoding)
+
+
+def test_label_info_names_the_ids_and_the_threshold():
+    pytest.importorskip("vision_msgs.msg", reason="`make setup` builds a stand-in")
+    classes = [SemanticClass(0, "road", (128, 64, 128)), SemanticClass(254, "sky", (70, 130, 180))]
+    info = label_info_message(classes, HEADER, threshold=0.25)
+    assert type(info) is label_info_type()
+    assert (info.header, info.threshold) == (HEADER, 0.25)
+    assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "road"), (254, "sky")]
+    assert label_info_message((), HEADER).threshold == 0
+    assert type(info).get_fields_and_field_types() == {  # the stand-in's as the real one's
+        "header": "std_msgs/Header",
+        "class_map": "sequence<vision_msgs/VisionClass>",
+        "threshold": "float",
+    }
+
+
+def test_without_vision_msgs_there_is_no_label_info(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
+    assert label_info_type() is None

@@ -139,11 +139,11 @@ def test_pip_installs_every_package_of_the_runtime_and_its_type_marker(setup_arg
 
 def test_every_message_is_generated_and_every_field_explained():
     cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    for path in (ROOT / "msg").glob("*.msg"):
-        assert f"msg/{path.name}\n" in cmake
+    for path in (*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")):
+        assert f"{path.relative_to(ROOT)}\n" in cmake
         lines = path.read_text(encoding="utf-8").splitlines()
         for before, line in pairwise(lines):
-            if line and not line.startswith("#"):
+            if line and line != "---" and not line.startswith("#"):
                 assert before.startswith("# "), f"{path.name}: {line} is not explained"
 
 

@@ -40,3 +40,16 @@ def test_depth_colours_tell_near_from_far_and_none():
     assert (colors[0] == colors[1]).all() and (colors[3] == colors[4]).all()
     assert colors[1][0] > colors[1][2] and colors[3][2] > colors[3][0]  # warm near, cold far
     assert (colors[5] == 0).all()
+
+
+def test_from_above_what_is_higher_hides_what_is_lower():
+    road, roof = (0.0, 1.5, 15.0), (0.0, -1.0, 15.0)
+    points = np.array([roof, road, (5.0, 1.5, 25.0), (np.nan, 0, 5.0), (0, 1, 90)], np.float32)
+    colors = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [9, 9, 9], [9, 9, 9]], np.uint8)
+    marks = np.array([[-5.0, 30.0]], np.float32)
+    shown = rendering.from_above(points, colors, (400, 400), reach=40.0, marks=marks)
+    assert shown.shape == (400, 400, 3)
+    assert shown[251, 201].tolist() == [200, 0, 0]
+    assert shown[151, 251].tolist() == [0, 0, 200]  # to the right, farther up
+    assert shown[100, 150].tolist() == [255, 60, 60]
+    assert not (shown == 9).all(axis=2).any()

@@ -46,9 +46,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from depthseg_ros import model_card
 from depthseg_ros.backends import BACKENDS
+from depthseg_ros.diagnostics import STAGES
 from depthseg_ros.msg import ClassDistances
 from depthseg_ros.process import share_memory
-from depthseg_ros.stream import STAGES
 
 HERE = Path(__file__).parent
 NAMESPACE = "/benchmark"

@@ -139,13 +139,10 @@ class Depthseg:
 
     def collect(self, output: str) -> list[Any]:
         """Subscribe to an output, such as label/image; returns the list of its messages."""
-        from sensor_msgs.msg import CameraInfo, Image
+        from depthseg_ros.outputs import OUTPUTS
 
-        from depthseg_ros.msg import ClassDistances
-
-        kind = {"depth/camera_info": CameraInfo, "class_distances": ClassDistances}
         topic = f"{self.name}{self._camera}/{output}"
-        messages = self.observer.collect(kind.get(output, Image), topic)
+        messages = self.observer.collect(OUTPUTS[output].kind, topic)
         self.observer.until(lambda: self.observer.node.count_publishers(topic), topic)
         return messages
 

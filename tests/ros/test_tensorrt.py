@@ -41,7 +41,7 @@ def test_an_engine_of_another_backend_is_refused(start_depthseg):
 
 
 COMPILING = """
-import contextlib, sys
+import contextlib, sys, time
 from depthseg_ros import node
 from depthseg_ros.backends import tensorrt
 
@@ -50,6 +50,12 @@ class NoDevice:  # only opened; compiling needs none
     active = contextlib.nullcontext
     close = lambda self: None
 
+class Slowly(tensorrt.TensorRtBackend):
+    def _on_progress(self, share, phase):
+        time.sleep(0.2)
+        return super()._on_progress(share, phase)
+
+tensorrt.TensorRtBackend = Slowly
 tensorrt.why_not, tensorrt.open_device = lambda flavour: "", NoDevice
 sys.exit(node.main())
 """

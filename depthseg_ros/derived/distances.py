@@ -1,0 +1,120 @@
+"""How far each class is, and where its nearest part is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import Intrinsics, rays
+
+
+@dataclass(frozen=True)
+class ClassDistance:
+    """How far a class is and how much of the picture it fills."""
+
+    class_id: int
+    class_name: str
+    pixel_share: float
+    """Of all pixels, 0 to 1."""
+    confidence: float
+    """Mean probability of its labels, 0 to 1; NaN where the model gives none."""
+    nearest: float
+    """The depth that 2 % of the class's pixels stay below, metres; robust against single wrong
+    pixels, NaN where the class has no depth."""
+    bearing: float
+    """Of a pixel with the nearest depth, radians; 0 ahead, positive to the left (REP-103)."""
+    median: float
+    """Median depth, metres; NaN where the class has no depth."""
+
+
+NEAREST_PERCENTILE = 2
+
+_SAMPLES = 320 * 240
+"""Pixels that are enough for distances; pictures of four times as many or more are sampled."""
+
+# Depths are counted by the upper bits of their float32: 256 levels an octave, 0.4 % wide, from
+# 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits, and as
+# unsigned numbers all others come after them.
+_SHIFT = 15
+_FIRST = np.float32(1 / 32).view(np.uint32) >> _SHIFT
+_LEVELS = 15 * 256
+
+
+def class_distances(
+    labels: NDArray[np.uint8],
+    names: Mapping[int, str],
+    confidence: NDArray[np.uint8] | None = None,
+    depth: NDArray[np.float32] | None = None,
+    camera: Intrinsics | None = None,
+) -> list[ClassDistance]:
+    """Distances of every class that a picture shows, in ascending order of class id.
+
+    Args:
+        labels: (H, W) class ids; ids that `names` lacks are left out.
+        names: Class id -> name.
+        confidence: (H, W) probability of the label, 0 to 255.
+        depth: (H, W) metres, NaN where there is none; what is not 1/32 to 1024 m counts as none.
+        camera: That of the picture; without it there are no bearings.
+
+    Returns:
+        Distances to within 0.2 %, by one histogram of all classes. Of pictures of 640 x 480 and
+        more, every second row and column counts, and so on, which leaves out no depth: networks
+        give theirs at half their own size or less.
+    """
+    ids = sorted(names)
+    step = max(1, math.isqrt(labels.size // _SAMPLES))
+    sample = slice(step // 2, None, step), slice(step // 2, None, step)
+    rows = len(ids) + 1  # the last one is of pixels without a class
+    row_of = np.full(256, len(ids), np.uint32)
+    row_of[ids] = np.arange(len(ids))
+    row = row_of[labels[sample]]
+    cell = row * (_LEVELS + 1)
+    if depth is None:
+        cell += _LEVELS
+    else:
+        level = depth[sample].view(np.uint32) >> _SHIFT
+        level -= _FIRST  # what is less wraps around
+        cell += np.minimum(level, _LEVELS)  # the last one is of no depth
+    counts = np.bincount(cell.ravel(), minlength=rows * (_LEVELS + 1))
+    counts = counts.reshape(rows, _LEVELS + 1)[:-1]
+    up_to = counts[:, :-1].cumsum(axis=1)
+    known, totals = up_to[:, -1], counts.sum(axis=1)
+    shares = np.array([NEAREST_PERCENTILE / 100, 0.5])
+    levels = (up_to < shares[:, None, None] * known[:, None]).sum(axis=2)
+    nearest, median = np.where(known > 0, _depth_at(levels), np.nan).tolist()
+    means = np.full(rows, np.nan)
+    if confidence is not None:
+        sums = np.bincount(row.ravel(), confidence[sample].ravel(), minlength=rows)
+        means[:-1] = sums[:-1] / np.maximum(totals, 1) / 255
+    return [
+        ClassDistance(
+            class_id=ids[i],
+            class_name=names[ids[i]],
+            pixel_share=totals[i] / row.size,
+            confidence=float(means[i]),
+            nearest=nearest[i],
+            bearing=_bearing(cell == i * (_LEVELS + 1) + levels[0, i], camera, step)
+            if known[i]
+            else math.nan,
+            median=median[i],
+        )
+        for i in np.flatnonzero(totals).tolist()
+    ]
+
+
+def _bearing(nearest: NDArray[np.bool_], camera: Intrinsics | None, step: int) -> float:
+    """The bearing of one of the nearest pixels: of two things as near, not between them."""
+    if camera is None:
+        return math.nan
+    pixels = np.flatnonzero(nearest)
+    return -math.atan(rays(camera, step)[0].flat[pixels[len(pixels) // 2]])
+
+
+def _depth_at(levels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The middle of levels of the histogram, metres."""
+    bits = ((levels + int(_FIRST)) << _SHIFT) + (1 << (_SHIFT - 1))
+    return bits.astype(np.uint32).view(np.float32)

@@ -1,0 +1,166 @@
+"""The ground plane: from how the camera is mounted, or fitted to the depth of ground pixels.
+
+All in the camera's optical frame, x right, y down, z forward (REP-103). `rays` are x/z and y/z of
+what pixels see, so their points are (rays[0] * depth, rays[1] * depth, depth).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCE = 0.1
+"""A pixel lies on a plane when its depth is the plane's to within this share."""
+
+FEWEST_PIXELS = 100
+"""Ground pixels with depth below which no plane is fitted."""
+
+LEAST_SHARE = 0.5
+"""Of the ground pixels, on the plane; with fewer it is not what they have in common."""
+
+STEEPEST = math.radians(45)
+"""Greatest angle, rad, between the picture's up and the ground's at which a fit is believed."""
+
+_POINTS, _SCORED, _TRIALS, _ROUNDS = 2500, 500, 150, 10
+"""Pixels that are enough for a plane, and to tell first planes apart; first planes, of which one in
+five goes through no wrong pixel where 40 % are wrong; reweightings until nothing changes."""
+
+_SPREAD = 0.1
+"""Errors of depth may be at most 1 / _SPREAD as large in the plane. Pixels in a line of the picture
+leave a direction in which the plane turns about them freely, those in one spot nearly so."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The ground plane: the height of a point p above it is `height` + `up` . p."""
+
+    up: tuple[float, float, float]
+    """Unit vector away from the ground."""
+    height: float
+    """Of the camera above the ground, metres; ValueError where it is not positive."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.height < math.inf:
+            raise ValueError(f"the camera must be above the ground, got a height of {self.height}")
+
+    @classmethod
+    def from_mounting(cls, height: float, pitch: float = 0.0, roll: float = 0.0) -> Ground:
+        """The ground below a camera `height` metres above it.
+
+        Angles, rad, turn the camera's body frame (x forward, y left, z up) as REP-103 has it: first
+        by `roll` about x, positive with the right side down; then by `pitch` about the level y,
+        positive looks down.
+        """
+        sin, cos = math.sin(pitch), math.cos(pitch)
+        return cls((-cos * math.sin(roll), -cos * math.cos(roll), -sin), height)
+
+    @property
+    def pitch(self) -> float:
+        """As of `from_mounting`, rad, -pi/2 to pi/2."""
+        return math.asin(max(-1.0, min(1.0, -self.up[2])))
+
+    @property
+    def roll(self) -> float:
+        """As of `from_mounting`, rad, -pi to pi."""
+        return math.atan2(-self.up[0], -self.up[1])
+
+    def heights(self, rays: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Heights (H, W) above the ground, metres, of pixels with rays (2, H, W) and depth (H, W).
+
+        NaN where there is no ray or no depth. Any shape will do, such as (2, n) and (n,).
+        """
+        x, y, z = np.array(self.up, np.float32)
+        rise = rays[0] * x + rays[1] * y + z
+        return np.asarray(rise * depth + np.float32(self.height))
+
+    def scaled(self, factor: float) -> Ground:
+        """The ground when all depth is multiplied by `factor`, which is positive."""
+        return replace(self, height=self.height * factor)
+
+
+def fit_ground(
+    rays: NDArray[np.float32],
+    depth: NDArray[np.float32],
+    is_ground: NDArray[np.bool_],
+    expected: Ground | None = None,
+) -> tuple[Ground, float] | None:
+    """The plane that most ground pixels lie on, of least relative error in depth.
+
+    That is how depth from one picture errs. Up to 40 % of the pixels may be of something else. Of
+    road and pavement it is the one with more pixels, or one in between where noise hides the step.
+
+    Args:
+        rays: (2, H, W), NaN where there is none.
+        depth: (H, W) metres, NaN where there is none.
+        is_ground: (H, W) whether a pixel is said to show the ground.
+        expected: a plane to try as well, such as that of the mounting; it is not favoured.
+
+    Returns:
+        The plane and the share of ground pixels with depth, 0 to 1, within `TOLERANCE` of it. None
+        where it cannot be told: fewer than `FEWEST_PIXELS` of them, all near a line or a spot of
+        the picture, or no plane below the camera within `STEEPEST` that `LEAST_SHARE` lie on.
+    """
+    rng = np.random.default_rng(0)  # the same plane for the same picture
+    known = is_ground & (depth > 0) & np.isfinite(depth) & np.isfinite(rays[0] + rays[1])
+    pixels = np.flatnonzero(known)
+    if pixels.size < FEWEST_PIXELS:
+        return None
+    pixels = rng.choice(pixels, min(pixels.size, _POINTS), replace=False)
+    points = np.ones((3, pixels.size))
+    points[:2] = rays.reshape(2, -1)[:, pixels]
+    points *= depth.ravel()[pixels]
+
+    # A plane is the q with q . p = 1 for its points p: -up / height. For others q . p is their
+    # depth over the plane's. First planes go through three points each.
+    a, b, c = points.T[rng.integers(0, pixels.size, (3, _TRIALS))]
+    normal = np.cross(b - a, c - a)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        planes = normal / np.sum(normal * a, axis=1)[:, None]
+    if expected is not None:
+        planes = np.vstack([planes, -np.array(expected.up) / expected.height])
+    planes = planes[_is_believable(planes)]
+    if not len(planes):
+        return None
+    # By the median, which sees two planes in road and pavement where depth is exact enough: means
+    # up to some limit are least for one tilted between them.
+    errors = np.abs(planes.astype(np.float32) @ points[:, :_SCORED].astype(np.float32) - 1)
+    middle = errors.shape[1] // 2
+    q = _refined(planes[np.partition(errors, middle)[:, middle].argmin()], points)
+    if q is None or not _is_believable(q):
+        return None
+    share = float(np.mean(np.abs(q @ points - 1) <= TOLERANCE))
+    if share < LEAST_SHARE:
+        return None
+    height = 1 / float(np.linalg.norm(q))
+    x, y, z = (-q * height).tolist()
+    return Ground((x, y, z), height), share
+
+
+def _is_believable(planes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the planes (..., 3) are finite, below the camera and not too steep."""
+    length = np.linalg.norm(planes, axis=-1)
+    return np.asarray((planes[..., 1] > math.cos(STEEPEST) * length) & np.isfinite(length))
+
+
+def _refined(q: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The plane near q of least squares without far points (Tukey's biweight), if they hold it."""
+    for _ in range(_ROUNDS):
+        error = q @ points - 1
+        # The ground's noise as of its better pixels, were it normal. The floor is for exact depth;
+        # above the ceiling anything would be ground.
+        rank = int(0.4 * error.size)
+        deviation = float(np.partition(np.abs(error), rank)[rank]) / 0.5244
+        cut = 3 * min(max(deviation, TOLERANCE / 50), TOLERANCE / 2)
+        weights = np.square(np.maximum(1 - np.square(error / cut), 0))
+        # Where rays meet the plane: of the points themselves noise, squared, would lift the camera.
+        there = points / np.maximum(error + 1, 0.5)
+        weighted = there * weights
+        moments = weighted @ there.T
+        least_shown = np.linalg.eigvalsh(moments)[0] * (q @ q)  # in depth, of errors relative to q
+        if not least_shown > _SPREAD**2 * weights.sum():
+            return None
+        q = q - np.linalg.solve(moments, weighted @ error)
+    return q

@@ -1,0 +1,54 @@
+"""The picture as points in space."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..model_card import UNLABELLED
+
+OFFSETS = {"x": 0, "y": 4, "z": 8, "rgb": 12, "label": 16, "confidence": 17}
+"""Of the fields of `POINT`, bytes."""
+POINT = np.dtype(
+    {
+        "names": list(OFFSETS),
+        "formats": ["<f4", "<f4", "<f4", "<u4", "u1", "u1"],
+        "offsets": list(OFFSETS.values()),
+        "itemsize": 20,
+    }
+)
+"""One point: metres in the camera's optical frame; 0x00RRGGBB; class id; probability, 0 to 255."""
+
+
+def picture_points(
+    image: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    rays: NDArray[np.float32],
+    labels: NDArray[np.uint8] | None = None,
+    confidence: NDArray[np.uint8] | None = None,
+) -> NDArray[np.void]:
+    """A point for each pixel, in the order of pixels.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) metres along the optical axis, NaN where there is none.
+        rays: (2, H, W), see `geometry.rays`.
+        labels: (H, W) class ids; without them all are unlabelled.
+        confidence: (H, W), 0 to 255; without it all are 0.
+
+    Returns:
+        (H, W) of `POINT`; x, y and z are all NaN where there is no depth.
+    """
+    height, width = depth.shape
+    points = np.empty((height, width, POINT.itemsize), np.uint8)
+    metres = points[..., :12].view("<f4")
+    np.multiply(rays[0], depth, out=metres[..., 0])
+    np.multiply(rays[1], depth, out=metres[..., 1])
+    metres[..., 2] = depth
+    metres[..., 2][np.isnan(rays[0])] = np.nan
+    points[..., 12:15] = image[..., ::-1]
+    points[..., 15] = 0
+    points[..., 16] = UNLABELLED if labels is None else labels
+    points[..., 17] = 0 if confidence is None else confidence
+    points[..., 18:] = 0
+    return points.view(POINT)[..., 0]

@@ -1,0 +1,101 @@
+"""What a planner's laser scan would be: how far the nearest obstacle is in each direction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ground import Ground
+
+NEAREST_PIXELS = 3
+"""A beam ends at the obstacle pixel of this rank by distance: fewer wrong ones make no obstacle."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Ranges in the camera's body frame (x forward, y left, z up), in its xy plane.
+
+    Beam i is the sector of `angle_increment` about `angle_min` + i * `angle_increment`.
+    """
+
+    angle_min: float
+    """Bearing of the first beam, the rightmost, rad; 0 is forward, positive is left."""
+    angle_increment: float
+    """From a beam to the next one, rad."""
+    ranges: NDArray[np.float32]
+    """(N,) metres as of REP-117: +inf where no obstacle was seen, NaN where nothing was."""
+
+    @property
+    def angle_max(self) -> float:
+        """Bearing of the last beam, rad."""
+        return self.angle_min + (len(self.ranges) - 1) * self.angle_increment
+
+
+def obstacle_scan(
+    rays: NDArray[np.float32],
+    depth: NDArray[np.float32],
+    is_obstacle: NDArray[np.bool_],
+    ground: Ground,
+    heights: tuple[float, float],
+    range_max: float,
+    increment: float = math.radians(0.5),
+) -> Scan:
+    """The nearest obstacles around the camera, as they are seen from above.
+
+    Points are moved along the ground's up into the plane of the scan, whatever the camera's pitch
+    and roll: in a level frame the scan has them where they are, at other heights. Everything seen
+    along one direction of the ground is then in one beam.
+
+    +inf says that none of the beam's pixels shows an obstacle, not that there is none: neither
+    where the picture ends before `range_max`, nor below its lower edge, nor where an obstacle has
+    no depth, as beyond the model's range. Beams narrower than a pixel leave some at NaN.
+
+    Args:
+        rays: (2, H, W) x/z and y/z of what the pixels see, NaN where there is none. They alone
+            decide which beams there are; what tilt moves out of their bearings is left out.
+        depth: (H, W) metres along the optical axis, NaN where there is none.
+        is_obstacle: (H, W) whether a pixel shows something that may be run into.
+        ground: the ground plane.
+        heights: least and greatest height above the ground, metres, of what counts.
+        range_max: metres; what is farther is no obstacle.
+        increment: rad from beam to beam; no less than a pixel in the middle of the picture.
+
+    Raises:
+        ValueError: if no pixel has a ray, the increment is not positive, or the camera looks along
+            the ground's up or lies on its side, to within 6 degrees.
+    """
+    right, left = np.fmax.reduce(rays[0], axis=None), np.fmin.reduce(rays[0], axis=None)
+    if not (increment > 0 and math.isfinite(right)):
+        raise ValueError(f"a scan needs rays and a positive increment, got {increment} rad")
+    x, y, z = ground.up
+    if abs(y) < 0.1:
+        raise ValueError(f"a scan needs a camera that looks along the ground, up is {(x, y, z)}")
+    # Whole multiples, so that there is a beam straight ahead.
+    first = round(-math.atan(right) / increment)
+    ranges = np.full(round(-math.atan(left) / increment) - first + 1, np.nan, np.float32)
+
+    # A pixel's ray, moved along up, has one bearing whatever the depth.
+    forward = 1 - np.float32(z / y) * rays[1]
+    forward[forward <= 0] = np.nan  # behind the camera, where no beam is
+    rightward = rays[0] - np.float32(x / y) * rays[1]
+    beams = np.rint(np.arctan(rightward / forward) * np.float32(-1 / increment)) - first
+    seen = (beams >= 0) & (beams < len(ranges))
+    ranges[beams[seen].astype(np.intp)] = np.inf
+
+    pixels = np.flatnonzero(seen & is_obstacle)
+    metres = depth.ravel()[pixels]
+    height = ground.heights(rays.reshape(2, -1).take(pixels, axis=1), metres)
+    metres *= np.hypot(forward.ravel()[pixels], rightward.ravel()[pixels])
+    counts = (height >= heights[0]) & (height <= heights[1]) & (metres > 0) & (metres <= range_max)
+    # Sorted by beam, then by range: positive floats are in the order of their bits.
+    order = beams.ravel()[pixels][counts].astype(np.int64) << 32
+    order |= metres[counts].view(np.int32)
+    order.sort()
+    beam, start, size = np.unique(order >> 32, return_index=True, return_counts=True)
+    enough = size >= NEAREST_PIXELS
+    nearest = order[start[enough] + NEAREST_PIXELS - 1]
+    ranges[beam[enough]] = nearest.astype(np.int32).view(np.float32)
+    return Scan(first * increment, increment, ranges)

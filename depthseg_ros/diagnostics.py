@@ -1,0 +1,115 @@
+"""What one camera's way through the node tells of itself on /diagnostics."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import Counter
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed")
+"""What becomes of frames: dropped for a newer one, unwanted while nobody subscribes or `max_rate`
+is reached, rejected for what they contain, failed in the backend."""
+STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
+"""What a frame's time goes into: from its stamp to the callback, until the worker has it and its
+camera_info, message to picture, network, outputs to messages, messages to subscribers."""
+SUMS = ("overhead", "latency", "age")
+"""Of stages: all but take and infer, all but take, all. The age is what a result has when it is
+published, by its stamp."""
+
+
+class Stopwatch:
+    """Seconds that one frame spends in each of `STAGES`.
+
+    Args:
+        received: When its callback got it, `time.monotonic()`.
+        age: Seconds from its stamp to then, by the node's clock.
+    """
+
+    def __init__(self, received: float, age: float) -> None:
+        self._last = received
+        self.seconds = dict.fromkeys(STAGES, 0.0) | {"take": age}
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last call for a stage."""
+        now = time.monotonic()
+        self.seconds[stage] += now - self._last
+        self._last = now
+
+    def with_sums(self) -> dict[str, float]:
+        """The seconds of each of `STAGES` and `SUMS`."""
+        age = sum(self.seconds.values())
+        latency = age - self.seconds["take"]
+        overhead = latency - self.seconds["infer"]
+        return self.seconds | {"overhead": overhead, "latency": latency, "age": age}
+
+
+class Health:
+    """Counts, times and troubles of a camera's frames; two threads may tell it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.last_frame = math.nan
+        """When the last frame came, `time.monotonic()`."""
+        self._laps: list[dict[str, float]] = []
+        self._failure = ""
+        self._troubles: dict[str, str] = {}
+        self._before: Counter[str] = Counter()
+        self._reported = time.monotonic()
+
+    def count(self, outcome: str, watch: Stopwatch | None = None, failure: str = "") -> None:
+        """Count a frame's end, one of `COUNTS`."""
+        self.counts[outcome] += 1
+        self._failure = failure or self._failure
+        if watch is not None and outcome == "processed":
+            self._laps.append(watch.with_sums())
+
+    def trouble(self, about: str, text: str) -> None:
+        """Something to be warned of until it is told otherwise, with an empty text."""
+        if text:
+            self._troubles[about] = text
+        else:
+            self._troubles.pop(about, None)
+
+    def status(
+        self, name: str, level: bytes, message: str, values: dict[str, str]
+    ) -> DiagnosticStatus:
+        """The state, counts, rates, and medians of the frames since the last call.
+
+        Args:
+            name: Of node and camera, `/node` or `/node/camera`.
+            level: Of the state, of `DiagnosticStatus`.
+            message: The state in words. An OK one gives way to troubles and failures.
+            values: More keys and values.
+        """
+        laps, self._laps = self._laps, []
+        failure, self._failure = self._failure, ""
+        if failure and not laps:
+            level, message = DiagnosticStatus.ERROR, f"all frames fail: {failure}"
+        elif level == DiagnosticStatus.OK and self._troubles:
+            level, message = DiagnosticStatus.WARN, "; ".join(self._troubles.values())
+        milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
+        if laps:
+            for stage in (*STAGES, *SUMS):
+                milliseconds[stage] = 1e3 * statistics.median(lap[stage] for lap in laps)
+            milliseconds["age p95"] = 1e3 * float(np.percentile([lap["age"] for lap in laps], 95))
+        now = time.monotonic()
+        rates = {
+            key: (self.counts[what] - self._before[what]) / max(now - self._reported, 1e-3)
+            for key, what in (("input [Hz]", "received"), ("output [Hz]", "processed"))
+        }
+        self._before, self._reported = self.counts.copy(), now
+        texts = {f"frames {what}": str(self.counts[what]) for what in COUNTS}
+        texts |= {key: f"{rate:.1f}" for key, rate in rates.items()}
+        texts["last frame [s ago]"] = f"{now - self.last_frame:.1f}"
+        texts |= {f"{stage} [ms]": f"{value:.2f}" for stage, value in milliseconds.items()}
+        return DiagnosticStatus(
+            level=level,
+            name=f"{name.lstrip('/')}: frames",
+            message=message,
+            hardware_id=name,
+            values=[KeyValue(key=key, value=value) for key, value in (texts | values).items()],
+        )

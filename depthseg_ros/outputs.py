@@ -1,0 +1,321 @@
+"""The node's outputs: what each is made of, and how.
+
+`OUTPUTS` is the list of them. A `Seen` holds one picture and what the network said of it; what
+several outputs need of it is computed once, by the first that asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Vector3
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
+from std_msgs.msg import Header
+
+from .derived.distances import class_distances
+from .derived.ground import Ground, fit_ground
+from .derived.masks import class_mask, cut_out
+from .derived.points import picture_points
+from .derived.scale import ScaleEstimate
+from .derived.scan import obstacle_scan
+from .geometry import Intrinsics, rays, to_millimetres
+from .messages import camera_info_message, image_message, points_message, scan_message
+from .model_card import UNLABELLED, ModelCard
+from .msg import ClassDistance, ClassDistances
+from .msg import Ground as GroundMessage
+from .parameters import Settings
+from .perception import Prediction
+from .rendering import overlay
+
+COARSE_WIDTH = 320
+"""Columns that are enough for ground and scan: networks tell no more apart."""
+
+
+class Unavailable(ValueError):
+    """An output cannot be made of this picture; the message says why."""
+
+
+class Seen:
+    """One picture and what follows from it.
+
+    Args:
+        header: Of the picture's message.
+        image: (H, W, 3) uint8 RGB.
+        prediction: What the network said of it.
+        card: The model's.
+        camera: That of the picture; its lens and size included.
+        info: What the camera said of itself, if it did.
+        settings: The node's parameters.
+        scale: What the camera's pictures before told of the depth's scale.
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        image: NDArray[np.uint8],
+        prediction: Prediction,
+        card: ModelCard,
+        camera: Intrinsics,
+        info: CameraInfo | None,
+        settings: Settings,
+        scale: ScaleEstimate,
+    ) -> None:
+        self.header, self.image, self.card = header, image, card
+        self.camera, self.info, self.settings = camera, info, settings
+        self._prediction, self._scale = prediction, scale
+
+    @cached_property
+    def labels(self) -> Any:
+        """(H, W) uint8 class ids, those of too little confidence unlabelled."""
+        labels, confidence = self._prediction.labels, self._prediction.confidence
+        least = math.ceil(255 * self.settings.min_confidence)
+        if labels is None or confidence is None or least == 0:
+            return labels
+        return np.where(confidence < least, np.uint8(UNLABELLED), labels)
+
+    @property
+    def confidence(self) -> Any:
+        """(H, W) uint8."""
+        return self._prediction.confidence
+
+    @cached_property
+    def _plain_depth(self) -> NDArray[np.float32]:
+        """The network's, scaled by the parameter alone."""
+        depth: Any = self._prediction.depth
+        factor = self.settings.depth_scale
+        return depth if factor == 1 else depth * np.float32(factor)
+
+    @cached_property
+    def depth(self) -> NDArray[np.float32]:
+        """(H, W) float32, NaN where there is none: metres, or else `in_metres` is False."""
+        if not self.settings.correct_scale or math.isnan(self.scale):
+            return self._plain_depth
+        return self._plain_depth * np.float32(self.scale)
+
+    @property
+    def in_metres(self) -> bool:
+        """Whether depth is metric, by the model or by the camera's known height."""
+        return self.card.needs_fx or (self.settings.correct_scale and not math.isnan(self.scale))
+
+    @property
+    def metres(self) -> NDArray[np.float32]:
+        """The depth; raises `Unavailable` where it is not in metres."""
+        if not self.in_metres:
+            raise Unavailable(
+                "the model's depth has no unit: give camera_height and set correct_scale, with"
+                " ground in view"
+            )
+        return self.depth
+
+    def cut(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Depth (H, W) without the classes that are to be cut out."""
+        ids = self._ids(self.settings.cut_classes)
+        return cut_out(depth, self.labels, ids) if ids else depth
+
+    # --- The ground -----------------------------------------------------------------------------
+
+    @cached_property
+    def step(self) -> int:
+        """Every so many rows and columns, ground and scan look."""
+        return max(1, self.camera.width // COARSE_WIDTH)
+
+    def sampled(self, array: NDArray[Any], step: int) -> NDArray[Any]:
+        """An (H, W, ...) array at the pixels of `rays(camera, step)`."""
+        return array[step // 2 :: step, step // 2 :: step]
+
+    @cached_property
+    def _mounted(self) -> Ground | None:
+        s = self.settings
+        if s.camera_height == 0:
+            return None
+        return Ground.from_mounting(s.camera_height, s.camera_pitch, s.camera_roll)
+
+    @cached_property
+    def _fitted(self) -> tuple[Ground, float] | None:
+        """The ground in the plain depth, and the share of pixels that lie in it."""
+        if self.labels is None:
+            return None
+        obstacles = self._obstacles
+        flat = [
+            c.id
+            for c in self.card.classes
+            if c.id not in obstacles and not {"sky", "movable"} & set(c.flags)
+        ]
+        return fit_ground(
+            rays(self.camera, self.step),
+            self.sampled(self._plain_depth, self.step),
+            class_mask(self.sampled(self.labels, self.step), flat) > 0,
+            self._mounted,
+        )
+
+    @cached_property
+    def scale(self) -> float:
+        """What makes the ground lie as deep as the camera's known height; NaN: not known."""
+        if self._mounted is not None and self._fitted is not None:
+            self._scale.add(self._mounted.height / self._fitted[0].height)
+        return self._scale.now if self._mounted is not None else math.nan
+
+    @cached_property
+    def ground(self) -> tuple[Ground, float]:
+        """The ground, in the units of `depth`, and the share of pixels that lie in it, or NaN."""
+        if self.settings.ground == "fit" and self._fitted is not None:
+            fitted, share = self._fitted
+            corrected = self.settings.correct_scale and not math.isnan(self.scale)
+            return (fitted.scaled(self.scale) if corrected else fitted), share
+        if self._mounted is None:
+            raise Unavailable("no ground is to be seen, and camera_height is not given")
+        return self._mounted, math.nan
+
+    # --- Classes --------------------------------------------------------------------------------
+
+    def _ids(self, names: tuple[str, ...]) -> frozenset[int]:
+        return frozenset(c.id for c in self.card.classes if c.name in names)
+
+    @cached_property
+    def _obstacles(self) -> frozenset[int]:
+        named = self._ids(self.settings.obstacle_classes)
+        return named or frozenset(c.id for c in self.card.classes if "obstacle" in c.flags)
+
+    # --- Messages -------------------------------------------------------------------------------
+
+    def depth_image(self) -> Image:
+        """`depth/image`."""
+        depth = self.cut(self.depth)
+        if self.settings.depth_encoding == "16UC1":
+            return image_message(to_millimetres(depth), "16UC1", self.header)
+        return image_message(depth, "32FC1", self.header)
+
+    def points(self) -> PointCloud2:
+        """`points`."""
+        step = self.settings.points_step
+        depth = self.sampled(self.cut(self.metres), step)
+        return points_message(
+            picture_points(
+                self.sampled(self.image, step),
+                depth,
+                rays(self.camera, step),
+                *(self.sampled(a, step) for a in (self.labels, self.confidence) if a is not None),
+            ),
+            self.header,
+        )
+
+    def scan(self) -> LaserScan:
+        """`scan`."""
+        step, depth = self.step, self.metres
+        farthest: Any = self.card.depth
+        scan = obstacle_scan(
+            rays(self.camera, step),
+            self.sampled(depth, step),
+            class_mask(self.sampled(self.labels, step), self._obstacles) > 0,
+            self.ground[0],
+            self.settings.obstacle_heights,
+            farthest.max,
+        )
+        optical = self.header.frame_id
+        frame = self.settings.scan_frame or optical.replace("_optical", "")
+        if frame == optical:
+            raise Unavailable(
+                f"the images' frame {optical!r} has no _optical to be left out: give scan_frame, a"
+                " frame at the camera with x forward and z up"
+            )
+        header = Header(stamp=self.header.stamp, frame_id=frame)
+        return scan_message(scan, farthest.min, farthest.max, header)
+
+    def ground_message(self) -> GroundMessage:
+        """`ground`."""
+        if not self.card.needs_fx:
+            self.metres  # noqa: B018  raises where it has no unit
+        ground, share = self.ground
+        x, y, z = ground.up
+        return GroundMessage(
+            header=self.header,
+            normal=Vector3(x=x, y=y, z=z),
+            height=ground.height,
+            pitch=ground.pitch,
+            roll=ground.roll,
+            inliers=share,
+            scale=self.scale,
+        )
+
+    def distances(self) -> ClassDistances:
+        """`class_distances`."""
+        depth = self.depth if self.card.depth and self.in_metres else None
+        names = {c.id: c.name for c in self.card.classes}
+        found = class_distances(
+            self.labels, names, self.confidence, depth, self.camera if depth is not None else None
+        )
+        return ClassDistances(header=self.header, classes=[ClassDistance(**vars(d)) for d in found])
+
+    def traversable(self) -> Image:
+        """`traversable`."""
+        ids = [c.id for c in self.card.classes if "traversable" in c.flags]
+        return image_message(class_mask(self.labels, ids), "mono8", self.header)
+
+    def label_overlay(self) -> Image:
+        """`label/overlay`."""
+        picture = overlay(self.image, self.labels, self.card.classes, self.settings.overlay_opacity)
+        return image_message(picture, "rgb8", self.header)
+
+    def mono(self, array: NDArray[np.uint8], step: int = 1) -> Image:
+        """Labels or confidence as they are, or at the points."""
+        return image_message(self.sampled(array, step), "mono8", self.header)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One topic of a camera."""
+
+    kind: type
+    """Of its messages."""
+    given_by: Callable[[ModelCard], Any]
+    """Whether a model gives it."""
+    make: Callable[[Seen], Any]
+    """Its message; raises `Unavailable` where there can be none of this picture."""
+
+
+def _labels(card: ModelCard) -> bool:
+    return bool(card.classes)
+
+
+def _depth(card: ModelCard) -> bool:
+    return card.depth is not None
+
+
+def _space(card: ModelCard) -> bool:
+    return card.depth is not None and card.depth.kind != "normalised"
+
+
+def _both(card: ModelCard) -> bool:
+    return _labels(card) and _space(card)
+
+
+OUTPUTS = {
+    "label/image": Output(Image, _labels, lambda seen: seen.mono(seen.labels)),
+    "label/confidence": Output(Image, _labels, lambda seen: seen.mono(seen.confidence)),
+    "depth/image": Output(Image, _depth, Seen.depth_image),
+    "depth/camera_info": Output(
+        CameraInfo,
+        _depth,
+        lambda seen: camera_info_message(seen.camera, seen.header, seen.info),
+    ),
+    "points": Output(PointCloud2, _space, Seen.points),
+    "points/label": Output(
+        Image, _both, lambda seen: seen.mono(seen.labels, seen.settings.points_step)
+    ),
+    "points/confidence": Output(
+        Image, _both, lambda seen: seen.mono(seen.confidence, seen.settings.points_step)
+    ),
+    "scan": Output(LaserScan, _both, Seen.scan),
+    "ground": Output(GroundMessage, _both, Seen.ground_message),
+    "traversable": Output(Image, _labels, Seen.traversable),
+    "class_distances": Output(ClassDistances, _labels, Seen.distances),
+    "label/overlay": Output(Image, _labels, Seen.label_overlay),
+}
+"""Topic below the camera's -> what it is, in the order in which they are made: the slowest and
+least urgent last."""

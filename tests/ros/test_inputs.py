@@ -1,0 +1,180 @@
+"""How pictures and models reach the node, and what diagnostics say when they do not."""
+
+import time
+from functools import cache
+from itertools import count
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from ament_index_python.packages import get_package_share_directory
+from builtin_interfaces.msg import Time
+from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from depthseg_ros import street
+from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.srv import LoadModel
+
+pytestmark = pytest.mark.ros
+
+WIDTH, HEIGHT = 96, 64
+STAMPS = count(1)
+
+
+def header():
+    return Header(stamp=Time(sec=next(STAMPS)), frame_id="camera_optical_frame")
+
+
+@cache
+def image():
+    return street.Street(0, WIDTH, HEIGHT).frame(0).image
+
+
+def info():
+    return camera_info_message(Intrinsics.from_fov(WIDTH, HEIGHT, 1.0), Header())
+
+
+def send_until(node, publisher, make, condition, what):
+    """Publish again and again, as the network may lose it."""
+
+    def sent():
+        node.observer.until(publisher.get_subscription_count, publisher.topic_name)
+        publisher.publish(make())
+        return condition()
+
+    return node.observer.until(sent, f"{what}\n{node.process.log}")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_compressed_pictures_are_perceived(start_depthseg, observer, kind):
+    node = start_depthseg(image_transport="compressed")
+    labels = node.collect("label/image")
+    publisher = observer.node.create_publisher(
+        CompressedImage, f"{node.namespace}/image/compressed", qos_profile_sensor_data
+    )
+    _, data = cv2.imencode(f".{kind}", cv2.cvtColor(image(), cv2.COLOR_RGB2BGR))
+
+    def compressed(content=None):
+        content = data.tobytes() if content is None else content
+        return CompressedImage(
+            header=header(), format=f"rgb8; {kind} compressed bgr8", data=content
+        )
+
+    send_until(node, publisher, compressed, lambda: labels, "labels")
+    assert (labels[0].width, labels[0].height) == (WIDTH, HEIGHT)
+    assert labels[0].header.frame_id == "camera_optical_frame"
+    send_until(
+        node, publisher, lambda: compressed(b"nothing"), lambda: node.frames("rejected"), "refusal"
+    )
+    assert len(node.process.lines("Rejected a frame")) == 1
+    assert "fixed while" in node.set("image_transport", "raw").reason
+
+
+def test_a_greatest_rate_leaves_pictures_out(start_depthseg):
+    node = start_depthseg(max_rate=2.0)
+    node.collect("label/image")
+    node.send(image_message(image(), "rgb8", header()), info())
+    began = time.monotonic()
+    while (took := time.monotonic() - began) < 3.0:
+        node.send(image_message(image(), "rgb8", header()))
+        time.sleep(0.05)
+    node.until_diagnostics(
+        lambda: node.frames("unwanted") > 20 and node.frames("processed") > 1, "frames left out"
+    )
+    assert node.frames("processed") <= 1 + took / 0.45
+    assert "input [Hz]" in node.diagnostics() and "output [Hz]" in node.diagnostics()
+
+
+def test_a_publisher_whose_qos_does_not_fit_is_named(start_depthseg, observer):
+    node = start_depthseg(image_qos={"reliability": "reliable"})  # its publisher is best effort
+    node.process.says("camera0?[0-9]*/image has a publisher whose reliability does not fit")
+    node.until_diagnostics(
+        lambda: "reliability does not fit" in node.diagnostics().get("message", ""), "a warning"
+    )
+    node.image = observer.node.create_publisher(Image, node.image.topic, 5)
+    labels = node.collect("label/image")
+    node.perceive(image_message(image(), "rgb8", header()), info(), labels)
+
+
+def test_a_missing_camera_info_is_a_warning_until_it_comes(start_depthseg):
+    node = start_depthseg()
+    labels = node.collect("label/image")
+    node.perceive(image_message(image(), "rgb8", header()), None, labels)
+    node.until_diagnostics(
+        lambda: "assuming a horizontal field of view" in node.diagnostics().get("message", ""),
+        "a warning",
+    )
+    node.perceive(image_message(image(), "rgb8", header()), info(), labels)
+    node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no warning")
+    values = node.diagnostics()
+    assert values["precision"] == "fp32" and float(values["last frame [s ago]"]) >= 0
+
+
+def test_in_a_simulation_ages_are_its_own_and_a_jump_of_its_clock_is_told(start_depthseg, observer):
+    node = start_depthseg(use_sim_time="true")
+    labels = node.collect("label/image")
+    clock = observer.node.create_publisher(Clock, "/clock", 10)
+    clock.publish(Clock(clock=Time(sec=100)))
+
+    def seen_at(seconds, stamp):
+        def frame():
+            clock.publish(Clock(clock=Time(sec=seconds)))
+            stamped = Header(stamp=Time(sec=stamp), frame_id="camera")
+            node.camera_info.publish(info())
+            return image_message(image(), "rgb8", stamped)
+
+        before = len(labels)
+        send_until(node, node.image, frame, lambda: len(labels) > before + 3, "labels")
+
+    seen_at(100, 98)
+    node.until_diagnostics(
+        lambda: 1900 < float(node.diagnostics().get("age [ms]", "nan")) < 4000, "the age"
+    )
+    seen_at(40, 39)
+    node.process.says(r"The clock jumped by -60\.0 s")
+    node.until_diagnostics(
+        lambda: "clock jumped" in node.diagnostics().get("message", ""), "a warning"
+    )
+
+
+def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observer):
+    node = start_depthseg()
+    node.process.says("Model street on")
+    street_model = f"{get_package_share_directory('depthseg_ros')}/models/street.onnx"
+    indoor = f"{get_package_share_directory('depthseg_ros')}/models/indoor.onnx"
+    depth = node.collect("depth/image")
+    picture = lambda: image_message(image(), "rgb8", header())  # noqa: E731
+    node.perceive(picture(), info(), depth)
+
+    def load(**request):
+        return observer.call(LoadModel, f"{node.name}/load_model", LoadModel.Request(**request))
+
+    topics = lambda: dict(observer.node.get_topic_names_and_types())  # noqa: E731
+    response = load(model=indoor, backend="onnxruntime")
+    assert response.success, response.message
+    assert "Model indoor on onnxruntime" in response.message
+    assert node.get("model") == indoor and node.get("backend") == "onnxruntime"
+    node.perceive(picture(), info(), depth)
+    observer.until(lambda: f"{node.name}/label/image" not in topics(), "no labels")
+    for request, says in (
+        ({"model": "/none.onnx"}, "there is no model file /none.onnx"),
+        ({"model": street_model, "backend": "abacus"}, "backend is 'abacus', expected one of"),
+    ):
+        response = load(**request)
+        assert not response.success and says in response.message
+    node.perceive(picture(), info(), depth)  # the old one goes on
+    assert load(model="").success
+    labels = node.collect("label/image")
+    node.perceive(picture(), info(), depth, labels)
+    assert node.state() == "active" and node.get("model") == ""
+    assert node.change("deactivate") and node.change("cleanup")
+    response = load(model=indoor)
+    assert not response.success and "holds no model" in response.message
+    assert len(node.process.lines("Not loaded")) == 3

@@ -1,0 +1,348 @@
+"""What planners take from the node: its topics held against the rules that consumers publish."""
+
+import math
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import onnx.parser
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from ament_index_python.packages import get_package_prefix
+from builtin_interfaces.msg import Time
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import Image, PointField
+from std_msgs.msg import Header
+
+from depthseg_ros import model_card
+from depthseg_ros.derived.ground import Ground
+from depthseg_ros.derived.scan import obstacle_scan
+from depthseg_ros.geometry import Intrinsics, Lens, rays, to_millimetres
+from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.model_card import DepthRange, ModelCard, SemanticClass
+
+pytestmark = pytest.mark.ros
+
+WIDTH, HEIGHT = 160, 120
+STAMPS = count(1)
+CAMERA = Intrinsics.from_fov(WIDTH, HEIGHT, 1.2)
+
+# Says what the picture says: red is the class, green the confidence, blue decimetres, 0 none.
+PAINTED = """
+<ir_version: 9, opset_import: ["" : 18]>
+painted (uint8[N, H, W, 3] image, float[N] fx)
+    => (uint8[N, H, W] labels, uint8[N, H, W] confidence, float[N, H, W] depth)
+<float ten = {10.0}, float zero = {0.0}, float none = {nan}, int64[1] last = {3}>
+{
+    red, green, blue = Split <axis: int = 3, num_outputs: int = 3> (image)
+    labels = Squeeze (red, last)
+    confidence = Squeeze (green, last)
+    decimetres = Cast <to: int = 1> (blue)
+    flat = Squeeze (decimetres, last)
+    metres = Div (flat, ten)
+    there = Greater (metres, zero)
+    depth = Where (there, metres, none)
+}
+"""
+CLASSES = (
+    SemanticClass(0, "sky", (70, 130, 180), ("sky",)),
+    SemanticClass(3, "road", (128, 64, 128), ("traversable",)),
+    SemanticClass(4, "pavement", (244, 35, 232)),
+    SemanticClass(8, "car", (0, 0, 142), ("obstacle", "movable")),
+)
+
+
+def write_painted(path, kind="metric"):
+    card = ModelCard(
+        "painted", "by hand", CLASSES, DepthRange(kind, 0.1, 25.5), (WIDTH, HEIGHT),
+        canonical_fx=100.0 if kind == "metric" else None,
+    )  # fmt: skip
+    text = PAINTED.replace("{nan}", "{0.0}")
+    if kind != "metric":
+        text = text.replace(", float[N] fx", "")
+    graph = onnx.parser.parse_model(text)
+    (none,) = [t for t in graph.graph.initializer if t.name == "none"]
+    none.CopyFrom(onnx.numpy_helper.from_array(np.float32("nan"), "none"))
+    model_card.write(path, graph, card)
+    return path
+
+
+def painted_ground(height=1.5, car_at=8.0, kerb=None):
+    """A picture of flat road below a level camera, with a car ahead to the left."""
+    x, y = rays(CAMERA)
+    with np.errstate(divide="ignore"):
+        depth = np.where(y > 0, height / y, np.inf)
+    labels = np.where(depth < 25.5, 3, 0).astype(np.uint8)
+    bearing_x, top = x * car_at, y * car_at
+    car = (bearing_x > -2.5) & (bearing_x < -0.7) & (top > -0.1) & (top < height) & (depth > car_at)
+    labels[car], depth[car] = 8, car_at
+    depth[depth >= 25.5] = 0
+    image = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0], image[..., 1] = labels, np.arange(WIDTH) % 250 + 1
+    image[..., 2] = np.rint(10 * depth)
+    return image
+
+
+def message(image, frame_id="front_optical_frame"):
+    header = Header(stamp=Time(sec=next(STAMPS), nanosec=5), frame_id=frame_id)
+    return image_message(image, "rgb8", header)
+
+
+def picture(message, dtype=np.uint8):
+    return np.frombuffer(message.data, dtype).reshape(message.height, message.width)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_painted(tmp_path_factory.mktemp("models") / "painted.onnx")
+
+
+@pytest.fixture(scope="module")
+def node(start_depthseg, model):
+    node = start_depthseg(model=model)
+    node.process.says("Model painted on onnxruntime")
+    return node
+
+
+@pytest.fixture(scope="module")
+def perceive(node):
+    """Sends a picture and returns its outputs by name."""
+    collected = {}
+
+    def perceive(image, *names, info=CAMERA, **settings):
+        for name, value in settings.items():
+            result = node.set(name, value)
+            assert result.successful, result.reason
+        for name in names:
+            if name not in collected:
+                collected[name] = node.collect(name)
+        lists = [collected[name] for name in names]
+        return node.perceive(message(image), camera_info_message(info, Header()), *lists)
+
+    return perceive
+
+
+@pytest.fixture(autouse=True)
+def defaults(request):
+    """Each test leaves the parameters as they were."""
+    yield
+    if "node" in request.fixturenames:
+        node = request.getfixturevalue("node")
+        for name, value in {
+            "correct_scale": False, "ground": "fit", "camera_height": 0.0, "depth_scale": 1.0,
+            "depth_encoding": "32FC1", "min_confidence": 0.0, "points_step": 2,
+            "cut_classes": [""], "obstacle_classes": [""], "scan_frame": "", "max_rate": 0.0,
+        }.items():  # fmt: skip
+            assert node.set(name, value).successful
+
+
+FIELDS = {
+    "x": (0, PointField.FLOAT32), "y": (4, PointField.FLOAT32), "z": (8, PointField.FLOAT32),
+    "rgb": (12, PointField.FLOAT32), "label": (16, PointField.UINT8),
+    "confidence": (17, PointField.UINT8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_points_are_the_pixels_of_mask_confidence_and_depth(perceive, step):
+    image = painted_ground()
+    points, labels, confidence, depth = perceive(
+        image, "points", "points/label", "points/confidence", "depth/image", points_step=step
+    )
+    assert points.header == labels.header == confidence.header == depth.header
+    assert {f.name: (f.offset, f.datatype) for f in points.fields} == FIELDS
+    assert all(f.count == 1 for f in points.fields) and not points.is_bigendian
+    size = (math.ceil((WIDTH - step // 2) / step), math.ceil((HEIGHT - step // 2) / step))
+    for m in (points, labels, confidence):
+        assert (m.width, m.height) == size
+    assert labels.encoding == confidence.encoding == "mono8" and labels.step == labels.width
+    assert points.row_step == points.point_step * points.width and not points.is_dense
+    # As a consumer does that indexes pixels: point i belongs to pixel i of the mask.
+    cloud = np.frombuffer(points.data, np.uint8).reshape(-1, points.point_step)
+    x, y, z = np.ascontiguousarray(cloud[:, :12]).view(np.float32).T
+    grid = slice(step // 2, None, step), slice(step // 2, None, step)
+    assert (cloud[:, 16] == image[grid][..., 0].ravel()).all()
+    assert (cloud[:, 16] == picture(labels).ravel()).all()
+    assert (cloud[:, 17] == image[grid][..., 1].ravel()).all()
+    assert (cloud[:, 17] == picture(confidence).ravel()).all()
+    assert (cloud[:, 14:11:-1] == image[grid].reshape(-1, 3)).all()
+    np.testing.assert_array_equal(z, picture(depth, np.float32)[grid].ravel())
+    assert (np.isnan(x) == np.isnan(z)).all() and (np.isnan(y) == np.isnan(z)).all()
+    v, u = (axis.ravel() for axis in np.mgrid[:HEIGHT, :WIDTH][(slice(None), *grid)])
+    seen = np.isfinite(z)
+    np.testing.assert_allclose((x / z * CAMERA.fx + CAMERA.cx)[seen], u[seen], atol=1e-3)
+    np.testing.assert_allclose((y / z * CAMERA.fy + CAMERA.cy)[seen], v[seen], atol=1e-3)
+
+
+def test_late_subscribers_learn_the_names_of_the_labels(node, observer):
+    vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs")
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    infos = observer.collect(vision_msgs.LabelInfo, f"{node.name}/label/info", latched)
+    observer.until(lambda: infos, "label/info")
+    names = {c.class_id: c.class_name for c in infos[0].class_map}
+    assert {i: names[i] for i in (0, 3, 4, 8)} == {0: "sky", 3: "road", 4: "pavement", 8: "car"}
+
+
+def test_the_scan_is_the_obstacles_above_the_ground(perceive):
+    image = painted_ground(height=1.5, car_at=8.0)
+    perceive(image, "scan", camera_height=1.5)  # before the ground can be by mounting
+    (scan,) = perceive(image, "scan", ground="mounting")
+    assert scan.header.frame_id == "front_frame"
+    assert scan.range_min == pytest.approx(0.1) and scan.range_max == pytest.approx(25.5)
+    ranges = np.array(scan.ranges, np.float32)
+    angles = scan.angle_min + scan.angle_increment * np.arange(len(ranges))
+    assert scan.angle_max == pytest.approx(angles[-1], abs=1e-4)
+    hit = np.isfinite(ranges)
+    # The car's rear is 8 m ahead, 0.7 to 2.5 m to the left, which is positive.
+    assert math.degrees(angles[hit].min()) == pytest.approx(5.0, abs=1.0)
+    assert math.degrees(angles[hit].max()) == pytest.approx(17.4, abs=1.0)
+    np.testing.assert_allclose(ranges[hit] * np.cos(angles[hit]), 8.0, atol=0.05)
+    assert np.isinf(ranges[angles < 0]).all()
+    depth = np.where(image[..., 2] > 0, image[..., 2] / np.float32(10), np.float32(np.nan))
+    expected = obstacle_scan(
+        rays(CAMERA), depth, image[..., 0] == 8, Ground.from_mounting(1.5), (0.2, 2.5), 25.5
+    )
+    np.testing.assert_allclose(ranges[hit], expected.ranges[hit], rtol=0.01)
+
+
+def test_what_counts_as_an_obstacle_may_be_changed(perceive, node):
+    image = painted_ground()
+    (scan,) = perceive(image, "scan", obstacle_classes=["pavement"], scan_frame="base_scan")
+    assert scan.header.frame_id == "base_scan" and not np.isfinite(scan.ranges).any()
+    assert "expected classes of painted: sky, road" in node.set("obstacle_classes", ["tram"]).reason
+    assert "the lower first" in node.set("obstacle_heights", [2.0, 1.0]).reason
+
+
+def test_the_ground_is_fitted_and_tells_the_scale(perceive):
+    (ground,) = perceive(painted_ground(height=1.5), "ground")
+    assert ground.height == pytest.approx(1.5, rel=0.02)
+    assert (ground.normal.x, ground.normal.y, ground.normal.z) == pytest.approx(
+        (0, -1, 0), abs=0.02
+    )
+    assert ground.inliers > 0.8 and math.isnan(ground.scale)
+    ground, depth = perceive(painted_ground(height=1.5), "ground", "depth/image", camera_height=1.8)
+    assert ground.scale == pytest.approx(1.2, rel=0.02)
+    plain = picture(depth, np.float32)
+    ground, depth = perceive(
+        painted_ground(height=1.5), "ground", "depth/image", camera_height=1.8, correct_scale=True
+    )
+    assert ground.height == pytest.approx(1.8, rel=0.02)
+    np.testing.assert_allclose(picture(depth, np.float32), plain * ground.scale, rtol=1e-4)
+
+
+def test_the_mounting_is_the_ground_where_none_is_to_be_seen(perceive, node):
+    wall = np.full((HEIGHT, WIDTH, 3), (8, 200, 50), np.uint8)
+    (ground,) = perceive(wall, "ground", camera_height=0.9, camera_pitch=0.1, camera_roll=-0.05)
+    assert (ground.height, ground.pitch, ground.roll) == pytest.approx((0.9, 0.1, -0.05), abs=1e-4)
+    assert math.isnan(ground.inliers)
+    assert node.set("camera_height", 0.0).successful
+    node.send(message(wall), camera_info_message(CAMERA, Header()))
+    node.process.says("No (ground|scan): no ground is to be seen, and camera_height is not given")
+    assert "needs camera_height" in node.set("ground", "mounting").reason
+    assert "needs camera_height" in node.set("correct_scale", True).reason
+
+
+def test_depth_may_be_in_millimetres_scaled_and_without_what_moves(perceive, node):
+    image = painted_ground()
+    metres = np.where(image[..., 2] > 0, image[..., 2] / np.float32(10), np.float32(np.nan))
+    depth, info = perceive(
+        image, "depth/image", "depth/camera_info", depth_encoding="16UC1", depth_scale=2.0
+    )
+    assert depth.encoding == "16UC1" and depth.step == 2 * WIDTH
+    np.testing.assert_array_equal(picture(depth, np.uint16), to_millimetres(2 * metres))
+    assert info.header == depth.header and (info.width, info.height) == (WIDTH, HEIGHT)
+    depth, points, labels = perceive(
+        image, "depth/image", "points", "label/image",
+        depth_encoding="32FC1", depth_scale=1.0, cut_classes=["car"], points_step=1,
+    )  # fmt: skip
+    car = image[..., 0] == 8
+    np.testing.assert_array_equal(np.isnan(picture(depth, np.float32)), np.isnan(metres) | car)
+    z = np.frombuffer(points.data, np.uint8).reshape(-1, 20)[:, 8:12].copy().view(np.float32)
+    np.testing.assert_array_equal(np.isnan(z.reshape(HEIGHT, WIDTH)), np.isnan(metres) | car)
+    assert (picture(labels) == image[..., 0]).all()
+    assert "one of 32FC1, 16UC1" in node.set("depth_encoding", "8UC1").reason
+
+
+def test_labels_of_little_confidence_are_none_and_the_road_is_traversable(perceive):
+    image = painted_ground()
+    labels, mask = perceive(image, "label/image", "traversable")
+    assert mask.encoding == "mono8"
+    np.testing.assert_array_equal(picture(mask), np.where(image[..., 0] == 3, 255, 0))
+    labels, mask = perceive(image, "label/image", "traversable", min_confidence=0.4)
+    unsure = image[..., 1] < 102
+    np.testing.assert_array_equal(picture(labels), np.where(unsure, 255, image[..., 0]))
+    np.testing.assert_array_equal(picture(mask), np.where((image[..., 0] == 3) & ~unsure, 255, 0))
+
+
+def test_distances_have_bearing_and_confidence(perceive):
+    image = painted_ground(car_at=8.0)
+    (distances,) = perceive(image, "class_distances")
+    car = {d.class_name: d for d in distances.classes}["car"]
+    assert car.nearest == pytest.approx(8.0, rel=0.005)
+    assert 5 < math.degrees(car.bearing) < 18
+    assert car.confidence == pytest.approx(image[..., 1][image[..., 0] == 8].mean() / 255, abs=1e-3)
+
+
+def test_a_lens_bends_the_points_of_pictures_that_are_not_rectified(
+    start_depthseg, model, perceive
+):
+    bent = replace(CAMERA, lens=Lens("plumb_bob", (-0.2, 0.02, 0.0, 0.0, 0.0)))
+
+    def slopes(points):
+        cloud = np.frombuffer(points.data, np.uint8).reshape(HEIGHT, WIDTH, 20)
+        metres = cloud[..., :12].copy().view(np.float32)
+        return metres[..., 0] / metres[..., 2]
+
+    image = painted_ground()
+    (points,) = perceive(image, "points", info=bent, points_step=1)
+    seen = np.isfinite(slopes(points))
+    np.testing.assert_allclose(slopes(points)[seen], rays(bent)[0][seen], atol=1e-4)
+    assert np.abs(rays(bent) - rays(CAMERA))[0][seen].max() > 0.02
+    # What is called image_rect is rectified: P holds, and no lens.
+    program = Path(get_package_prefix("depthseg_ros"), "lib", "depthseg_ros", "depthseg")
+    remapped = [str(program), "--ros-args", "-r", "image:=image_rect"]
+    node = start_depthseg(executable=remapped, model=model, points_step=1)
+    node.image = node.observer.node.create_publisher(
+        Image, f"{node.namespace}/image_rect", qos_profile_sensor_data
+    )
+    collected = node.collect("points")
+    (points,) = node.perceive(message(image), camera_info_message(bent, Header()), collected)
+    np.testing.assert_allclose(slopes(points)[seen], rays(CAMERA)[0][seen], atol=1e-4)
+
+
+def test_a_lens_that_is_not_known_is_taken_for_none_and_said(perceive, node):
+    odd = camera_info_message(CAMERA, Header())
+    odd.distortion_model, odd.d = "brown", [0.1]
+    perceive(painted_ground(), "depth/image")
+    before = node.frames("processed")
+
+    def processed():
+        node.send(message(painted_ground()), odd)
+        return node.frames("processed") > before + 1
+
+    node.until_diagnostics(processed, "frames")
+    node.process.says("lens 'brown', expected one of plumb_bob.*; taking it for a pinhole")
+
+
+def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depthseg, tmp_path):
+    model = write_painted(tmp_path / "scaleless.onnx", "up-to-scale")
+    node = start_depthseg(model=model)
+    depth, distances = node.collect("depth/image"), node.collect("class_distances")
+    image, info = painted_ground(height=1.5), camera_info_message(CAMERA, Header())
+    _, said = node.perceive(message(image), info, depth, distances)
+    assert all(math.isnan(d.nearest) for d in said.classes)
+    scan = node.collect("scan")
+    node.send(message(image), info)
+    node.process.says("No scan: the model's depth has no unit: give camera_height")
+    assert node.set("camera_height", 3.0).successful
+    assert node.set("correct_scale", True).successful
+    true, said, seen = node.perceive(message(image), info, depth, distances, scan)
+    plain = image[..., 2] / np.float32(10)
+    ratio = picture(true, np.float32)[plain > 0] / plain[plain > 0]
+    np.testing.assert_allclose(ratio, 2.0, rtol=0.02)
+    assert {d.class_name: d for d in said.classes}["car"].nearest == pytest.approx(16, rel=0.03)
+    assert min(r for r in seen.ranges if math.isfinite(r)) == pytest.approx(16, rel=0.03)
