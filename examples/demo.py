@@ -32,9 +32,12 @@ from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from depthseg_ros import model_card, rendering
+from depthseg_ros.derived.points import POINT
+from depthseg_ros.geometry import rays
+from depthseg_ros.messages import intrinsics
 from depthseg_ros.msg import ClassDistances
 
 NAMESPACE = "/demo"
@@ -50,6 +53,8 @@ TOPICS = {
     "depthseg/depth/image": Image,
     "depthseg/depth/camera_info": CameraInfo,
     "depthseg/class_distances": ClassDistances,
+    "depthseg/points": PointCloud2,
+    "depthseg/scan": LaserScan,
 }
 
 
@@ -157,24 +162,48 @@ class Score:
         }
 
 
+def maps(
+    frame: dict[str, Any], card: model_card.ModelCard, size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Points and scan from above, in their classes' colours, and the same of the truth, RGB."""
+    points, scan = np.frombuffer(frame["depthseg/points"].data, POINT), frame["depthseg/scan"]
+    bearings = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
+    ends = np.stack([-np.sin(bearings), np.cos(bearings)], axis=1) * np.array(scan.ranges)[:, None]
+    there = np.stack([points[axis] for axis in "xyz"], axis=1)
+    depth = array(frame["truth/depth/image"])
+    depth, labels = depth[1::2, 1::2], array(frame["truth/label/image"])[1::2, 1::2]
+    true_rays = rays(intrinsics(frame["depthseg/depth/camera_info"]), 2)
+    truth = np.dstack([*(true_rays * depth), depth]).reshape(-1, 3)
+    colors = rendering.color_table(card.classes)
+    return {
+        "points and scan (red) from above": rendering.from_above(
+            there, colors[points["label"]], size, marks=ends[np.isfinite(ends).all(axis=1)]
+        ),
+        "true street from above": rendering.from_above(truth, colors[labels].reshape(-1, 3), size),
+    }
+
+
 def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
-    """Camera, overlay and depth above distances, true labels and true depth, RGB."""
+    """Camera, overlay, depth and map above distances, true labels, depth and map, RGB."""
     image = array(frame["image"])
+    points_map, true_map = maps(frame, card, image.shape[1::-1]).items()
     truth = rendering.overlay(image, array(frame["truth/label/image"]), card.classes)
     distances = np.full_like(image, 24)
     for row, d in enumerate(frame["depthseg/class_distances"].classes):
         line = f"{d.class_name:<11}{100 * d.pixel_share:5.1f} %"
         if math.isfinite(d.nearest):
-            line += f"  from {d.nearest:5.1f} m"
+            line += f"  from {d.nearest:5.1f} m, {math.degrees(d.bearing):+4.0f} deg"
         at = (20, 80 + row * 34)
         cv2.putText(distances, line, at, cv2.FONT_HERSHEY_DUPLEX, 0.75, (230,) * 3, 1, cv2.LINE_AA)
     tiles = {
         "camera": image,
         "depthseg/label/overlay": array(frame["depthseg/label/overlay"]),
         "depthseg/depth/image": rendering.color_depth(array(frame["depthseg/depth/image"])),
+        points_map[0]: points_map[1],
         "depthseg/class_distances": distances,
         "true labels": truth,
         "true depth": rendering.color_depth(array(frame["truth/depth/image"])),
+        true_map[0]: true_map[1],
     }
     titled = []
     for title, tile in tiles.items():
@@ -183,7 +212,7 @@ def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
             strip, title, (10, 26), cv2.FONT_HERSHEY_DUPLEX, 0.8, (255,) * 3, 1, cv2.LINE_AA
         )
         titled.append(np.vstack([strip, tile]))
-    return np.vstack([np.hstack(titled[:3]), np.hstack(titled[3:])])
+    return np.vstack([np.hstack(titled[:4]), np.hstack(titled[4:])])
 
 
 # A best-effort subscription, the default for cameras, loses most pictures of this size where DDS
@@ -236,8 +265,8 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                     continue
                 heard = last = time.monotonic()
                 first = first or heard
-                headers = {(m.header.frame_id, m.header.stamp.nanosec) for m in frame.values()}
-                matching += len(headers) == 1
+                stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in frame.values()}
+                matching += len(stamps) == 1
                 encodings[
                     frame["depthseg/label/image"].encoding, frame["depthseg/depth/image"].encoding
                 ] += 1

@@ -1,15 +1,17 @@
-r"""A camera, the depthseg node and, if wanted, RViz.
+r"""A camera, the depthseg node and, if wanted, the camera's place in tf, RViz and a recording.
 
 ros2 launch depthseg_ros camera.launch.py
-ros2 launch depthseg_ros camera.launch.py source:=/dev/video0 rviz:=true
-ros2 launch depthseg_ros camera.launch.py source:=none \
+ros2 launch depthseg_ros camera.launch.py source:=/dev/video0 rviz:=true \
+    base_frame:=base_link camera_height:=0.6 camera_pitch:=0.1
+ros2 launch depthseg_ros camera.launch.py source:=none record:=drive_1 \
     image_topic:=/camera/image_raw camera_info_topic:=/camera/camera_info
 """
 
+import math
 import posixpath
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -26,8 +28,17 @@ ARGUMENTS = {
     "namespace": ("", "namespace of both nodes and their topics"),
     "image_topic": ("image", "topic of the camera's pictures"),
     "camera_info_topic": ("camera_info", "topic of the camera's intrinsics"),
-    "rviz": ("false", "whether to start RViz"),
+    "camera_height": ("", "of the camera above the ground [m]; empty: that of params_file"),
+    "camera_pitch": ("", "of the camera [rad], positive looks down; empty: that of params_file, and"
+                     " 0 in tf"),
+    "base_frame": ("none", "frame on the ground below the camera: tf gets the way from there to the"
+                   " pictures, by camera_height and camera_pitch; 'none': tf has it already"),
+    "optical_frame": ("camera_optical_frame", "frame of the pictures, where base_frame is given"),
+    "rviz": ("false", "whether to start RViz; there the scan needs tf, as of base_frame"),
+    "record": ("false", "'true', or a folder that does not exist yet: 'ros2 bag' records the camera"
+               " and all outputs"),
 }  # fmt: skip
+NUMBERS = ("camera_height", "camera_pitch")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -35,7 +46,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
-        OpaqueFunction(function=nodes),
+        OpaqueFunction(function=actions),
         Node(
             package="rviz2",
             executable="rviz2",
@@ -45,9 +56,19 @@ def generate_launch_description() -> LaunchDescription:
     ])  # fmt: skip
 
 
-def nodes(context: LaunchContext) -> list[Node]:
-    """The camera, unless one runs already, and the depthseg node."""
+def actions(context: LaunchContext) -> list[Action]:
+    """What the arguments ask for."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    found: list[Action] = nodes(value)
+    if value["base_frame"] not in ("", "none"):
+        found += transforms(value)
+    if value["record"] not in ("", "false"):
+        found.append(recording(value))
+    return found
+
+
+def nodes(value: dict[str, str]) -> list[Action]:
+    """The camera, unless one runs already, and the depthseg node."""
 
     def node(name: str, executable: str, *given: str, **others: str) -> Node:
         chosen = {name: value[name] for name in given if value[name]} | others
@@ -58,7 +79,10 @@ def nodes(context: LaunchContext) -> list[Node]:
             namespace=value["namespace"],
             parameters=[
                 value["params_file"],
-                {name: ParameterValue(text, value_type=str) for name, text in chosen.items()},
+                {
+                    name: float(text) if name in NUMBERS else ParameterValue(text, value_type=str)
+                    for name, text in chosen.items()
+                },
             ],
             remappings=[
                 ("image", value["image_topic"]),
@@ -67,12 +91,45 @@ def nodes(context: LaunchContext) -> list[Node]:
             output="screen",
         )
 
+    given = ("model", "backend", *NUMBERS)
     if value["source"] in ("", "none"):
-        return [node("depthseg", "depthseg", "model", "backend")]
+        return [node("depthseg", "depthseg", *given)]
     # This camera is known to be reliable, so that none of its pictures need be lost on the way.
     topic = posixpath.join("/", value["namespace"], value["image_topic"])
     reliable = {f"qos_overrides.{topic}.subscription.reliability": "reliable"}
     return [
         node("camera", "camera_node", "source"),
-        node("depthseg", "depthseg", "model", "backend", **reliable),
+        node("depthseg", "depthseg", *given, **reliable),
     ]
+
+
+def transforms(value: dict[str, str]) -> list[Action]:
+    """From the base to the camera, x forward, and from there to its pictures, z forward."""
+    if not value["camera_height"]:
+        raise RuntimeError("base_frame needs camera_height, in metres")
+    base, optical = value["base_frame"], value["optical_frame"]
+    camera = optical.replace("_optical", "")  # as the node names the frame of its scan
+    mounted = ["--z", value["camera_height"], "--pitch", value["camera_pitch"] or "0"]
+    turned = ["--roll", str(-math.pi / 2), "--yaw", str(-math.pi / 2)]
+    return [
+        Node(
+            package="tf2_ros",
+            executable="static_transform_publisher",
+            name=f"{child}_in_tf",
+            namespace=value["namespace"],
+            arguments=[*pose, "--frame-id", parent, "--child-frame-id", child],
+            output="screen",
+        )
+        for pose, parent, child in ((mounted, base, camera), (turned, camera, optical))
+    ]
+
+
+def recording(value: dict[str, str]) -> Action:
+    """The camera's topics, all of the node's, tf and diagnostics, in a bag."""
+    own = (f"{value['image_topic']}(/compressed)?", value["camera_info_topic"], "depthseg/.+")
+    topics = [posixpath.join("/", value["namespace"], topic) for topic in own]
+    topics += ["/tf", "/tf_static", "/diagnostics"]
+    command = ["ros2", "bag", "record", "--regex", f"^({'|'.join(topics)})$"]
+    if value["record"] != "true":
+        command += ["--output", value["record"]]
+    return ExecuteProcess(cmd=command, output="screen")

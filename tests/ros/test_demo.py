@@ -33,7 +33,7 @@ def test_the_demo_writes_pictures_a_video_and_a_summary(tmp_path):
     assert summary["stamps_match"] is True
     assert summary["fps"] > 0 and 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"]
     assert 0 < summary["miou"] <= 1 and summary["abs_rel"] > 0
-    assert cv2.imread(str(tmp_path / "demo" / "frame_010.png")).shape == (2 * 516, 3 * 640, 3)
+    assert cv2.imread(str(tmp_path / "demo" / "frame_010.png")).shape == (2 * 516, 4 * 640, 3)
     video = cv2.VideoCapture(str(tmp_path / "demo" / "demo.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
     for name in summary:

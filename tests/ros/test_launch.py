@@ -1,5 +1,7 @@
-"""The launch file, launched."""
+"""The launch files, launched."""
 
+import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 pytest.importorskip("launch_ros", reason="launch_ros is not on PyPI; needs an installed ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -35,18 +39,50 @@ sys.exit(service.run())
 """
 
 
+# Stands in for an executable of a package that may not be installed: says what it was given.
+SAYS_ARGUMENTS = f"""#!{sys.executable}
+import sys, time
+print("given", *sys.argv[1:], flush=True)
+time.sleep(1000)
+"""
+# For a node: says, as a real one, what its parameters are.
+SAYS_PARAMETERS = f"""#!{sys.executable}
+import json, time
+import rclpy
+rclpy.init()
+node = rclpy.create_node("costmap", automatically_declare_parameters_from_overrides=True)
+found = {{name: p.value for name, p in node.get_parameters_by_prefix("").items()}}
+found["resolved"] = node.resolve_topic_name("/depthseg/points/label")
+print(node.get_fully_qualified_name(), json.dumps(found), flush=True)
+time.sleep(1000)
+"""
+
+
 @pytest.fixture(scope="module")
 def launch(start_process):
-    """Launches camera.launch.py with arguments."""
-    path = Path(get_package_share_directory("depthseg_ros"), "launch", "camera.launch.py")
+    """Launches a launch file with arguments, with packages of `prefix` before all others."""
+    folder = Path(get_package_share_directory("depthseg_ros"), "launch")
 
-    def launch(**arguments):
-        return start_process(
-            [sys.executable, "-c", LAUNCH, str(path)]
-            + [f"{name}:={value}" for name, value in arguments.items()]
-        )
+    def launch(file="camera", prefix=None, **arguments):
+        environment = []
+        if prefix is not None:
+            packages = f"AMENT_PREFIX_PATH={prefix}:{os.environ['AMENT_PREFIX_PATH']}"
+            environment = ["env", packages, f"PATH={prefix}/bin:{os.environ['PATH']}"]
+        command = [*environment, sys.executable, "-c", LAUNCH, str(folder / f"{file}.launch.py")]
+        return start_process(command + [f"{name}:={value}" for name, value in arguments.items()])
 
     return launch
+
+
+def stand_in(prefix, package, executable, script):
+    """Puts an executable of a package into a prefix; without a package, a command."""
+    folder = prefix / "lib" / package if package else prefix / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / executable).write_text(script)
+    (folder / executable).chmod(0o755)
+    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True, exist_ok=True)
+    (index / (package or executable)).touch()
 
 
 def test_the_street_is_perceived_without_any_argument(launch, observer):
@@ -100,3 +136,94 @@ def test_a_missing_model_is_said_and_the_rest_goes_on(launch, observer, tmp_path
     images = observer.collect(Image, "/missing/image")
     observer.until(lambda: images, f"pictures\n{process.log}")
     assert process.stop(signal.SIGINT) == 0
+
+
+def test_the_camera_has_its_place_in_tf_and_the_node_knows_its_height(launch, observer, tmp_path):
+    stand_in(tmp_path, "tf2_ros", "static_transform_publisher", SAYS_ARGUMENTS)
+    process = launch(
+        prefix=tmp_path,
+        source="none",
+        namespace="mounted",
+        base_frame="base_link",
+        camera_height="0.6",
+        camera_pitch="0.1",
+    )
+    to_camera = "--frame-id base_link --child-frame-id camera_frame"
+    process.says(f"given --z 0.6 --pitch 0.1 {to_camera}")
+    quarters = "--roll -1.5707963.* --yaw -1.5707963.*"
+    to_pictures = "--frame-id camera_frame --child-frame-id camera_optical_frame"
+    process.says(f"given {quarters} {to_pictures}")
+    values = parameters(observer, "/mounted/depthseg", "camera_height", "camera_pitch")
+    assert values == [0.6, 0.1]
+    process.stop(signal.SIGINT)
+
+
+def test_tf_needs_the_height_of_the_camera(launch):
+    process = launch(source="none", base_frame="base_link")
+    assert process.wait() != 0
+    assert process.lines("base_frame needs camera_height")
+
+
+@pytest.mark.parametrize(
+    ("record", "namespace", "expected"),
+    [
+        ("true", "", r"\^\(/image\(/compressed\)\?\|/camera_info\|/depthseg/\.\+\|/tf\|.*\)\$$"),
+        ("bags/first", "robot", r"\^\(/robot/image.*/robot/depthseg/.*\)\$ --output bags/first$"),
+    ],
+)
+def test_camera_and_outputs_are_recorded(launch, tmp_path, record, namespace, expected):
+    stand_in(tmp_path, "", "ros2", SAYS_ARGUMENTS)
+    process = launch(prefix=tmp_path, source="none", record=record, namespace=namespace)
+    process.says(f"given bag record --regex {expected}")
+    process.stop(signal.SIGINT)
+
+
+def test_several_cameras_are_perceived_by_one_node(launch, observer):
+    cameras = ("front", "side/left")
+    images = {c: observer.collect(Image, f"/{c}/image") for c in cameras}
+    depths = {c: observer.collect(Image, f"/depthseg/{c}/depth/image") for c in cameras}
+    process = launch("cameras", cameras=",".join(cameras))
+    observer.until(
+        lambda: all(depths.values()) and all(images.values()), f"pictures\n{process.log}"
+    )
+    frames = [depths[camera][0].header.frame_id for camera in cameras]
+    assert frames == ["front_optical_frame", "side_left_optical_frame"]
+    assert images["front"][0].data != images["side/left"][0].data  # streets of their own
+    (node,) = [
+        reader
+        for reader in observer.node.get_subscriptions_info_by_topic("/side/left/image")
+        if reader.node_name == "depthseg"
+    ]
+    assert node.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert process.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("semantic", [True, False])
+def test_nav2_gets_a_costmap_of_the_layers_that_are_installed(launch, tmp_path, semantic):
+    stand_in(tmp_path, "nav2_costmap_2d", "nav2_costmap_2d", SAYS_PARAMETERS)
+    if semantic:
+        stand_in(tmp_path, "semantic_segmentation_layer", "none", "")
+    namespace = "" if semantic else "/robot"
+    process = launch(
+        "nav2", tmp_path, source="none", base_frame="none", namespace=namespace.strip("/")
+    )
+    name = f"{namespace}/local_costmap/local_costmap"
+    (line,) = process.says(f"{name} {{")
+    found = json.loads(line.partition(name)[2])
+    assert found["autostart_node"] is True
+    assert (found["global_frame"], found["robot_base_frame"]) == ("odom", "base_link")
+    assert found["obstacle_layer.scan.topic"] == "/depthseg/scan"  # of config/nav2_costmap.yaml
+    assert found["resolved"] == f"{namespace}/depthseg/points/label"
+    if semantic or "semantic_segmentation_layer" in get_packages_with_prefixes():
+        assert found["plugins"][0] == "semantic_segmentation_layer"
+    else:
+        assert found["plugins"] == ["obstacle_layer", "inflation_layer"]
+        assert process.lines("semantic_segmentation_layer is not installed")
+    process.stop(signal.SIGINT)
+
+
+def parameters(observer, node, *names):
+    """Values of a node's parameters."""
+    service = f"{node}/get_parameters"
+    response = observer.call(GetParameters, service, GetParameters.Request(names=list(names)))
+    return [parameter_value_to_python(value) for value in response.values]

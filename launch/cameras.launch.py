@@ -1,0 +1,75 @@
+"""Several cameras, and one depthseg node with one model for all of them.
+
+ros2 launch depthseg_ros cameras.launch.py cameras:=front,rear
+ros2 launch depthseg_ros cameras.launch.py cameras:=front,rear source:=none
+
+Camera front has front/image and front/camera_info; its outputs are /depthseg/front/label/image and
+so on.
+"""
+
+import posixpath
+
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+CONFIG = PathJoinSubstitution([FindPackageShare("depthseg_ros"), "config"])
+ARGUMENTS = {
+    "cameras": ("front,rear", "namespaces of the cameras, with commas between them"),
+    "source": ("street", "of each camera: 'street', a folder of pictures or a video; 'none' for"
+               " cameras that run already"),
+    "model": ("", "model file (.onnx); empty: the one of params_file or of the package"),
+    "backend": ("", "what runs the model; empty: that of params_file or auto"),
+    "params_file": (PathJoinSubstitution([CONFIG, "depthseg.yaml"]), "parameters of all nodes"),
+    "namespace": ("", "namespace of all nodes and their topics"),
+}  # fmt: skip
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` runs."""
+    return LaunchDescription([
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
+        OpaqueFunction(function=nodes),
+    ])  # fmt: skip
+
+
+def nodes(context: LaunchContext) -> list[Action]:
+    """The cameras, unless they run already, and the depthseg node."""
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    cameras = [camera.strip() for camera in value["cameras"].split(",") if camera.strip()]
+    parameters = {
+        name: ParameterValue(value[name], value_type=str)
+        for name in ("model", "backend")
+        if value[name]
+    }
+    found: list[Action] = []
+    if value["source"] not in ("", "none"):
+        for seed, camera in enumerate(cameras):  # each sees a street of its own
+            frame = f"{camera.replace('/', '_')}_optical_frame"
+            own = {"source": ParameterValue(value["source"], value_type=str)}
+            found.append(
+                Node(
+                    package="depthseg_ros",
+                    executable="camera_node",
+                    name="camera",
+                    namespace=posixpath.join(value["namespace"], camera),
+                    parameters=[value["params_file"], own | {"seed": seed, "frame_id": frame}],
+                    output="screen",
+                )
+            )
+            # These cameras are known to be reliable, so that none of their pictures need be lost.
+            topic = posixpath.join("/", value["namespace"], camera, "image")
+            parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
+    depthseg = Node(
+        package="depthseg_ros",
+        executable="depthseg",
+        name="depthseg",
+        namespace=value["namespace"],
+        parameters=[value["params_file"], parameters | {"cameras": cameras or [""]}],
+        output="screen",
+    )
+    return [*found, depthseg]

@@ -1,0 +1,84 @@
+r"""A camera, the depthseg node, the camera's place in tf, and Nav2's local costmap of what it sees.
+
+ros2 launch depthseg_ros nav2.launch.py camera_height:=0.6 camera_pitch:=0.1
+ros2 launch depthseg_ros nav2.launch.py base_frame:=none source:=none \
+    image_topic:=/camera/image_raw camera_info_topic:=/camera/camera_info
+
+The second is for a robot whose tf has the camera. All arguments of camera.launch.py are taken. A
+robot that drives has this costmap in its controller server instead: docs/planners.md.
+"""
+
+import posixpath
+from pathlib import Path
+
+from ament_index_python.packages import get_packages_with_prefixes
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, LogInfo, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+CAMERA = str(Path(__file__).with_name("camera.launch.py"))
+LAYER = "semantic_segmentation_layer"
+TOPICS = ("points", "points/label", "points/confidence", "label/info", "scan")
+"""Of the node, that config/nav2_costmap.yaml names, without a namespace."""
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` runs."""
+    costmap_file = PathJoinSubstitution(
+        [FindPackageShare("depthseg_ros"), "config", "nav2_costmap.yaml"]
+    )
+    return LaunchDescription([
+        DeclareLaunchArgument(
+            "costmap_file", default_value=costmap_file, description="parameters of the costmap"
+        ),
+        DeclareLaunchArgument(
+            "global_frame",
+            default_value="odom",
+            description="frame that the costmap stands still in; base_link to try it without a"
+            " robot's odometry",
+        ),
+        DeclareLaunchArgument(
+            "base_frame",
+            default_value="base_link",
+            description="as of camera.launch.py; 'none': tf has the camera already",
+        ),
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(CAMERA)),
+        OpaqueFunction(function=costmap),
+    ])  # fmt: skip
+
+
+def costmap(context: LaunchContext) -> list[Action]:
+    """The costmap, of the layers whose packages are installed."""
+    installed = get_packages_with_prefixes()
+    if "nav2_costmap_2d" not in installed:
+        return [LogInfo(msg="nav2_costmap_2d is not installed: no costmap")]
+    found: list[Action] = []
+    changed: dict[str, str | bool | list[str]] = {
+        "global_frame": LaunchConfiguration("global_frame").perform(context),
+        "autostart_node": True,
+    }
+    base = LaunchConfiguration("base_frame").perform(context)
+    if base not in ("", "none"):
+        changed["robot_base_frame"] = base
+    if LAYER not in installed:
+        changed["plugins"] = ["obstacle_layer", "inflation_layer"]
+        found.append(LogInfo(msg=f"{LAYER} is not installed: the costmap has the scan alone"))
+    namespace = posixpath.join("/", LaunchConfiguration("namespace").perform(context))
+    found.append(
+        Node(
+            package="nav2_costmap_2d",
+            executable="nav2_costmap_2d",
+            name="local_costmap",
+            namespace=posixpath.join(namespace, "local_costmap"),
+            parameters=[LaunchConfiguration("costmap_file"), changed],
+            remappings=[
+                (f"/depthseg/{topic}", posixpath.join(namespace, "depthseg", topic))
+                for topic in TOPICS
+            ],
+            output="screen",
+        )
+    )
+    return found
