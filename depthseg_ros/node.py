@@ -37,6 +37,7 @@ from .perception import Perception, read_picture
 from .process import one_line, run
 from .srv import LoadModel
 from .stream import NewestFrames, Stream
+from .tf import Transforms
 
 CLOCK_JUMP = 1.0
 """Seconds by which the node's clock may jump unsaid: a simulation's steps."""
@@ -54,6 +55,7 @@ class DepthsegNode(LifecycleNode):
         self._settings = Parameters(
             self, card=lambda: self._perception.card if self._perception else None
         )
+        self._transforms = Transforms()
         self._streams: list[Stream] = []
         self._frames = NewestFrames()
         self._worker: threading.Thread | None = None
@@ -112,7 +114,9 @@ class DepthsegNode(LifecycleNode):
             if settings.background and card.needs_background:
                 background = read_picture(Path(settings.background).expanduser())
             for camera in settings.cameras or ("",):
-                self._streams.append(Stream(self, camera, self._settings, background))
+                self._streams.append(
+                    Stream(self, camera, self._settings, background, self._transforms)
+                )
                 self._streams[-1].announce(card)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
@@ -254,6 +258,8 @@ class DepthsegNode(LifecycleNode):
     # --- The executor's thread ------------------------------------------------------------------
 
     def _on_second(self) -> None:
+        if self._settings.now.ground == "tf":
+            self._transforms.listen(self)
         for stream in self._streams:
             stream.on_second()
             if time.monotonic() - self._clock_jumped > CLOCK_JUMP_TOLD:

@@ -32,6 +32,7 @@ from .msg import Ground as GroundMessage
 from .parameters import Settings
 from .perception import Prediction
 from .rendering import overlay
+from .tf import Transforms
 
 COARSE_WIDTH = 320
 """Columns that are enough for ground and scan: networks tell no more apart."""
@@ -53,6 +54,7 @@ class Seen:
         info: What the camera said of itself, if it did.
         settings: The node's parameters.
         scale: What the camera's pictures before told of the depth's scale.
+        transforms: What tf says.
     """
 
     def __init__(
@@ -65,10 +67,11 @@ class Seen:
         info: CameraInfo | None,
         settings: Settings,
         scale: ScaleEstimate,
+        transforms: Transforms,
     ) -> None:
         self.header, self.image, self.card = header, image, card
         self.camera, self.info, self.settings = camera, info, settings
-        self._prediction, self._scale = prediction, scale
+        self._prediction, self._scale, self._transforms = prediction, scale, transforms
 
     @cached_property
     def labels(self) -> Any:
@@ -130,11 +133,18 @@ class Seen:
         return array[step // 2 :: step, step // 2 :: step]
 
     @cached_property
-    def _mounted(self) -> Ground | None:
+    def _mounted(self) -> tuple[Ground | None, str]:
+        """The ground by how the camera is mounted, or why that is not known."""
         s = self.settings
+        if s.ground == "tf":
+            try:
+                header = self.header
+                return self._transforms.ground(s.ground_frame, header.frame_id, header.stamp), ""
+            except ValueError as error:
+                return None, str(error)
         if s.camera_height == 0:
-            return None
-        return Ground.from_mounting(s.camera_height, s.camera_pitch, s.camera_roll)
+            return None, "no ground is to be seen, and camera_height is not given"
+        return Ground.from_mounting(s.camera_height, s.camera_pitch, s.camera_roll), ""
 
     @cached_property
     def _fitted(self) -> tuple[Ground, float] | None:
@@ -151,15 +161,18 @@ class Seen:
             rays(self.camera, self.step),
             self.sampled(self._plain_depth, self.step),
             class_mask(self.sampled(self.labels, self.step), flat) > 0,
-            self._mounted,
+            self._mounted[0],
         )
 
     @cached_property
     def scale(self) -> float:
         """What makes the ground lie as deep as the camera's known height; NaN: not known."""
-        if self._mounted is not None and self._fitted is not None:
-            self._scale.add(self._mounted.height / self._fitted[0].height)
-        return self._scale.now if self._mounted is not None else math.nan
+        mounted, _ = self._mounted
+        if mounted is None:
+            return math.nan
+        if self._fitted is not None:
+            self._scale.add(mounted.height / self._fitted[0].height)
+        return self._scale.now
 
     @cached_property
     def ground(self) -> tuple[Ground, float]:
@@ -168,9 +181,10 @@ class Seen:
             fitted, share = self._fitted
             corrected = self.settings.correct_scale and not math.isnan(self.scale)
             return (fitted.scaled(self.scale) if corrected else fitted), share
-        if self._mounted is None:
-            raise Unavailable("no ground is to be seen, and camera_height is not given")
-        return self._mounted, math.nan
+        mounted, why = self._mounted
+        if mounted is None:
+            raise Unavailable(why)
+        return mounted, math.nan
 
     # --- Classes --------------------------------------------------------------------------------
 

@@ -64,6 +64,8 @@ class Settings:
     """Points are of every so many rows and columns."""
     ground: str = "fit"
     """Where the ground plane comes from, one of `GROUNDS`."""
+    ground_frame: str = "base_footprint"
+    """Frame whose plane z = 0 is the ground, where that comes from tf."""
     camera_height: float = 0.0
     """Of the camera above the ground, metres; 0: not known."""
     camera_pitch: float = 0.0
@@ -112,8 +114,8 @@ class Settings:
             )
         if self.ground == "mounting" and self.camera_height == 0:
             raise ValueError("ground: mounting needs camera_height, in metres")
-        if self.correct_scale and self.camera_height == 0:
-            raise ValueError("correct_scale needs camera_height, in metres")
+        if self.correct_scale and self.camera_height == 0 and self.ground != "tf":
+            raise ValueError("correct_scale needs camera_height, in metres, or ground: tf")
 
     def check(self, card: ModelCard) -> None:
         """Raise `ValueError` where a class is named that the model does not have."""
@@ -129,7 +131,7 @@ class Settings:
 
 TRANSPORTS = ("raw", "compressed")
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
-GROUNDS = ("fit", "mounting")
+GROUNDS = ("fit", "mounting", "tf")
 _CHOICES = {
     "backend": BACKENDS,
     "image_transport": TRANSPORTS,
@@ -235,8 +237,12 @@ _DESCRIPTORS = {
     ),
     "ground": ParameterDescriptor(
         description="Where the ground plane comes from: fit, to the ground that each picture shows"
-        " (camera_height, if given, where it shows too little); mounting, camera_height and so on.",
+        " (camera_height, if given, where it shows too little); mounting, camera_height and so on;"
+        " tf, the plane z = 0 of ground_frame.",
         additional_constraints=f"One of {', '.join(GROUNDS)}.",
+    ),
+    "ground_frame": ParameterDescriptor(
+        description="Frame whose plane z = 0 is the ground, where ground is tf.",
     ),
     "camera_height": ParameterDescriptor(
         description="Of the camera above the ground, in metres; 0: not known.",

@@ -42,6 +42,7 @@ from .outputs import OUTPUTS, Seen
 from .parameters import Parameters
 from .perception import Perception
 from .process import on_incompatible_qos, one_line
+from .tf import Transforms
 
 SILENCE = 5.0
 """Seconds without a frame after which the node says so, and gives up capturing a background."""
@@ -111,6 +112,7 @@ class Stream:
             `~/front/label/image` goes out. Empty: `image` and `~/label/image`.
         settings: The node's parameters.
         background: The view without foreground, (H, W, 3) uint8 RGB, if there is one already.
+        transforms: What tf says.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Stream:
         camera: str,
         settings: Parameters,
         background: NDArray[np.uint8] | None,
+        transforms: Transforms,
     ) -> None:
         self.camera = camera
         self._node = node
@@ -135,6 +138,7 @@ class Stream:
         )
         self._health = Health()
         self._scale = ScaleEstimate()
+        self._transforms = transforms
         self._last_taken = -math.inf
         self._silent = False
         self._warned: dict[str, float] = {}
@@ -348,7 +352,17 @@ class Stream:
         prediction = perception(image, camera.fx if card.needs_fx else None, background)
         watch.lap("infer")
         settings = self._settings.now
-        seen = Seen(message.header, image, prediction, card, camera, info, settings, self._scale)
+        seen = Seen(
+            message.header,
+            image,
+            prediction,
+            card,
+            camera,
+            info,
+            settings,
+            self._scale,
+            self._transforms,
+        )
         for name, publisher in wanted:
             try:
                 output = OUTPUTS[name].make(seen)

@@ -7,6 +7,7 @@ what pixels see, so their points are (rays[0] * depth, rays[1] * depth, depth).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,6 +57,18 @@ class Ground:
         """
         sin, cos = math.sin(pitch), math.cos(pitch)
         return cls((-cos * math.sin(roll), -cos * math.cos(roll), -sin), height)
+
+    @classmethod
+    def from_pose(cls, translation: Sequence[float], rotation: Sequence[float]) -> Ground:
+        """The plane z = 0 of a frame of which z points up, such as base_footprint (REP-105).
+
+        Args:
+            translation: (x, y, z) of its origin in the camera's optical frame, metres.
+            rotation: (x, y, z, w), the quaternion that turns its axes into the optical frame's.
+        """
+        x, y, z, w = rotation
+        up = (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y))
+        return cls(up, -sum(u * t for u, t in zip(up, translation, strict=True)))
 
     @property
     def pitch(self) -> float:

@@ -301,3 +301,19 @@ def test_the_ground_of_streets(case, median, most):
         assert share > (0.6 if case == "noise and outliers" else 0.75)
     assert (np.median(found, axis=0) < median).all()
     assert (np.max(found, axis=0) < most).all()
+
+
+@pytest.mark.parametrize("pitch, roll", [(0.0, 0.0), (0.2, 0.0), (-0.1, 0.3)])
+def test_the_pose_of_a_frame_on_the_ground_gives_what_the_mounting_does(pitch, roll):
+    expected = Ground.from_mounting(1.2, pitch, roll)
+    up = np.array(expected.up)
+    # A frame on the ground, anywhere, turned about its z: axes in columns, in the optical frame.
+    ahead = np.cross(up, (-1.0, 0.3, 0.1))
+    ahead /= np.linalg.norm(ahead)
+    axes = np.stack([ahead, np.cross(up, ahead), up], axis=1)
+    w = math.sqrt(1 + np.trace(axes)) / 2
+    x, y, z = (axes[2, 1] - axes[1, 2], axes[0, 2] - axes[2, 0], axes[1, 0] - axes[0, 1])
+    rotation = (x / (4 * w), y / (4 * w), z / (4 * w), w)
+    found = Ground.from_pose(-1.2 * up + 3 * ahead, rotation)
+    assert found.up == pytest.approx(expected.up, abs=1e-9)
+    assert (found.height, found.pitch, found.roll) == pytest.approx((1.2, pitch, roll), abs=1e-9)

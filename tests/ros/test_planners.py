@@ -1,5 +1,6 @@
 """What planners take from the node: its topics held against the rules that consumers publish."""
 
+import importlib.util
 import math
 from dataclasses import replace
 from itertools import count
@@ -8,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx.parser
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
-from ament_index_python.packages import get_package_prefix
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Quaternion, TransformStamped
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import Image, PointField
 from std_msgs.msg import Header
@@ -90,6 +93,16 @@ def painted_ground(height=1.5, car_at=8.0, kerb=None):
 def message(image, frame_id="front_optical_frame"):
     header = Header(stamp=Time(sec=next(STAMPS), nanosec=5), frame_id=frame_id)
     return image_message(image, "rgb8", header)
+
+
+def until_says(node, image, pattern):
+    """Send a picture, again and again as the network may lose it, until the node says so."""
+
+    def says():
+        node.send(message(image), camera_info_message(CAMERA, Header()))
+        return node.process.lines(pattern)
+
+    return node.observer.until(says, f"{pattern}\n{node.process.log}")
 
 
 def picture(message, dtype=np.uint8):
@@ -187,6 +200,75 @@ def test_late_subscribers_learn_the_names_of_the_labels(node, observer):
     assert {i: names[i] for i in (0, 3, 4, 8)} == {0: "sky", 3: "road", 4: "pavement", 8: "car"}
 
 
+def test_nav2s_layer_finds_the_car_and_the_road_where_they_are(perceive, node, observer):
+    """By the rules of its source: docs/planners.md, semantic_segmentation_layer."""
+    vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs")
+    latched = QoSProfile(depth=5, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    infos = observer.collect(vision_msgs.LabelInfo, f"{node.name}/label/info", latched)
+    observer.until(lambda: infos, "label/info, before any points")
+    config = Path(get_package_share_directory("depthseg_ros"), "config", "nav2_costmap.yaml")
+    layer = yaml.safe_load(config.read_text())["/**"]["local_costmap"]["ros__parameters"][
+        "semantic_segmentation_layer"
+    ]
+    source = layer["camera"]
+    topics = [source[f"{n}_topic"] for n in ("segmentation", "confidence", "pointcloud")]
+    assert [t.removeprefix("/depthseg/") for t in topics] == [
+        "points/label", "points/confidence", "points",
+    ]  # fmt: skip
+    cost_of = {
+        name: source[kind]["max_cost"]
+        for kind in source["class_types"]
+        for name in source[kind]["classes"]
+    }
+    costs = {c.class_id: cost_of[c.class_name] for c in infos[0].class_map if c.class_name != "sky"}
+
+    mask, confidence, cloud = perceive(
+        painted_ground(height=1.5, car_at=8.0), "points/label", "points/confidence", "points"
+    )
+    assert mask.header.stamp == cloud.header.stamp == confidence.header.stamp
+    pixels = cloud.width * cloud.height
+    assert mask.width * mask.height == pixels
+    assert len(mask.data) >= pixels and len(confidence.data) >= pixels
+    offset = {f.name: f.offset for f in cloud.fields}
+    tiles = {}
+    for index in range(pixels):  # v * width + u, whatever step and encoding say
+        start = index * cloud.point_step  # row_step is not looked at
+        x, y, z = (
+            np.frombuffer(cloud.data, np.float32, 1, start + offset[axis])[0] for axis in "xyz"
+        )
+        distance = math.hypot(x, y, z)
+        if not source["min_obstacle_distance"] < distance < 12 or mask.data[index] not in costs:
+            continue  # NaN is not between, either; the file's own limit ends before the car
+        tile = math.floor(-x / 0.5), math.floor(z / 0.5)
+        tiles[tile] = max(tiles.get(tile, 0), costs[mask.data[index]])
+    lethal = {tile for tile, cost in tiles.items() if cost == 254}
+    assert {round(0.5 * ahead, 1) for _, ahead in lethal} == {8.0}
+    assert {left for left, _ in lethal} == {1, 2, 3, 4}  # tiles from 0.5 to 2.5 m to the left
+    assert sum(cost == 0 for cost in tiles.values()) > 50
+    assert all(cost in (0, 254) for cost in tiles.values())
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1"])
+def test_depthimage_to_laserscan_finds_the_car(perceive, encoding):
+    """By the rules of its source: rows about cy, P's focal length, metres or millimetres."""
+    depth, info = perceive(
+        painted_ground(height=1.5, car_at=8.0), "depth/image", "depth/camera_info",
+        depth_encoding=encoding,
+    )  # fmt: skip
+    assert depth.header == info.header and not depth.is_bigendian
+    unit, kind = {"32FC1": (1.0, np.float32), "16UC1": (0.001, np.uint16)}[depth.encoding]
+    assert depth.step == depth.width * np.dtype(kind).itemsize
+    fx, cx, cy = info.p[0], info.p[2], info.p[6]
+    top = int(cy - 10 / 2)
+    rows = picture(depth, kind)[top : top + 10].astype(float) * unit
+    seen = np.isfinite(rows) & (rows > 0.5) & (rows < 10)
+    u = np.arange(depth.width)
+    bearings = -np.arctan2((u - cx) / fx, 1)[seen.any(axis=0)]
+    assert math.degrees(bearings.min()) == pytest.approx(5.0, abs=1.0)
+    assert math.degrees(bearings.max()) == pytest.approx(17.4, abs=1.0)
+    assert rows[seen] == pytest.approx(8.0, abs=0.001)
+
+
 def test_the_scan_is_the_obstacles_above_the_ground(perceive):
     image = painted_ground(height=1.5, car_at=8.0)
     perceive(image, "scan", camera_height=1.5)  # before the ground can be by mounting
@@ -240,8 +322,7 @@ def test_the_mounting_is_the_ground_where_none_is_to_be_seen(perceive, node):
     assert (ground.height, ground.pitch, ground.roll) == pytest.approx((0.9, 0.1, -0.05), abs=1e-4)
     assert math.isnan(ground.inliers)
     assert node.set("camera_height", 0.0).successful
-    node.send(message(wall), camera_info_message(CAMERA, Header()))
-    node.process.says("No (ground|scan): no ground is to be seen, and camera_height is not given")
+    until_says(node, wall, "No ground: no ground is to be seen, and camera_height is not given")
     assert "needs camera_height" in node.set("ground", "mounting").reason
     assert "needs camera_height" in node.set("correct_scale", True).reason
 
@@ -317,15 +398,10 @@ def test_a_lens_bends_the_points_of_pictures_that_are_not_rectified(
 def test_a_lens_that_is_not_known_is_taken_for_none_and_said(perceive, node):
     odd = camera_info_message(CAMERA, Header())
     odd.distortion_model, odd.d = "brown", [0.1]
-    perceive(painted_ground(), "depth/image")
-    before = node.frames("processed")
-
-    def processed():
-        node.send(message(painted_ground()), odd)
-        return node.frames("processed") > before + 1
-
-    node.until_diagnostics(processed, "frames")
-    node.process.says("lens 'brown', expected one of plumb_bob.*; taking it for a pinhole")
+    depth = node.collect("depth/image")
+    node.perceive(message(painted_ground()), odd, depth)
+    says = "lens 'brown', expected one of plumb_bob.*; taking it for a pinhole"
+    until_says(node, painted_ground(), says)
 
 
 def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depthseg, tmp_path):
@@ -336,8 +412,7 @@ def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depths
     _, said = node.perceive(message(image), info, depth, distances)
     assert all(math.isnan(d.nearest) for d in said.classes)
     scan = node.collect("scan")
-    node.send(message(image), info)
-    node.process.says("No scan: the model's depth has no unit: give camera_height")
+    until_says(node, image, "No scan: the model's depth has no unit: give camera_height")
     assert node.set("camera_height", 3.0).successful
     assert node.set("correct_scale", True).successful
     true, said, seen = node.perceive(message(image), info, depth, distances, scan)
@@ -346,3 +421,38 @@ def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depths
     np.testing.assert_allclose(ratio, 2.0, rtol=0.02)
     assert {d.class_name: d for d in said.classes}["car"].nearest == pytest.approx(16, rel=0.03)
     assert min(r for r in seen.ranges if math.isfinite(r)) == pytest.approx(16, rel=0.03)
+
+
+def test_tf_tells_where_the_ground_is(start_depthseg, model, observer):
+    tf2_msgs = pytest.importorskip("tf2_msgs.msg", reason="tf2 is not on PyPI")
+    node = start_depthseg(model=model, ground="tf", ground_frame="floor")
+    grounds = node.collect("ground")
+    image = painted_ground()
+    until_says(node, image, "No ground: tf does not tell where floor is from front_optical_frame")
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    static = observer.node.create_publisher(tf2_msgs.TFMessage, "/tf_static", latched)
+    # 0.8 m above the floor, looking down by 0.2 rad, and from there to z forward.
+    mounted, turned = TransformStamped(), TransformStamped()
+    mounted.header.frame_id, mounted.child_frame_id = "floor", "front_frame"
+    mounted.transform.translation.z = 0.8
+    mounted.transform.rotation = Quaternion(y=math.sin(0.1), w=math.cos(0.1))
+    turned.header.frame_id, turned.child_frame_id = "front_frame", "front_optical_frame"
+    turned.transform.rotation = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
+    static.publish(tf2_msgs.TFMessage(transforms=[mounted, turned]))
+
+    def known():
+        node.send(message(image))
+        return grounds
+
+    observer.until(known, f"the ground\n{node.process.log}")
+    assert (grounds[0].height, grounds[0].pitch, grounds[0].roll) == pytest.approx(
+        (0.8, 0.2, 0.0), abs=1e-5
+    )
+
+
+def test_without_tf2_the_ground_by_tf_says_what_to_install(start_depthseg, model):
+    if importlib.util.find_spec("tf2_ros"):
+        pytest.skip("tf2_ros is installed")
+    node = start_depthseg(model=model, ground="tf")
+    node.collect("ground")
+    until_says(node, painted_ground(), "No ground: tf2_ros is not installed: apt install")
