@@ -70,6 +70,7 @@ setup(
             CUDA,
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "pyyaml>=6",
             "ruff>=0.9",
             "mypy>=1.13",
             "import-linter>=2.1",

@@ -23,7 +23,7 @@ from .derived.ground import Ground, fit_ground
 from .derived.masks import class_mask, cut_out
 from .derived.points import picture_points
 from .derived.scale import ScaleEstimate
-from .derived.scan import obstacle_scan
+from .derived.scan import BEAM, obstacle_scan
 from .geometry import Intrinsics, rays, to_millimetres
 from .messages import camera_info_message, image_message, points_message, scan_message
 from .model_card import UNLABELLED, ModelCard
@@ -230,6 +230,7 @@ class Seen:
             self.ground[0],
             self.settings.obstacle_heights,
             farthest.max,
+            max(BEAM, 1.2 * step / self.camera.fx),  # no beam between two columns of pixels
         )
         optical = self.header.frame_id
         frame = self.settings.scan_frame or optical.replace("_optical", "")

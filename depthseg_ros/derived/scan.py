@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from .ground import Ground
 
+BEAM = math.radians(0.5)
+"""From one bearing to the next, where pixels are not farther apart."""
+
 NEAREST_PIXELS = 3
 """A beam ends at the obstacle pixel of this rank by distance: fewer wrong ones make no obstacle."""
 
@@ -41,7 +44,7 @@ def obstacle_scan(
     ground: Ground,
     heights: tuple[float, float],
     range_max: float,
-    increment: float = math.radians(0.5),
+    increment: float = BEAM,
 ) -> Scan:
     """The nearest obstacles around the camera, as they are seen from above.
 

@@ -68,3 +68,13 @@ def test_what_a_benchmark_cannot_do_is_one_line_and_its_exit_code(capsys):
 
     assert run("backends", fail) == 1
     assert capsys.readouterr().err == "backends: no such data\n"
+
+
+def test_every_output_is_timed_beside_the_network():
+    command = [sys.executable, ROOT / "benchmarks/node/outputs.py", "--rounds", "2", "--json"]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert outcome.returncode == 0, outcome.stderr
+    results = json.loads(outcome.stdout)
+    assert {"the network", "points", "scan", "ground", "label/overlay"} <= set(results)
+    assert all(result["ms"] > 0 for result in results.values())
+    assert results["the network"]["of_the_network"] == 1

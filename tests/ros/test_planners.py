@@ -286,8 +286,10 @@ def test_the_scan_is_the_obstacles_above_the_ground(perceive):
     assert np.isinf(ranges[angles < 0]).all()
     depth = np.where(image[..., 2] > 0, image[..., 2] / np.float32(10), np.float32(np.nan))
     expected = obstacle_scan(
-        rays(CAMERA), depth, image[..., 0] == 8, Ground.from_mounting(1.5), (0.2, 2.5), 25.5
-    )
+        rays(CAMERA), depth, image[..., 0] == 8, Ground.from_mounting(1.5), (0.2, 2.5), 25.5,
+        scan.angle_increment,
+    )  # fmt: skip
+    assert not np.isnan(ranges).any()
     np.testing.assert_allclose(ranges[hit], expected.ranges[hit], rtol=0.01)
 
 

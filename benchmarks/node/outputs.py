@@ -1,0 +1,80 @@
+"""What each output of the node costs, beside the network, on one rendered street.
+
+tools/env.sh python benchmarks/node/outputs.py
+
+An output's time includes what it is the first to need: the scan's that of fitting the ground.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from std_msgs.msg import Header
+
+from depthseg_ros import model_card, street
+from depthseg_ros.benchmark import in_turn
+from depthseg_ros.derived.scale import ScaleEstimate
+from depthseg_ros.outputs import OUTPUTS, Seen
+from depthseg_ros.parameters import Settings
+from depthseg_ros.perception import Perception
+from depthseg_ros.tf import Transforms
+
+
+def main() -> int:
+    """Measure and print; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20, help="to measure (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
+    perception = Perception(model_card.default_model())
+    frame = street.Street(0).frame(0)
+    fx, header = frame.intrinsics.fx, Header(frame_id="camera_optical_frame")
+    prediction = perception(frame.image, fx)
+    seen: list[Seen] = []
+
+    def see() -> None:
+        seen[:] = [
+            Seen(
+                header,
+                frame.image,
+                prediction,
+                perception.card,
+                frame.intrinsics,
+                None,
+                Settings(),
+                ScaleEstimate(),
+                Transforms(),
+            )
+        ]
+
+    runs = {"the network": lambda: perception(frame.image, fx), "": see} | {
+        name: lambda output=output: output.make(seen[0])
+        for name, output in OUTPUTS.items()
+        if output.given_by(perception.card)
+    }
+    times = in_turn(list(runs.values()), options.rounds)
+    ms = {name: 1e3 * statistics.median(own) for name, own in zip(runs, times, strict=True)}
+    del ms[""]
+    results = {
+        name: {"ms": value, "of_the_network": value / ms["the network"]}
+        for name, value in ms.items()
+    }
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return 0
+    table = Table("640 x 480", "ms", "of the network [%]")
+    for name, result in results.items():
+        table.add_row(name, f"{result['ms']:.2f}", f"{100 * result['of_the_network']:.1f}")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
