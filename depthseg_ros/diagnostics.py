@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 import time
 from collections import Counter
 
@@ -48,31 +49,45 @@ class Stopwatch:
 
 
 class Health:
-    """Counts, times and troubles of a camera's frames; two threads may tell it."""
+    """Counts, times and troubles of a camera's frames; any thread may tell it."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
         self.last_frame = math.nan
         """When the last frame came, `time.monotonic()`."""
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
         self._laps: list[dict[str, float]] = []
-        self._failure = ""
+        self._loss = ("", "")
         self._troubles: dict[str, str] = {}
         self._before: Counter[str] = Counter()
         self._reported = time.monotonic()
 
-    def count(self, outcome: str, watch: Stopwatch | None = None, failure: str = "") -> None:
-        """Count a frame's end, one of `COUNTS`."""
-        self.counts[outcome] += 1
-        self._failure = failure or self._failure
-        if watch is not None and outcome == "processed":
-            self._laps.append(watch.with_sums())
+    def count(self, outcome: str, watch: Stopwatch | None = None, reason: str = "") -> None:
+        """Count what became of a frame, one of `COUNTS`; of a rejected or failed one, and why."""
+        with self._lock:
+            self._counts[outcome] += 1
+            if reason:
+                self._loss = outcome, reason
+            if watch is not None and outcome == "processed":
+                self._laps.append(watch.with_sums())
 
     def trouble(self, about: str, text: str) -> None:
         """Something to be warned of until it is told otherwise, with an empty text."""
-        if text:
-            self._troubles[about] = text
-        else:
-            self._troubles.pop(about, None)
+        with self._lock:
+            if text:
+                self._troubles[about] = text
+            else:
+                self._troubles.pop(about, None)
+
+    def troubled(self, about: str) -> bool:
+        """Whether there is such a trouble."""
+        return about in self._troubles
+
+    def forget(self) -> None:
+        """Forget the last frame and all troubles, as when the node begins to listen."""
+        with self._lock:
+            self._troubles.clear()
+            self.last_frame = math.nan
 
     def status(
         self, name: str, level: bytes, message: str, values: dict[str, str]
@@ -82,15 +97,20 @@ class Health:
         Args:
             name: Of node and camera, `/node` or `/node/camera`.
             level: Of the state, of `DiagnosticStatus`.
-            message: The state in words. An OK one gives way to troubles and failures.
+            message: The state in words. An OK one gives way to troubles and losses.
             values: More keys and values.
         """
-        laps, self._laps = self._laps, []
-        failure, self._failure = self._failure, ""
-        if failure and not laps:
-            level, message = DiagnosticStatus.ERROR, f"all frames fail: {failure}"
-        elif level == DiagnosticStatus.OK and self._troubles:
-            level, message = DiagnosticStatus.WARN, "; ".join(self._troubles.values())
+        with self._lock:
+            laps, self._laps = self._laps, []
+            (outcome, reason), self._loss = self._loss, ("", "")
+            troubles, counts = list(self._troubles.values()), self._counts.copy()
+        if outcome == "failed" and not laps:
+            level, message = DiagnosticStatus.ERROR, f"all frames fail: {reason}"
+        elif outcome and not laps and level == DiagnosticStatus.OK:
+            level, message = DiagnosticStatus.WARN, f"all frames are rejected: {reason}"
+        elif troubles and level != DiagnosticStatus.STALE:
+            said = [] if level == DiagnosticStatus.OK else [message]
+            level, message = DiagnosticStatus.WARN, "; ".join(said + troubles)
         milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
         if laps:
             for stage in (*STAGES, *SUMS):
@@ -98,11 +118,11 @@ class Health:
             milliseconds["age p95"] = 1e3 * float(np.percentile([lap["age"] for lap in laps], 95))
         now = time.monotonic()
         rates = {
-            key: (self.counts[what] - self._before[what]) / max(now - self._reported, 1e-3)
+            key: (counts[what] - self._before[what]) / max(now - self._reported, 1e-3)
             for key, what in (("input [Hz]", "received"), ("output [Hz]", "processed"))
         }
-        self._before, self._reported = self.counts.copy(), now
-        texts = {f"frames {what}": str(self.counts[what]) for what in COUNTS}
+        self._before, self._reported = counts, now
+        texts = {f"frames {what}": str(counts[what]) for what in COUNTS}
         texts |= {key: f"{rate:.1f}" for key, rate in rates.items()}
         texts["last frame [s ago]"] = f"{now - self.last_frame:.1f}"
         texts |= {f"{stage} [ms]": f"{value:.2f}" for stage, value in milliseconds.items()}

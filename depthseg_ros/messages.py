@@ -23,7 +23,8 @@ from std_msgs.msg import Header
 from . import compressed
 from .derived.points import OFFSETS
 from .derived.scan import Scan
-from .geometry import Intrinsics, Lens
+from .geometry import Intrinsics
+from .lens import PINHOLE, Lens
 from .model_card import SemanticClass
 
 
@@ -220,14 +221,14 @@ def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
     return camera.scaled(max(width // binning[0], 1), max(height // binning[1], 1))
 
 
-def lens(message: CameraInfo) -> Lens:
+def lens_of(message: CameraInfo) -> Lens:
     """The lens of the camera that takes the pictures, which are not rectified.
 
     Raises:
         ValueError: its distortion model is unknown, or its coefficients are not the model's.
     """
     if not any(message.d):
-        return Lens()
+        return PINHOLE
     model = {"": "plumb_bob", "fisheye": "equidistant"}.get(
         message.distortion_model, message.distortion_model
     )

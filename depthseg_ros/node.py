@@ -21,7 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
 from rclpy.duration import Duration
@@ -32,6 +34,7 @@ from std_srvs.srv import Trigger
 
 from . import model_card
 from .backends import choose
+from .model_card import ModelCard
 from .parameters import Parameters, Settings
 from .perception import Perception, read_picture
 from .process import one_line, run
@@ -59,6 +62,7 @@ class DepthsegNode(LifecycleNode):
         self._streams: list[Stream] = []
         self._frames = NewestFrames()
         self._worker: threading.Thread | None = None
+        self._loader: threading.Thread | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # A steady clock: a simulation that stands still is no reason for silence.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -110,9 +114,7 @@ class DepthsegNode(LifecycleNode):
             self._perception, said = self._load(settings)
             card = self._perception.card
             settings.check(card)
-            background = None
-            if settings.background and card.needs_background:
-                background = read_picture(Path(settings.background).expanduser())
+            background = _background(settings, card)
             for camera in settings.cameras or ("",):
                 self._streams.append(
                     Stream(self, camera, self._settings, background, self._transforms)
@@ -216,6 +218,8 @@ class DepthsegNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Stop the worker and give back the model before the node goes."""
         self._stop()
+        if self._loader is not None:  # no thread may be in a runtime when Python ends
+            self._loader.join()
         self._clean_up()
         super().destroy_node()
 
@@ -339,9 +343,10 @@ class DepthsegNode(LifecycleNode):
             self.get_logger().warning(f"Not loaded: {response.message}")
             return response
         try:
-            self._settings.now.check(loaded.card)
-            self._exchange(loaded)
-        except ValueError as error:
+            settings = self._settings.now
+            settings.check(loaded.card)
+            self._exchange(loaded, _background(settings, loaded.card))
+        except Exception as error:  # wrong QoS overrides of new outputs, say
             self._give_back(loaded)
             response.message = one_line(error)
             self.get_logger().warning(f"Not loaded: {response.message}")
@@ -364,23 +369,30 @@ class DepthsegNode(LifecycleNode):
             with suppress(Exception):  # the node is being destroyed
                 self.executor.create_task(outcome.set_result, result)
 
-        threading.Thread(target=load, name="loading", daemon=True).start()
+        self._loader = threading.Thread(target=load, name="loading", daemon=True)
+        self._loader.start()
         return await outcome  # type: ignore[no-any-return]
 
-    def _exchange(self, new: Perception) -> None:
-        """Let the streams go on with another model."""
-        old, active = self._perception, self._worker is not None
+    def _exchange(self, new: Perception, background: NDArray[np.uint8] | None) -> None:
+        """Let the streams go on with another model; raises what `Stream.announce` does."""
+        old: Any = self._perception
+        active = self._worker is not None
         while not self._working.acquire(timeout=0.1):
-            if old is not None:
-                old.backend.interrupt()  # a compilation, which takes minutes
+            old.backend.interrupt()  # a compilation, which takes minutes
         try:
-            for stream in self._streams:
-                stream.announce(new.card, active)
+            announced: list[Stream] = []
+            try:
+                for stream in self._streams:
+                    stream.announce(new.card, active, background)
+                    announced.append(stream)
+            except Exception:
+                for stream in announced:
+                    stream.announce(old.card, active)
+                raise
             self._perception = new
         finally:
             self._working.release()
-        if old is not None:
-            self._give_back(old)
+        self._give_back(old)
 
     # --- The worker's thread --------------------------------------------------------------------
 
@@ -388,6 +400,13 @@ class DepthsegNode(LifecycleNode):
         while (frame := frames.take()) is not None:
             with self._working:
                 frame.stream.process(frame, self._perception)  # type: ignore[arg-type]
+
+
+def _background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
+    """The picture that a model compares with, if it does and one is given."""
+    if settings.background and card.needs_background:
+        return read_picture(Path(settings.background).expanduser())
+    return None
 
 
 def _model_file(settings: Settings) -> Path:

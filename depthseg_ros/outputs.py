@@ -7,6 +7,7 @@ several outputs need of it is computed once, by the first that asks.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from .derived.masks import class_mask, cut_out
 from .derived.points import picture_points
 from .derived.scale import ScaleEstimate
 from .derived.scan import BEAM, obstacle_scan
-from .geometry import Intrinsics, rays, to_millimetres
+from .geometry import Intrinsics, RayCache, sample, to_millimetres
 from .messages import camera_info_message, image_message, points_message, scan_message
 from .model_card import UNLABELLED, ModelCard
 from .msg import ClassDistance, ClassDistances
@@ -54,6 +55,7 @@ class Seen:
         info: What the camera said of itself, if it did.
         settings: The node's parameters.
         scale: What the camera's pictures before told of the depth's scale.
+        rays: Those of the camera, as far as pictures before needed them.
         transforms: What tf says.
     """
 
@@ -67,11 +69,13 @@ class Seen:
         info: CameraInfo | None,
         settings: Settings,
         scale: ScaleEstimate,
+        rays: RayCache,
         transforms: Transforms,
     ) -> None:
         self.header, self.image, self.card = header, image, card
         self.camera, self.info, self.settings = camera, info, settings
-        self._prediction, self._scale, self._transforms = prediction, scale, transforms
+        self._prediction, self._scale = prediction, scale
+        self._rays, self._transforms = rays, transforms
 
     @cached_property
     def labels(self) -> Any:
@@ -95,16 +99,25 @@ class Seen:
         return depth if factor == 1 else depth * np.float32(factor)
 
     @cached_property
+    def _corrects(self) -> bool:
+        return self.settings.correct_scale and self.scale > 0  # NaN is not
+
+    @cached_property
     def depth(self) -> NDArray[np.float32]:
         """(H, W) float32, NaN where there is none: metres, or else `in_metres` is False."""
-        if not self.settings.correct_scale or math.isnan(self.scale):
-            return self._plain_depth
-        return self._plain_depth * np.float32(self.scale)
+        return self._plain_depth * np.float32(self.scale) if self._corrects else self._plain_depth
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The nearest and the farthest depth that the model gives, in the units of `depth`."""
+        limits: Any = self.card.depth
+        factor = self.settings.depth_scale * (self.scale if self._corrects else 1)
+        return limits.min * factor, limits.max * factor
 
     @property
     def in_metres(self) -> bool:
         """Whether depth is metric, by the model or by the camera's known height."""
-        return self.card.needs_fx or (self.settings.correct_scale and not math.isnan(self.scale))
+        return self.card.needs_fx or self._corrects
 
     @property
     def metres(self) -> NDArray[np.float32]:
@@ -129,8 +142,13 @@ class Seen:
         return max(1, self.camera.width // COARSE_WIDTH)
 
     def sampled(self, array: NDArray[Any], step: int) -> NDArray[Any]:
-        """An (H, W, ...) array at the pixels of `rays(camera, step)`."""
-        return array[step // 2 :: step, step // 2 :: step]
+        """An (H, W, ...) array at the pixels of `rays(step)`."""
+        height, width = array.shape[:2]
+        return array[sample(height, step), sample(width, step)]
+
+    def rays(self, step: int) -> NDArray[np.float32]:
+        """Those of the camera, see `geometry.rays`."""
+        return self._rays(self.camera, step)
 
     @cached_property
     def _mounted(self) -> tuple[Ground | None, str]:
@@ -155,10 +173,10 @@ class Seen:
         flat = [
             c.id
             for c in self.card.classes
-            if c.id not in obstacles and not {"sky", "movable"} & set(c.flags)
+            if c.id not in obstacles and not {"sky", "obstacle", "movable"} & set(c.flags)
         ]
         return fit_ground(
-            rays(self.camera, self.step),
+            self.rays(self.step),
             self.sampled(self._plain_depth, self.step),
             class_mask(self.sampled(self.labels, self.step), flat) > 0,
             self._mounted[0],
@@ -168,19 +186,19 @@ class Seen:
     def scale(self) -> float:
         """What makes the ground lie as deep as the camera's known height; NaN: not known."""
         mounted, _ = self._mounted
-        if mounted is None:
+        if mounted is None or (self.card.depth and self.card.depth.kind == "normalised"):
             return math.nan
+        own = self.settings.depth_scale
         if self._fitted is not None:
-            self._scale.add(mounted.height / self._fitted[0].height)
-        return self._scale.now
+            self._scale.add(self._fitted[0].height / own)
+        return self._scale.of(mounted.height / own)
 
     @cached_property
     def ground(self) -> tuple[Ground, float]:
         """The ground, in the units of `depth`, and the share of pixels that lie in it, or NaN."""
         if self.settings.ground == "fit" and self._fitted is not None:
             fitted, share = self._fitted
-            corrected = self.settings.correct_scale and not math.isnan(self.scale)
-            return (fitted.scaled(self.scale) if corrected else fitted), share
+            return (fitted.scaled(self.scale) if self._corrects else fitted), share
         mounted, why = self._mounted
         if mounted is None:
             raise Unavailable(why)
@@ -213,7 +231,7 @@ class Seen:
             picture_points(
                 self.sampled(self.image, step),
                 depth,
-                rays(self.camera, step),
+                self.rays(step),
                 *(self.sampled(a, step) for a in (self.labels, self.confidence) if a is not None),
             ),
             self.header,
@@ -221,26 +239,25 @@ class Seen:
 
     def scan(self) -> LaserScan:
         """`scan`."""
-        step, depth = self.step, self.metres
-        farthest: Any = self.card.depth
+        step, depth, (nearest, farthest) = self.step, self.metres, self.reach
         scan = obstacle_scan(
-            rays(self.camera, step),
+            self.rays(step),
             self.sampled(depth, step),
             class_mask(self.sampled(self.labels, step), self._obstacles) > 0,
             self.ground[0],
             self.settings.obstacle_heights,
-            farthest.max,
+            farthest,
             max(BEAM, 1.2 * step / self.camera.fx),  # no beam between two columns of pixels
         )
         optical = self.header.frame_id
-        frame = self.settings.scan_frame or optical.replace("_optical", "")
+        frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
         if frame == optical:
             raise Unavailable(
                 f"the images' frame {optical!r} has no _optical to be left out: give scan_frame, a"
                 " frame at the camera with x forward and z up"
             )
         header = Header(stamp=self.header.stamp, frame_id=frame)
-        return scan_message(scan, farthest.min, farthest.max, header)
+        return scan_message(scan, nearest, farthest, header)
 
     def ground_message(self) -> GroundMessage:
         """`ground`."""
@@ -262,9 +279,7 @@ class Seen:
         """`class_distances`."""
         depth = self.depth if self.card.depth and self.in_metres else None
         names = {c.id: c.name for c in self.card.classes}
-        found = class_distances(
-            self.labels, names, self.confidence, depth, self.camera if depth is not None else None
-        )
+        found = class_distances(self.labels, names, self.confidence, depth, self.rays)
         return ClassDistances(header=self.header, classes=[ClassDistance(**vars(d)) for d in found])
 
     def traversable(self) -> Image:

@@ -340,8 +340,9 @@ class Parameters:
 
 
 def _from_ros(parameter: Parameter) -> Any:
-    if parameter.name in _LISTS and list(parameter.value) == [""]:
-        return ()
-    if parameter.type_ in (Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY):
-        return tuple(parameter.value)
+    if parameter.name in _LISTS:
+        value = tuple(parameter.value or ())  # an empty list may come as None
+        return value if any(value) else ()
+    if parameter.name == "obstacle_heights":
+        return tuple(parameter.value or ())
     return parameter.value

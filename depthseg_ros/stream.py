@@ -20,7 +20,14 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSDurabilityPolicy, QoSPolicyKind, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import (
+    QoSCompatibility,
+    QoSDurabilityPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    qos_check_compatible,
+    qos_profile_sensor_data,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -28,14 +35,15 @@ from std_msgs.msg import Header
 from .background import Background, Capture
 from .derived.scale import ScaleEstimate
 from .diagnostics import Health, Stopwatch
-from .geometry import Intrinsics, Lens
+from .geometry import Intrinsics, RayCache
+from .lens import PINHOLE
 from .messages import (
     compressed_to_rgb,
     image_to_rgb,
     intrinsics,
     label_info_message,
     label_info_type,
-    lens,
+    lens_of,
 )
 from .model_card import ModelCard
 from .outputs import OUTPUTS, Seen
@@ -129,7 +137,9 @@ class Stream:
         self._topics = f"{camera}/" if camera else ""
         self._name = "/".join(filter(None, (node.get_fully_qualified_name(), camera)))
         self._outputs: dict[str, Any] = {}
+        self._card: Any = None
         self._label_info: Any = None
+        self._label_threshold = 0.0
         self._inputs: list[Any] = []
         self._camera_info: CameraInfo | None = None
         self._camera_info_awaited = threading.Event()
@@ -138,54 +148,82 @@ class Stream:
         )
         self._health = Health()
         self._scale = ScaleEstimate()
+        self._rays = RayCache()
         self._transforms = transforms
         self._last_taken = -math.inf
+        self._listening_since = math.nan
         self._silent = False
         self._warned: dict[str, float] = {}
 
     # --- Transitions ----------------------------------------------------------------------------
 
-    def announce(self, card: ModelCard, active: bool = False) -> None:
+    def announce(
+        self,
+        card: ModelCard,
+        active: bool = False,
+        background: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Announce the outputs that a model can give, and take back others.
 
         Args:
             card: The model's.
             active: Whether the node is, so that its new outputs are to be.
+            background: For a camera that has none yet.
 
         Raises:
             Exception: whatever rclpy raises for wrong QoS.
         """
-        for name in [name for name in self._outputs if not OUTPUTS[name].given_by(card)]:
-            self._node.destroy_lifecycle_publisher(self._outputs.pop(name))
-        for name, output in OUTPUTS.items():
-            if name in self._outputs or not output.given_by(card):
-                continue
-            self._outputs[name] = self._node.create_lifecycle_publisher(
-                output.kind,
-                f"~/{self._topics}{name}",
-                copy(OUTPUT_QOS),
-                qos_overriding_options=QOS_OVERRIDES,
-            )
-            if active:
-                self._outputs[name].on_activate(None)
-        self._scale = ScaleEstimate()
-        if card.classes and (kind := label_info_type()) is not None:
-            if self._label_info is None:
-                self._label_info = self._node.create_publisher(
-                    kind, f"~/{self._topics}label/info", LATCHED_QOS
-                )
-            stamp = self._node.get_clock().now().to_msg()
-            self._label_info.publish(
-                label_info_message(
-                    card.classes, Header(stamp=stamp), self._settings.now.min_confidence
-                )
-            )
+        new: dict[str, Any] = {}
+        try:
+            for name, output in OUTPUTS.items():
+                if name not in self._outputs and output.given_by(card):
+                    new[name] = self._node.create_lifecycle_publisher(
+                        output.kind,
+                        f"~/{self._topics}{name}",
+                        copy(OUTPUT_QOS),
+                        qos_overriding_options=QOS_OVERRIDES,
+                    )
+                    if active:
+                        new[name].on_activate(None)
+        except Exception:  # then all is as before
+            for publisher in new.values():
+                self._node.destroy_lifecycle_publisher(publisher)
+            raise
+        kept = {n: p for n, p in (self._outputs | new).items() if OUTPUTS[n].given_by(card)}
+        gone = [p for n, p in self._outputs.items() if n not in kept]
+        self._outputs = {name: kept[name] for name in OUTPUTS if name in kept}
+        for publisher in gone:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._card, self._scale = card, ScaleEstimate()
+        if self._background.picture is None:
+            self._background.picture = background
+        self._health.trouble("camera_info", "")
+        for name in OUTPUTS:
+            self._health.trouble(name, "")
+        self._tell_labels()
+
+    def _tell_labels(self) -> None:
+        """Publish the names of the labels for whoever subscribes, now or later."""
+        kind, threshold = label_info_type(), self._settings.now.min_confidence
+        if self._label_info is not None and not self._card.classes:
+            self._node.destroy_publisher(self._label_info)
+            self._label_info = None
+        if kind is None or not self._card.classes:
+            return
+        if self._label_info is None:
+            topic = f"~/{self._topics}label/info"
+            self._label_info = self._node.create_publisher(kind, topic, LATCHED_QOS)
+        stamp = self._node.get_clock().now().to_msg()
+        message = label_info_message(self._card.classes, Header(stamp=stamp), threshold)
+        self._label_info.publish(message)
+        self._label_threshold = threshold
 
     def listen(self, frames: NewestFrames) -> None:
         """Listen to the camera, from now on; raises what rclpy does for wrong QoS overrides."""
         self._camera_info = None
         self._camera_info_awaited.clear()
-        self._health.last_frame, self._silent = time.monotonic(), False
+        self._listening_since, self._silent = time.monotonic(), False
+        self._health.forget()
         self._warned.clear()
         image: tuple[type, str] = (Image, f"{self._topics}image")
         if self._settings.now.image_transport == "compressed":
@@ -232,15 +270,14 @@ class Stream:
         now = time.monotonic()
         if self._silent:
             self._node.get_logger().info(self._of_camera("Images come again"))
-            self._health.trouble("image qos", "")
         self._health.last_frame, self._silent = now, False
-        self._health.counts["received"] += 1
-        rate = self._settings.now.max_rate
-        # A tenth early: a camera of just that rate does not tick exactly.
-        if rate and now - self._last_taken < 0.9 / rate:
-            self._health.count("unwanted")
-            return
-        self._last_taken = now
+        self._health.count("received")
+        if rate := self._settings.now.max_rate:
+            due = self._last_taken + 1 / rate
+            if now < due - 0.1 / rate:  # a camera of just that rate does not tick exactly
+                self._health.count("unwanted")
+                return
+            self._last_taken = max(due, now - 1 / rate)
         stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
         age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
         if frames.put(Frame(self, message, now, age)):
@@ -249,23 +286,32 @@ class Stream:
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
         self._camera_info_awaited.set()
-        self._health.trouble("camera_info qos", "")
+        self._health.trouble("camera_info", "")  # the next frame tells whether it is of use
 
     def _on_incompatible_qos(self, topic: str, policy: str) -> None:
         name = self._node.resolve_topic_name(topic)
         text = f"{name} has a publisher whose {policy} does not fit, and which is not heard"
-        self._health.trouble("camera_info qos" if topic.endswith("_info") else "image qos", text)
+        self._health.trouble(f"QoS of {name}", text)
         self._warn(f"{text}; see qos_overrides.{name}.subscription.{policy}")
 
     def on_second(self) -> None:
-        """Notice that no frames come."""
-        if (
-            self._inputs
-            and not self._silent
-            and time.monotonic() - self._health.last_frame > SILENCE
-        ):
+        """Notice that no frames come, that QoS fits by now, and what is to be told anew."""
+        heard = np.fmax(self._listening_since, self._health.last_frame)  # NaN where there is none
+        if self._inputs and not self._silent and time.monotonic() - heard > SILENCE:
             self._silent = True
             self._node.get_logger().warning(self._of_camera(self._why_silent()))
+        for subscription in self._inputs:
+            about = f"QoS of {subscription.topic_name}"
+            if self._health.troubled(about) and all(
+                qos_check_compatible(publisher.qos_profile, subscription.qos_profile)[0]
+                != QoSCompatibility.ERROR
+                for publisher in self._node.get_publishers_info_by_topic(subscription.topic_name)
+            ):
+                self._health.trouble(about, "")
+        if self._label_info is not None and (
+            self._label_threshold != self._settings.now.min_confidence
+        ):
+            self._tell_labels()
         self._background.on_second()
 
     def _why_silent(self) -> str:
@@ -317,21 +363,20 @@ class Stream:
         """Perceive a frame and publish what is wanted, or say why not; raises nothing."""
         watch = Stopwatch(frame.received, frame.age)
         watch.lap("wait")
-        failure = ""
+        reason = ""
         try:
             outcome = self._process(frame, perception, watch)
         except ValueError as error:
-            outcome = "rejected"
-            self._warn(f"Rejected a frame: {one_line(error)}", REPEAT)
+            outcome, reason = "rejected", one_line(error)
+            self._warn(f"Rejected a frame: {reason}", REPEAT)
         except Exception as error:  # anything a backend raises: the next frame may do
-            outcome, failure = "failed", one_line(error)
-            self._warn(f"Lost a frame: {failure}", REPEAT)
-        self._health.count(outcome, watch, failure)
+            outcome, reason = "failed", one_line(error)
+            self._warn(f"Lost a frame: {reason}", REPEAT)
+        self._health.count(outcome, watch, reason)
 
     def _process(self, frame: Frame, perception: Perception, watch: Stopwatch) -> str:
         """As `process`; returns which of `COUNTS` it was."""
-        outputs = list(self._outputs.items())  # a new model may change them meanwhile
-        wanted = [(n, p) for n, p in outputs if p.get_subscription_count() > 0]
+        wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
         if not wanted and not self._background.awaited:
             return "unwanted"
         message, card = frame.message, perception.card
@@ -361,6 +406,7 @@ class Stream:
             info,
             settings,
             self._scale,
+            self._rays,
             self._transforms,
         )
         for name, publisher in wanted:
@@ -368,7 +414,9 @@ class Stream:
                 output = OUTPUTS[name].make(seen)
             except ValueError as error:  # `Unavailable`, or a camera that lies on its side, say
                 self._warn(f"No {self._topics}{name}: {error}", REPEAT)
+                self._health.trouble(name, f"no {name}: {error}")
                 continue
+            self._health.trouble(name, "")
             watch.lap("derive")
             publisher.publish(output)
             watch.lap("publish")
@@ -415,7 +463,7 @@ class Stream:
             return None, Intrinsics.from_fov(width, height, fov)
         self._health.trouble("camera_info", "")
         try:
-            camera = replace(camera, lens=Lens() if rectified else lens(info))
+            camera = replace(camera, lens=PINHOLE if rectified else lens_of(info))
         except ValueError as error:
             self._warn(f"{error}; taking it for a pinhole")
         if abs(camera.height * width / camera.width - height) > 1:

@@ -235,11 +235,12 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
     card = model_card.read(model_card.default_model())
     score, console = Score(card), Console()
     recorder = Recorder()
-    nodes = {"depthseg": start("depthseg", folder, RELIABLE)}
+    nodes: dict[str, subprocess.Popen[bytes]] = {}
     encodings: Counter[tuple[str, str]] = Counter()
     matching = complete = 0
     video = None
     try:
+        nodes["depthseg"] = start("depthseg", folder, RELIABLE)
         with Progress(console=console) as progress:
             task = progress.add_task("starting the node", total=frames)
             heard = time.monotonic()

@@ -9,6 +9,7 @@ ros2 launch depthseg_ros camera.launch.py source:=none record:=drive_1 \
 
 import math
 import posixpath
+import re
 
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
@@ -108,7 +109,11 @@ def transforms(value: dict[str, str]) -> list[Action]:
     if not value["camera_height"]:
         raise RuntimeError("base_frame needs camera_height, in metres")
     base, optical = value["base_frame"], value["optical_frame"]
-    camera = optical.replace("_optical", "")  # as the node names the frame of its scan
+    camera = re.sub("_optical(?=(_frame)?$)", "", optical)  # as the node names its scan's frame
+    if camera == optical:
+        raise RuntimeError(
+            f"optical_frame is {optical}, expected a name that ends in _optical_frame or _optical"
+        )
     mounted = ["--z", value["camera_height"], "--pitch", value["camera_pitch"] or "0"]
     turned = ["--roll", str(-math.pi / 2), "--yaw", str(-math.pi / 2)]
     return [

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from depthseg_ros import model_card, street
 from depthseg_ros.benchmark import in_turn
 from depthseg_ros.derived.scale import ScaleEstimate
+from depthseg_ros.geometry import RayCache
 from depthseg_ros.outputs import OUTPUTS, Seen
 from depthseg_ros.parameters import Settings
 from depthseg_ros.perception import Perception
@@ -38,6 +39,7 @@ def main() -> int:
     fx, header = frame.intrinsics.fx, Header(frame_id="camera_optical_frame")
     prediction = perception(frame.image, fx)
     seen: list[Seen] = []
+    kept = RayCache()
 
     def see() -> None:
         seen[:] = [
@@ -50,6 +52,7 @@ def main() -> int:
                 None,
                 Settings(),
                 ScaleEstimate(),
+                kept,
                 Transforms(),
             )
         ]

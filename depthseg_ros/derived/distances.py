@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Intrinsics, rays
+from ..geometry import sample
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def class_distances(
     names: Mapping[int, str],
     confidence: NDArray[np.uint8] | None = None,
     depth: NDArray[np.float32] | None = None,
-    camera: Intrinsics | None = None,
+    rays: Callable[[int], NDArray[np.float32]] | None = None,
 ) -> list[ClassDistance]:
     """Distances of every class that a picture shows, in ascending order of class id.
 
@@ -58,7 +58,8 @@ def class_distances(
         names: Class id -> name.
         confidence: (H, W) probability of the label, 0 to 255.
         depth: (H, W) metres, NaN where there is none; what is not 1/32 to 1024 m counts as none.
-        camera: That of the picture; without it there are no bearings.
+        rays: Gives those of the picture at a step, see `geometry.rays`; without them there are no
+            bearings.
 
     Returns:
         Distances to within 0.2 %, by one histogram of all classes. Of pictures of 640 x 480 and
@@ -67,16 +68,16 @@ def class_distances(
     """
     ids = sorted(names)
     step = max(1, math.isqrt(labels.size // _SAMPLES))
-    sample = slice(step // 2, None, step), slice(step // 2, None, step)
+    grid = sample(labels.shape[0], step), sample(labels.shape[1], step)
     rows = len(ids) + 1  # the last one is of pixels without a class
     row_of = np.full(256, len(ids), np.uint32)
     row_of[ids] = np.arange(len(ids))
-    row = row_of[labels[sample]]
+    row = row_of[labels[grid]]
     cell = row * (_LEVELS + 1)
     if depth is None:
         cell += _LEVELS
     else:
-        level = depth[sample].view(np.uint32) >> _SHIFT
+        level = depth[grid].view(np.uint32) >> _SHIFT
         level -= _FIRST  # what is less wraps around
         cell += np.minimum(level, _LEVELS)  # the last one is of no depth
     counts = np.bincount(cell.ravel(), minlength=rows * (_LEVELS + 1))
@@ -88,7 +89,7 @@ def class_distances(
     nearest, median = np.where(known > 0, _depth_at(levels), np.nan).tolist()
     means = np.full(rows, np.nan)
     if confidence is not None:
-        sums = np.bincount(row.ravel(), confidence[sample].ravel(), minlength=rows)
+        sums = np.bincount(row.ravel(), confidence[grid].ravel(), minlength=rows)
         means[:-1] = sums[:-1] / np.maximum(totals, 1) / 255
     return [
         ClassDistance(
@@ -97,8 +98,8 @@ def class_distances(
             pixel_share=totals[i] / row.size,
             confidence=float(means[i]),
             nearest=nearest[i],
-            bearing=_bearing(cell == i * (_LEVELS + 1) + levels[0, i], camera, step)
-            if known[i]
+            bearing=_bearing(cell == i * (_LEVELS + 1) + levels[0, i], rays(step))
+            if known[i] and rays is not None
             else math.nan,
             median=median[i],
         )
@@ -106,12 +107,10 @@ def class_distances(
     ]
 
 
-def _bearing(nearest: NDArray[np.bool_], camera: Intrinsics | None, step: int) -> float:
+def _bearing(nearest: NDArray[np.bool_], rays: NDArray[np.float32]) -> float:
     """The bearing of one of the nearest pixels: of two things as near, not between them."""
-    if camera is None:
-        return math.nan
     pixels = np.flatnonzero(nearest)
-    return -math.atan(rays(camera, step)[0].flat[pixels[len(pixels) // 2]])
+    return -math.atan(rays[0].flat[pixels[len(pixels) // 2]])
 
 
 def _depth_at(levels: NDArray[np.int64]) -> NDArray[np.float32]:

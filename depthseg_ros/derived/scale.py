@@ -11,21 +11,20 @@ MEMORY = 30
 
 
 class ScaleEstimate:
-    """What depth is to be multiplied by, from ratios of known to measured height."""
+    """What depth is to be multiplied by, from the camera's height above the ground by its depth."""
 
     def __init__(self) -> None:
-        self._ratios: deque[float] = deque(maxlen=MEMORY)
+        self._heights: deque[float] = deque(maxlen=MEMORY)
 
-    def add(self, ratio: float) -> None:
-        """Take one picture's ratio into account; one that is not above 0 and finite tells nothing.
+    def add(self, height: float) -> None:
+        """Take one picture into account; a height that is not above 0 and finite tells nothing.
 
         Args:
-            ratio: The camera's height above the ground by its depth divides the known one.
+            height: The camera's above the ground, in the units of its depth.
         """
-        if 0 < ratio < math.inf:
-            self._ratios.append(ratio)
+        if 0 < height < math.inf:
+            self._heights.append(height)
 
-    @property
-    def now(self) -> float:
-        """The median of the last ratios; NaN before the first."""
-        return statistics.median(self._ratios) if self._ratios else math.nan
+    def of(self, height: float) -> float:
+        """What brings the median of the last heights to the known one; NaN before the first."""
+        return height / statistics.median(self._heights) if self._heights else math.nan

@@ -1,10 +1,12 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
 from depthseg_ros.derived.distances import class_distances
-from depthseg_ros.geometry import Intrinsics, Lens
+from depthseg_ros.geometry import Intrinsics, rays
+from depthseg_ros.lens import Lens
 
 
 def test_distances_of_the_classes_in_the_picture():
@@ -75,10 +77,10 @@ def test_the_bearing_is_that_of_the_nearest_part_to_the_left_positive():
     labels[100:140, 40:80] = labels[100:140, 260:300] = 8
     depth[100:140, 40:80], depth[100:140, 260:300] = 12, 9
     names = {0: "road", 8: "car"}
-    _, car = class_distances(labels, names, depth=depth, camera=camera)
+    _, car = class_distances(labels, names, depth=depth, rays=partial(rays, camera))
     assert math.tan(-car.bearing) == pytest.approx((280 - 159.5) / 160, abs=20 / 160)
     depth[100:140, 40:80] = 9  # two as near: at one of them, not between
-    _, car = class_distances(labels, names, depth=depth, camera=camera)
+    _, car = class_distances(labels, names, depth=depth, rays=partial(rays, camera))
     assert abs(math.tan(car.bearing)) > 0.5
     _, car = class_distances(labels, names, depth=depth)
     assert math.isnan(car.bearing)
@@ -90,7 +92,9 @@ def test_a_pixel_that_the_lens_does_not_see_has_no_bearing():
     labels = np.zeros((48, 64), np.uint8)
     labels[0, 0] = 1
     depth = np.ones(labels.shape, np.float32)
-    assert math.isnan(class_distances(labels, {1: "sign"}, depth=depth, camera=camera)[0].bearing)
+    assert math.isnan(
+        class_distances(labels, {1: "sign"}, depth=depth, rays=partial(rays, camera))[0].bearing
+    )
 
 
 def test_confidence_is_the_mean_of_the_class():

@@ -3,7 +3,8 @@ import pytest
 
 from depthseg_ros import street
 from depthseg_ros.derived.points import POINT, picture_points
-from depthseg_ros.geometry import Intrinsics, Lens, rays
+from depthseg_ros.geometry import Intrinsics, rays
+from depthseg_ros.lens import Lens
 
 
 def test_points_lie_where_the_picture_shows_them():

@@ -88,7 +88,7 @@ def test_a_greatest_rate_leaves_pictures_out(start_depthseg):
     node.until_diagnostics(
         lambda: node.frames("unwanted") > 20 and node.frames("processed") > 1, "frames left out"
     )
-    assert node.frames("processed") <= 1 + took / 0.45
+    assert node.frames("processed") <= 2 + took / 0.5
     assert "input [Hz]" in node.diagnostics() and "output [Hz]" in node.diagnostics()
 
 
@@ -98,9 +98,28 @@ def test_a_publisher_whose_qos_does_not_fit_is_named(start_depthseg, observer):
     node.until_diagnostics(
         lambda: "reliability does not fit" in node.diagnostics().get("message", ""), "a warning"
     )
+
+    def silent_and_why():  # after some seconds still
+        said = node.diagnostics().get("message", "")
+        return said.startswith("no images") and "reliability does not fit" in said
+
+    node.until_diagnostics(silent_and_why, "both")
+    observer.node.destroy_publisher(node.image)
     node.image = observer.node.create_publisher(Image, node.image.topic, 5)
     labels = node.collect("label/image")
     node.perceive(image_message(image(), "rgb8", header()), info(), labels)
+    node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no warning")
+
+
+def test_diagnostics_say_that_every_frame_is_rejected(start_depthseg):
+    node = start_depthseg()
+    node.collect("label/image")
+
+    def rejected():
+        node.send(image_message(image()[..., :1], "odd", header()), info())
+        return node.diagnostics().get("message", "").startswith("all frames are rejected: unknown")
+
+    node.until_diagnostics(rejected, "a warning")
 
 
 def test_a_missing_camera_info_is_a_warning_until_it_comes(start_depthseg):
@@ -111,8 +130,9 @@ def test_a_missing_camera_info_is_a_warning_until_it_comes(start_depthseg):
         lambda: "assuming a horizontal field of view" in node.diagnostics().get("message", ""),
         "a warning",
     )
-    node.perceive(image_message(image(), "rgb8", header()), info(), labels)
+    node.camera_info.publish(info())  # that it comes is enough
     node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no warning")
+    node.perceive(image_message(image(), "rgb8", header()), info(), labels)
     values = node.diagnostics()
     assert values["precision"] == "fp32" and float(values["last frame [s ago]"]) >= 0
 
@@ -178,3 +198,33 @@ def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observ
     response = load(model=indoor)
     assert not response.success and "holds no model" in response.message
     assert len(node.process.lines("Not loaded")) == 3
+
+
+def test_outputs_that_cannot_be_announced_leave_the_old_model_in_place(start_depthseg, observer):
+    models = f"{get_package_share_directory('depthseg_ros')}/models"
+    # The next node's namespace is not known before: any will do that comes first to the override.
+    node = start_depthseg(model=f"{models}/indoor.onnx")
+    name = f"qos_overrides.{node.name}/label/image.publisher.reliability"
+    node.process.stop()
+    command = [*node.process.process.args, "-p", f"{name}:=nonsense"]
+    again = type(node)(observer, type(node.process)(command, node.process.log_path), node.namespace)
+    again.process.says("Model indoor on")
+    depth = again.collect("depth/image")
+    again.perceive(image_message(image(), "rgb8", header()), info(), depth)
+    response = observer.call(LoadModel, f"{node.name}/load_model", LoadModel.Request())
+    assert not response.success and "nonsense" in response.message
+    again.perceive(image_message(image(), "rgb8", header()), info(), depth)
+    assert not observer.node.count_publishers(f"{node.name}/label/image")
+    assert again.process.stop() == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.15, 0.3])
+def test_a_signal_while_a_model_is_loaded_ends_the_node_in_order(start_depthseg, observer, seconds):
+    node = start_depthseg()
+    node.process.says("Model street on")
+    client = observer.node.create_client(LoadModel, f"{node.name}/load_model")
+    observer.until(client.service_is_ready, "the service")
+    client.call_async(LoadModel.Request())
+    time.sleep(seconds)
+    assert node.process.stop() == 0
+    observer.node.destroy_client(client)

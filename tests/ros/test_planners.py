@@ -24,7 +24,8 @@ from std_msgs.msg import Header
 from depthseg_ros import model_card
 from depthseg_ros.derived.ground import Ground
 from depthseg_ros.derived.scan import obstacle_scan
-from depthseg_ros.geometry import Intrinsics, Lens, rays, to_millimetres
+from depthseg_ros.geometry import Intrinsics, rays, to_millimetres
+from depthseg_ros.lens import Lens
 from depthseg_ros.messages import camera_info_message, image_message
 from depthseg_ros.model_card import DepthRange, ModelCard, SemanticClass
 
@@ -296,7 +297,12 @@ def test_the_scan_is_the_obstacles_above_the_ground(perceive):
 def test_what_counts_as_an_obstacle_may_be_changed(perceive, node):
     image = painted_ground()
     (scan,) = perceive(image, "scan", obstacle_classes=["pavement"], scan_frame="base_scan")
-    assert scan.header.frame_id == "base_scan" and not np.isfinite(scan.ranges).any()
+    assert scan.header.frame_id == "base_scan" and np.isinf(scan.ranges).all()
+    # The car is no more an obstacle, but no ground either.
+    (ground,) = perceive(image, "ground", obstacle_classes=["pavement"])
+    assert ground.height == pytest.approx(1.5, rel=0.02) and ground.inliers > 0.9
+    (scan,) = perceive(image, "scan", obstacle_classes=["car"])
+    assert min(scan.ranges) == pytest.approx(8.0, rel=0.02)
     assert "expected classes of painted: sky, road" in node.set("obstacle_classes", ["tram"]).reason
     assert "the lower first" in node.set("obstacle_heights", [2.0, 1.0]).reason
 
@@ -316,6 +322,25 @@ def test_the_ground_is_fitted_and_tells_the_scale(perceive):
     )
     assert ground.height == pytest.approx(1.8, rel=0.02)
     np.testing.assert_allclose(picture(depth, np.float32), plain * ground.scale, rtol=1e-4)
+
+
+def test_the_scale_follows_its_parameters_at_once(perceive):
+    image = painted_ground(height=1.5)
+    perceive(image, "ground", camera_height=1.5, correct_scale=True)
+    for settings, scale, height in (
+        ({"camera_height": 3.0}, 2.0, 3.0),
+        ({"depth_scale": 4.0}, 0.5, 3.0),
+        ({"correct_scale": False}, 0.5, 6.0),
+    ):
+        (ground,) = perceive(image, "ground", **settings)
+        assert ground.scale == pytest.approx(scale, rel=0.02)
+        assert ground.height == pytest.approx(height, rel=0.02)
+
+
+def test_the_scan_reaches_as_far_as_scaled_depth_does(perceive):
+    (scan,) = perceive(painted_ground(car_at=10.0), "scan", depth_scale=4.0)  # it ends at 25.5
+    assert scan.range_max == pytest.approx(4 * 25.5) and scan.range_min == pytest.approx(0.4)
+    assert min(r for r in scan.ranges) == pytest.approx(40, rel=0.02)
 
 
 def test_the_mounting_is_the_ground_where_none_is_to_be_seen(perceive, node):
@@ -422,6 +447,7 @@ def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depths
     ratio = picture(true, np.float32)[plain > 0] / plain[plain > 0]
     np.testing.assert_allclose(ratio, 2.0, rtol=0.02)
     assert {d.class_name: d for d in said.classes}["car"].nearest == pytest.approx(16, rel=0.03)
+    assert seen.range_max == pytest.approx(51, rel=0.03)
     assert min(r for r in seen.ranges if math.isfinite(r)) == pytest.approx(16, rel=0.03)
 
 
@@ -458,3 +484,40 @@ def test_without_tf2_the_ground_by_tf_says_what_to_install(start_depthseg, model
     node = start_depthseg(model=model, ground="tf")
     node.collect("ground")
     until_says(node, painted_ground(), "No ground: tf2_ros is not installed: apt install")
+
+
+def test_normalised_depth_is_never_metres(start_depthseg, tmp_path):
+    model = write_painted(tmp_path / "normalised.onnx", "normalised")
+    node = start_depthseg(model=model, camera_height=3.0, correct_scale="true")
+    depth, distances = node.collect("depth/image"), node.collect("class_distances")
+    image = painted_ground()
+    plain, said = node.perceive(
+        message(image), camera_info_message(CAMERA, Header()), depth, distances
+    )
+    assert np.nanmax(picture(plain, np.float32)) <= 25.5
+    assert all(math.isnan(d.nearest) for d in said.classes)
+    assert not node.observer.node.count_publishers(f"{node.name}/points")
+
+
+def test_pictures_smaller_than_a_step_have_points(perceive):
+    tiny = np.full((2, 3, 3), (8, 200, 50), np.uint8)
+    points, labels = perceive(tiny, "points", "points/label", points_step=32)
+    assert (points.width, points.height, labels.width, labels.height) == (1, 1, 1, 1)
+    assert labels.data[0] == 8
+
+
+def test_a_changed_threshold_is_in_the_names_of_the_labels(node, observer):
+    vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs")
+    latched = QoSProfile(depth=5, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    infos = observer.collect(vision_msgs.LabelInfo, f"{node.name}/label/info", latched)
+    assert node.set("min_confidence", 0.5).successful
+    observer.until(lambda: infos and infos[-1].threshold == 0.5, "label/info")
+
+
+def test_an_empty_list_names_none(start_depthseg, model):
+    node = start_depthseg(model=model, cut_classes="[]", obstacle_classes="['', '']")
+    node.process.says("Model painted on onnxruntime")
+    assert node.state() == "active"
+    wrong = start_depthseg(model=model, obstacle_heights="[]")
+    wrong.process.says("obstacle_heights is \\[\\], expected two heights")
+    assert wrong.process.wait() == 1

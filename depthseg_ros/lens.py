@@ -1,0 +1,116 @@
+"""How lenses bend rays, by the distortion models of `sensor_msgs/CameraInfo`, and back.
+
+The formulas are OpenCV's (calib3d and its fisheye model, Kannala and Brandt 2006). Rays are x/z and
+y/z in the camera's optical frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+"""Distortion models -> how many coefficients they may have."""
+
+_ANGLES = np.linspace(0, math.radians(89.9), 4096)
+"""Off the optical axis, at which the radial part is tabled."""
+_STEPS = 5
+_TOLERANCE = 1e-5
+"""Of x/z and y/z: how far off a ray may come out of the lens again."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a lens bends the rays of a pinhole camera; by default not at all."""
+
+    model: str = "plumb_bob"
+    """One of `MODELS`."""
+    coefficients: tuple[float, ...] = ()
+    """In OpenCV's order; none, or as many as the model has."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for an unknown model, or coefficients that are not its own."""
+        counts = MODELS.get(self.model)
+        if counts is None:
+            raise ValueError(f"lens {self.model!r}, expected one of {', '.join(MODELS)}")
+        if self.coefficients and len(self.coefficients) not in counts:
+            raise ValueError(
+                f"{len(self.coefficients)} coefficients of a {self.model} lens, expected"
+                f" {' or '.join(map(str, counts))}"
+            )
+        if not all(map(math.isfinite, self.coefficients)):
+            raise ValueError(f"coefficients {self.coefficients} of a lens, expected finite ones")
+
+    @property
+    def bends(self) -> bool:
+        """Whether it does anything."""
+        return any(self.coefficients)
+
+    def unbent(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """The rays (N,) that come out of the lens as (x, y).
+
+        NaN where there are none: beyond the angle at which what comes out turns back, which is
+        beyond the pictures of a lens that is calibrated well.
+        """
+        with np.errstate(all="ignore"):  # coefficients may be anything
+            slopes = np.tan(_ANGLES)
+            out = (
+                self._fisheye(_ANGLES)
+                if self.model == "equidistant"
+                else slopes * self._radial(slopes**2)[0]
+            )
+            turns = np.flatnonzero(~(np.diff(out) > 0))
+            rising = slice(0, turns[0] + 1 if turns.size else None)
+            radius = np.hypot(x, y)
+            angle = np.interp(radius, out[rising], _ANGLES[rising], right=np.nan)
+            grown = np.where(radius > 0, np.tan(angle) / radius, 1)
+            if self.model != "equidistant":
+                return self._polished(x, y, x * grown, y * grown)
+            for _ in range(2):
+                k = np.array(self.coefficients) * (3, 5, 7, 9)
+                slope = 1 + sum(c * angle ** (2 * i + 2) for i, c in enumerate(k))
+                angle = angle - (self._fisheye(angle) - radius) / slope
+            grown = np.where(radius > 0, np.tan(angle) / radius, 1)
+            return x * grown, y * grown
+
+    def _fisheye(self, angle: Array) -> Array:
+        """How far from the centre light from that far off the axis arrives."""
+        powers = (c * angle ** (2 * i + 2) for i, c in enumerate(self.coefficients))
+        return np.asarray(angle * (1 + sum(powers)))
+
+    def _radial(self, r2: Array) -> tuple[Array, Array]:
+        """The factor by which rays of squared length r2 are lengthened, and its derivative."""
+        k1, k2, _, _, k3, k4, k5, k6 = (*self.coefficients, *[0.0] * 8)[:8]
+        above = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        below = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        above_slope = k1 + r2 * (2 * k2 + r2 * 3 * k3)
+        below_slope = k4 + r2 * (2 * k5 + r2 * 3 * k6)
+        factor = above / below
+        return factor, (above_slope - factor * below_slope) / below
+
+    def _polished(self, x: Array, y: Array, u: Array, v: Array) -> tuple[Array, Array]:
+        """Rays near (u, v) that come out as (x, y), tangential distortion included; Newton."""
+        p1, p2 = self.coefficients[2:4]
+        for step in range(_STEPS + 1):
+            r2 = u * u + v * v
+            factor, slope = self._radial(r2)
+            dx = u * factor + 2 * p1 * u * v + p2 * (r2 + 2 * u * u) - x
+            dy = v * factor + p1 * (r2 + 2 * v * v) + 2 * p2 * u * v - y
+            if step == _STEPS:
+                break
+            xx = factor + 2 * u * u * slope + 2 * p1 * v + 6 * p2 * u
+            xy = 2 * u * v * slope + 2 * p1 * u + 2 * p2 * v
+            yy = factor + 2 * v * v * slope + 6 * p1 * v + 2 * p2 * u
+            determinant = xx * yy - xy * xy
+            u = u - (yy * dx - xy * dy) / determinant
+            v = v - (xx * dy - xy * dx) / determinant
+        found = np.abs(dx) + np.abs(dy) < _TOLERANCE
+        return np.where(found, u, np.nan), np.where(found, v, np.nan)
+
+
+PINHOLE = Lens()

@@ -1,0 +1,21 @@
+import math
+
+import pytest
+
+from depthseg_ros.derived.scale import MEMORY, ScaleEstimate
+
+
+def test_the_scale_is_that_of_the_median_height():
+    scale = ScaleEstimate()
+    assert math.isnan(scale.of(1.5))
+    for height in (0.5, 0.5, 40.0, math.nan, math.inf, 0.0, -1.0):
+        scale.add(height)
+    assert scale.of(1.5) == 3.0
+    assert scale.of(0.5) == 1.0  # another mounting counts at once
+
+
+def test_old_pictures_are_forgotten():
+    scale = ScaleEstimate()
+    for height in [1.0] * MEMORY + [2.0] * MEMORY:
+        scale.add(height)
+    assert scale.of(3.0) == pytest.approx(1.5)
