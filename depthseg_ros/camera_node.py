@@ -168,18 +168,16 @@ class CameraNode(Node):
         )
         rate = self._declare("rate", 15.0, "Pictures per second.", (0.1, 1000.0))
         self._frame_id = self._declare("frame_id", "camera_optical_frame", "Of the headers.")
+        fov = self._declare(
+            "fov", 1.2, "Horizontal field of view, radians; the street has its own.", (0.05, 3.1)
+        )
         frames = open_source(
             source,
             loop=self._declare("loop", True, "Whether folders and videos start again."),
             width=self._declare("width", 640, "Of street and device, pixels.", (16, 8192)),
             height=self._declare("height", 480, "Of street and device, pixels.", (16, 8192)),
             seed=self._declare("seed", 0, "Of the street.", (0, 2**31 - 1)),
-            fov=self._declare(
-                "fov",
-                1.2,
-                "Horizontal field of view, radians; the street has its own.",
-                (0.05, 3.1),
-            ),
+            fov=fov,
         )
         self._live = Path(source).is_char_device()
         first = next(frames)
@@ -191,6 +189,11 @@ class CameraNode(Node):
             self._true_depth = self.create_publisher(Image, "truth/depth/image", QOS)
         height, width = first.image.shape[:2]
         self.get_logger().info(f"Pictures of {source}, {width}x{height}, at {rate:g} Hz")
+        if first.labels is None:
+            self.get_logger().warning(
+                f"camera_info is a guess, a horizontal field of view of {fov:g} rad (parameter"
+                " fov): metric depth is in proportion to the focal length"
+            )
         # rcl's timers are due at multiples of their period, so that the rate does not drift.
         self._timer = self.create_timer(1 / rate, self._on_timer)
 

@@ -48,7 +48,9 @@ class Lens:
 
     @property
     def bends(self) -> bool:
-        """Whether it does anything."""
+        """Whether it does anything; a fisheye without distortion is no pinhole yet."""
+        if self.model == "equidistant":
+            return bool(self.coefficients)
         return any(self.coefficients)
 
     def unbent(self, x: Array, y: Array) -> tuple[Array, Array]:

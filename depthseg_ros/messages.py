@@ -227,11 +227,11 @@ def lens_of(message: CameraInfo) -> Lens:
     Raises:
         ValueError: its distortion model is unknown, or its coefficients are not the model's.
     """
-    if not any(message.d):
-        return PINHOLE
     model = {"": "plumb_bob", "fisheye": "equidistant"}.get(
         message.distortion_model, message.distortion_model
     )
+    if not message.d or (model != "equidistant" and not any(message.d)):
+        return PINHOLE
     return Lens(model, tuple(message.d))
 
 

@@ -1,7 +1,7 @@
 """The lifecycle node `depthseg`: cameras in, labels and depth out.
 
-It converts, calls and publishes; arithmetic lives in `perception`, `geometry` and `rendering`, and
-what belongs to one camera in `stream`.
+It loads models, goes through the lifecycle and answers services; what belongs to one camera is in
+`stream`, what is published in `outputs`.
 
 Two threads share it. The executor's keeps each camera's newest frame and camera_info, answers
 services and publishes diagnostics. The worker's, alive while the node is active, takes the newest
@@ -162,7 +162,7 @@ class DepthsegNode(LifecycleNode):
                 f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
                 " it is, other outputs leave it out"
                 + (
-                    " until camera_height and correct_scale make metres of it"
+                    " until correct_scale, by camera_height or tf, makes metres of it"
                     if card.depth.kind == "up-to-scale"
                     else ""
                 )

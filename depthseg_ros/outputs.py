@@ -39,6 +39,10 @@ COARSE_WIDTH = 320
 """Columns that are enough for ground and scan: networks tell no more apart."""
 
 
+_WIDER = 1.2
+"""Beams than columns of pixels, at least, so that none lies between two of them."""
+
+
 class Unavailable(ValueError):
     """An output cannot be made of this picture; the message says why."""
 
@@ -124,8 +128,8 @@ class Seen:
         """The depth; raises `Unavailable` where it is not in metres."""
         if not self.in_metres:
             raise Unavailable(
-                "the model's depth has no unit: give camera_height and set correct_scale, with"
-                " ground in view"
+                "the model's depth has no unit: give camera_height, or ground: tf, and set"
+                " correct_scale, with ground in view"
             )
         return self.depth
 
@@ -247,7 +251,7 @@ class Seen:
             self.ground[0],
             self.settings.obstacle_heights,
             farthest,
-            max(BEAM, 1.2 * step / self.camera.fx),  # no beam between two columns of pixels
+            max(BEAM, _WIDER * step / self.camera.fx),
         )
         optical = self.header.frame_id
         frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)

@@ -57,7 +57,8 @@ class Settings:
     depth_scale: float = 1.0
     """What the model's depth is multiplied by."""
     correct_scale: bool = False
-    """Whether depth is also multiplied by what makes the ground lie at `camera_height`."""
+    """Whether depth is also multiplied by what makes the ground lie at `camera_height`, or where tf
+    has it."""
     cut_classes: tuple[str, ...] = ()
     """Classes that depth and points leave out."""
     points_step: int = 2
@@ -225,7 +226,7 @@ _DESCRIPTORS = {
     ),
     "correct_scale": ParameterDescriptor(
         description="Whether depth is multiplied, in all outputs, by what makes the ground that is"
-        " seen lie camera_height below the camera.",
+        " seen lie camera_height below the camera, or where tf has it (ground: tf).",
     ),
     "cut_classes": ParameterDescriptor(
         description="Classes that depth/image and points leave out, e.g. those that move, for"

@@ -465,12 +465,16 @@ class Stream:
         try:
             camera = replace(camera, lens=PINHOLE if rectified else lens_of(info))
         except ValueError as error:
-            self._warn(f"{error}; taking it for a pinhole")
+            text = f"camera_info: {error}; taking it for a pinhole"
+            self._warn(text)
+            self._health.trouble("camera_info", text)
         if abs(camera.height * width / camera.width - height) > 1:
-            self._warn(
+            text = (
                 f"camera_info is of {camera.width}x{camera.height} pixels, the image of"
                 f" {width}x{height}: another shape; stretching it, depth may be wrong"
             )
+            self._warn(text)
+            self._health.trouble("camera_info", text)
         return info, camera.scaled(width, height)
 
     def _resolved(self, name: str) -> str:

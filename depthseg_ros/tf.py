@@ -37,7 +37,7 @@ class Transforms:
         """
         if tf2_ros is None:
             raise ValueError(
-                "tf2_ros is not installed: apt install ros-$ROS_DISTRO-tf2-ros, or give"
+                "tf2_ros is not installed: apt install ros-$ROS_DISTRO-tf2-ros-py, or give"
                 " camera_height and ground: mounting"
             )
         if self._listener is None:

@@ -2,7 +2,7 @@ r"""A camera, the depthseg node and, if wanted, the camera's place in tf, RViz a
 
 ros2 launch depthseg_ros camera.launch.py
 ros2 launch depthseg_ros camera.launch.py source:=/dev/video0 rviz:=true \
-    base_frame:=base_link camera_height:=0.6 camera_pitch:=0.1
+    base_frame:=base_footprint camera_height:=0.6 camera_pitch:=0.1
 ros2 launch depthseg_ros camera.launch.py source:=none record:=drive_1 \
     image_topic:=/camera/image_raw camera_info_topic:=/camera/camera_info
 """
@@ -98,8 +98,10 @@ def nodes(value: dict[str, str]) -> list[Action]:
     # This camera is known to be reliable, so that none of its pictures need be lost on the way.
     topic = posixpath.join("/", value["namespace"], value["image_topic"])
     reliable = {f"qos_overrides.{topic}.subscription.reliability": "reliable"}
+    placed = value["base_frame"] not in ("", "none")
+    frame = {"frame_id": value["optical_frame"]} if placed else {}
     return [
-        node("camera", "camera_node", "source"),
+        node("camera", "camera_node", "source", **frame),
         node("depthseg", "depthseg", *given, **reliable),
     ]
 
@@ -107,7 +109,10 @@ def nodes(value: dict[str, str]) -> list[Action]:
 def transforms(value: dict[str, str]) -> list[Action]:
     """From the base to the camera, x forward, and from there to its pictures, z forward."""
     if not value["camera_height"]:
-        raise RuntimeError("base_frame needs camera_height, in metres")
+        raise RuntimeError(
+            "base_frame needs the argument camera_height, in metres (params_file's is"
+            " not read for it)"
+        )
     base, optical = value["base_frame"], value["optical_frame"]
     camera = re.sub("_optical(?=(_frame)?$)", "", optical)  # as the node names its scan's frame
     if camera == optical:

@@ -1,3 +1,4 @@
+import math
 import sys
 
 import numpy as np
@@ -9,7 +10,10 @@ import cv2
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from depthseg_ros.derived.points import POINT
+from depthseg_ros.derived.scan import Scan
 from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.lens import PINHOLE, Lens
 from depthseg_ros.messages import (
     ENCODINGS,
     camera_info_message,
@@ -19,6 +23,9 @@ from depthseg_ros.messages import (
     intrinsics,
     label_info_message,
     label_info_type,
+    lens_of,
+    points_message,
+    scan_message,
 )
 from depthseg_ros.model_card import SemanticClass
 
@@ -339,3 +346,37 @@ def test_label_info_names_the_ids_and_the_threshold():
 def test_without_vision_msgs_there_is_no_label_info(monkeypatch):
     monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
     assert label_info_type() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Lens("plumb_bob", (0.1, -0.2, 0.0, 0.0, 0.05))),
+        ({"d": [0.0] * 5}, PINHOLE),
+        ({"d": []}, PINHOLE),
+        ({"d": [0.0], "distortion_model": "odd"}, PINHOLE),
+        ({"distortion_model": ""}, Lens("plumb_bob", (0.1, -0.2, 0.0, 0.0, 0.05))),
+        # A fisheye without distortion is a fisheye.
+        ({"distortion_model": "equidistant", "d": [0.0] * 4}, Lens("equidistant", (0.0,) * 4)),
+        ({"distortion_model": "fisheye", "d": [0.1] * 4}, Lens("equidistant", (0.1,) * 4)),
+    ],
+)
+def test_the_lens_is_what_camera_info_says(changes, expected):
+    lens = lens_of(calibrated(**changes))
+    assert lens == expected and lens.bends == (lens != PINHOLE)
+
+
+def test_points_and_scans_are_laid_out_as_their_fields_say():
+    points = np.zeros((2, 3), POINT)
+    points["x"], points["label"] = [[1, 2, 3], [4, 5, 6]], 7
+    message = points_message(points, Header(frame_id="a"))
+    assert (message.height, message.width, message.point_step, message.row_step) == (2, 3, 20, 60)
+    assert len(message.data) == 120 and message.header.frame_id == "a"
+    assert np.frombuffer(message.data, POINT)["x"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert {f.name: f.offset for f in message.fields}["label"] == 16
+    assert bytes(message.data[16::20]) == bytes([7] * 6)
+    scan = scan_message(
+        Scan(-0.2, 0.1, np.array([1, np.inf, np.nan, 4, 5], np.float32)), 0.5, 80.0, Header()
+    )
+    assert scan.angle_max == pytest.approx(0.2) and scan.time_increment == 0
+    assert list(scan.ranges[:2]) == [1, math.inf] and math.isnan(scan.ranges[2])

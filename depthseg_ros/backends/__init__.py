@@ -28,9 +28,9 @@ class Backend(Protocol):
     """What `run` is busy with beside running, e.g. `compiling, 40 %`; for other threads to read."""
 
     def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """A width and height of pictures that need no compilation now: `size` where none does.
+        """A width and height of pictures that need no compilation now.
 
-        None: all do.
+        `size` itself where nothing is ever compiled; None where every size would be.
         """
         return size
 
@@ -64,6 +64,7 @@ def why_not(name: str) -> str:
             trt = compiler.load_flavour(name)
             if served := getattr(trt, "ComputeCapability", None):
                 kind = f"SM{device.compute_capability.replace('.', '')}"
+                # Turing is listed, but served from Ampere on only.
                 if kind == "SM75" or kind not in served.__members__:
                     return f"it does not serve {device.name}, {kind}"
         else:
@@ -99,7 +100,8 @@ def open_backend(
     Args:
         model: Path of the `.onnx` file.
         name: One of `BACKENDS`; `auto` takes what `choose` says.
-        providers: ONNX Runtime execution providers in order of preference; empty: all it has.
+        providers: ONNX Runtime execution providers in order of preference; empty: all it has but
+            TensorRT's and Azure's.
         threads: Threads within one operator, on a CPU; 0: the runtime's own choice.
         engine: TensorRT's: a file that `depthseg compile --output` wrote; empty: the cache's.
 

@@ -60,7 +60,7 @@ class Ground:
 
     @classmethod
     def from_pose(cls, translation: Sequence[float], rotation: Sequence[float]) -> Ground:
-        """The plane z = 0 of a frame of which z points up, such as base_footprint (REP-105).
+        """The plane z = 0 of a frame of which z points up, such as base_footprint (REP-120).
 
         Args:
             translation: (x, y, z) of its origin in the camera's optical frame, metres.

@@ -100,14 +100,27 @@ class Observer:
             self._executor.spin_once(timeout_sec=0.05)
         return result
 
-    def call(self, service_type: Any, name: str, request: Any) -> Any:
-        """Call a service and wait for its response."""
+    def call(self, service_type: Any, name: str, request: Any, again: bool = False) -> Any:
+        """Call a service and wait for its response.
+
+        A response may be lost to a client that is new to the service; with `again`, for what may be
+        asked twice, it is asked every few seconds.
+        """
         client = self.node.create_client(service_type, name)
         self.until(client.service_is_ready, f"service {name}")
-        future = client.call_async(request)
-        self.until(future.done, f"response of {name}")
+        futures = [client.call_async(request)]
+        asked = time.monotonic()
+
+        def answered() -> bool:
+            nonlocal asked
+            if again and time.monotonic() - asked > 5:
+                futures.append(client.call_async(request))
+                asked = time.monotonic()
+            return any(future.done() for future in futures)
+
+        self.until(answered, f"response of {name}")
         self.node.destroy_client(client)
-        return future.result()
+        return next(future.result() for future in futures if future.done())
 
 
 class Depthseg:
@@ -189,7 +202,9 @@ class Depthseg:
     def state(self) -> str:
         from lifecycle_msgs.srv import GetState
 
-        response = self.observer.call(GetState, f"{self.name}/get_state", GetState.Request())
+        response = self.observer.call(
+            GetState, f"{self.name}/get_state", GetState.Request(), again=True
+        )
         return response.current_state.label
 
     def change(self, transition: str) -> bool:
@@ -208,7 +223,8 @@ class Depthseg:
         request = SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg()]
         )
-        response = self.observer.call(SetParameters, f"{self.name}/set_parameters", request)
+        service = f"{self.name}/set_parameters"
+        response = self.observer.call(SetParameters, service, request, again=True)
         return response.results[0]
 
     def get(self, name: str) -> Any:
@@ -216,7 +232,8 @@ class Depthseg:
         from rclpy.parameter import parameter_value_to_python
 
         request = GetParameters.Request(names=[name])
-        response = self.observer.call(GetParameters, f"{self.name}/get_parameters", request)
+        service = f"{self.name}/get_parameters"
+        response = self.observer.call(GetParameters, service, request, again=True)
         return parameter_value_to_python(response.values[0])
 
 

@@ -81,6 +81,7 @@ def test_a_folder_is_shown_in_natural_order_and_the_node_ends_with_it(start, obs
     infos = observer.collect(CameraInfo, "/folder/camera_info")
     camera = start("camera_node", "/folder", source=folder, loop=False, rate=5.0, fov=1.0)
     camera.says("Pictures of")
+    camera.says("camera_info is a guess, a horizontal field of view of")
     observer.until(lambda: observer.node.count_publishers("/folder/camera_info"), "the camera")
     images = observer.collect(Image, "/folder/image")  # it has waited for this
     observer.until(lambda: len(images) == len(COLORS), f"pictures\n{camera.log}")

@@ -161,7 +161,7 @@ def test_the_camera_has_its_place_in_tf_and_the_node_knows_its_height(launch, ob
 def test_tf_needs_the_height_of_the_camera(launch):
     process = launch(source="none", base_frame="base_link")
     assert process.wait() != 0
-    assert process.lines("base_frame needs camera_height")
+    assert process.lines("base_frame needs the argument camera_height")
 
 
 @pytest.mark.parametrize(
