@@ -526,6 +526,18 @@ def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path):
     assert all(speed["ms"] > 0 for speed in speeds.values())
 
 
+def test_what_planners_get_is_measured_against_the_truth():
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.planners", "--count", "2", "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(result.stdout)
+    assert 0 < measured["errors"]["height, %"]["median"] < 20
+    assert 0 < measured["errors"]["range, %"]["median"] < 20
+    assert all(0 <= share <= 100 for share in measured["shares"].values())
+
+
 def test_the_learning_rate_range_test_draws_a_curve(run):
     result = training(
         "lr-range-test", "--config", "small.yaml", *STREETS, "--steps", 20, "--output", "rates.png",
