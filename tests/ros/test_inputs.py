@@ -200,14 +200,17 @@ def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observ
     assert len(node.process.lines("Not loaded")) == 3
 
 
-def test_outputs_that_cannot_be_announced_leave_the_old_model_in_place(start_depthseg, observer):
+def test_outputs_that_cannot_be_announced_leave_the_old_model_in_place(
+    start_depthseg, start_process, observer
+):
     models = f"{get_package_share_directory('depthseg_ros')}/models"
-    # The next node's namespace is not known before: any will do that comes first to the override.
+    # Started once for its namespace, which the override names.
     node = start_depthseg(model=f"{models}/indoor.onnx")
+    node.process.says("Model indoor on")
     name = f"qos_overrides.{node.name}/label/image.publisher.reliability"
     node.process.stop()
     command = [*node.process.process.args, "-p", f"{name}:=nonsense"]
-    again = type(node)(observer, type(node.process)(command, node.process.log_path), node.namespace)
+    again = type(node)(observer, start_process(command), node.namespace)
     again.process.says("Model indoor on")
     depth = again.collect("depth/image")
     again.perceive(image_message(image(), "rgb8", header()), info(), depth)
