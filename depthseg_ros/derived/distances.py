@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,10 +71,10 @@ def class_distances(
     step = max(1, math.isqrt(labels.size // _SAMPLES))
     grid = sample(labels.shape[0], step), sample(labels.shape[1], step)
     rows = len(ids) + 1  # the last one is of pixels without a class
-    row_of = np.full(256, len(ids), np.uint32)
-    row_of[ids] = np.arange(len(ids))
-    row = row_of[labels[grid]]
-    cell = row * (_LEVELS + 1)
+    table = np.full(256, len(ids) * (_LEVELS + 1), np.uint32)
+    table[ids] = np.arange(len(ids)) * (_LEVELS + 1)
+    sampled = np.ascontiguousarray(labels[grid])
+    cell = table[sampled]
     if depth is None:
         cell += _LEVELS
     else:
@@ -87,30 +88,33 @@ def class_distances(
     shares = np.array([NEAREST_PERCENTILE / 100, 0.5])
     levels = (up_to < shares[:, None, None] * known[:, None]).sum(axis=2)
     nearest, median = np.where(known > 0, _depth_at(levels), np.nan).tolist()
-    means = np.full(rows, np.nan)
+    means = np.full(256, np.nan)
     if confidence is not None:
-        sums = np.bincount(row.ravel(), confidence[grid].ravel(), minlength=rows)
-        means[:-1] = sums[:-1] / np.maximum(totals, 1) / 255
+        both = [sampled, np.ascontiguousarray(confidence[grid])]
+        joint = cv2.calcHist(both, [0, 1], None, [256, 256], [0, 256, 0, 256])
+        means = (joint @ np.arange(256)) / np.maximum(joint.sum(axis=1), 1) / 255
+    bearings = np.full(len(ids), np.nan)
+    if rays is not None and known.any():
+        is_nearest = np.zeros(rows * (_LEVELS + 1), bool)
+        is_nearest[(np.arange(len(ids)) * (_LEVELS + 1) + levels[0])[known > 0]] = True
+        pixels = np.flatnonzero(is_nearest[cell])
+        row = cell.flat[pixels] // (_LEVELS + 1)
+        for i in np.flatnonzero(known):
+            own = pixels[row == i]
+            # One of the nearest: of two things as near, not between them.
+            bearings[i] = -math.atan(rays(step)[0].flat[own[len(own) // 2]])
     return [
         ClassDistance(
             class_id=ids[i],
             class_name=names[ids[i]],
-            pixel_share=totals[i] / row.size,
-            confidence=float(means[i]),
+            pixel_share=totals[i] / cell.size,
+            confidence=float(means[ids[i]]),
             nearest=nearest[i],
-            bearing=_bearing(cell == i * (_LEVELS + 1) + levels[0, i], rays(step))
-            if known[i] and rays is not None
-            else math.nan,
+            bearing=float(bearings[i]),
             median=median[i],
         )
         for i in np.flatnonzero(totals).tolist()
     ]
-
-
-def _bearing(nearest: NDArray[np.bool_], rays: NDArray[np.float32]) -> float:
-    """The bearing of one of the nearest pixels: of two things as near, not between them."""
-    pixels = np.flatnonzero(nearest)
-    return -math.atan(rays[0].flat[pixels[len(pixels) // 2]])
 
 
 def _depth_at(levels: NDArray[np.int64]) -> NDArray[np.float32]:
