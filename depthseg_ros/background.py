@@ -35,20 +35,16 @@ class Background:
     """One camera's background, and how it is taken.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, if there is one already.
         patience: Seconds without a picture after which a capture is given up.
         later: Lets the executor's thread call a function with arguments.
         says: Makes of a line one about this camera.
     """
 
     def __init__(
-        self,
-        picture: NDArray[np.uint8] | None,
-        patience: float,
-        later: Callable[..., Any],
-        says: Callable[[str], str],
+        self, patience: float, later: Callable[..., Any], says: Callable[[str], str]
     ) -> None:
-        self.picture = picture
+        self.picture: NDArray[np.uint8] | None = None
+        """(H, W, 3) uint8 RGB, if there is one yet."""
         self._patience, self._later, self._says = patience, later, says
         self._capture: Capture | None = None
 

@@ -116,10 +116,8 @@ class DepthsegNode(LifecycleNode):
             settings.check(card)
             background = _background(settings, card)
             for camera in settings.cameras or ("",):
-                self._streams.append(
-                    Stream(self, camera, self._settings, background, self._transforms)
-                )
-                self._streams[-1].announce(card)
+                self._streams.append(Stream(self, camera, self._settings, self._transforms))
+                self._streams[-1].announce(card, background)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
         self._tell_of(self._perception, said)
@@ -383,11 +381,11 @@ class DepthsegNode(LifecycleNode):
             announced: list[Stream] = []
             try:
                 for stream in self._streams:
-                    stream.announce(new.card, active, background)
+                    stream.announce(new.card, background, active)
                     announced.append(stream)
             except Exception:
                 for stream in announced:
-                    stream.announce(old.card, active)
+                    stream.announce(old.card, active=active)
                 raise
             self._perception = new
         finally:

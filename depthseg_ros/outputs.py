@@ -37,10 +37,8 @@ from .tf import Transforms
 
 COARSE_WIDTH = 320
 """Columns that are enough for ground and scan: networks tell no more apart."""
-
-
-_WIDER = 1.2
-"""Beams than columns of pixels, at least, so that none lies between two of them."""
+COLUMNS_A_BEAM = 1.2
+"""How many columns of pixels a beam of the scan spans at least, so that none falls between two."""
 
 
 class Unavailable(ValueError):
@@ -123,15 +121,13 @@ class Seen:
         """Whether depth is metric, by the model or by the camera's known height."""
         return self.card.needs_fx or self._corrects
 
-    @property
-    def metres(self) -> NDArray[np.float32]:
-        """The depth; raises `Unavailable` where it is not in metres."""
+    def require_metres(self) -> None:
+        """Raise `Unavailable` where depth is not in metres."""
         if not self.in_metres:
             raise Unavailable(
                 "the model's depth has no unit: give camera_height, or ground: tf, and set"
                 " correct_scale, with ground in view"
             )
-        return self.depth
 
     def cut(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """Depth (H, W) without the classes that are to be cut out."""
@@ -229,12 +225,12 @@ class Seen:
 
     def points(self) -> PointCloud2:
         """`points`."""
+        self.require_metres()
         step = self.settings.points_step
-        depth = self.sampled(self.cut(self.metres), step)
         return points_message(
             picture_points(
                 self.sampled(self.image, step),
-                depth,
+                self.sampled(self.cut(self.depth), step),
                 self.rays(step),
                 *(self.sampled(a, step) for a in (self.labels, self.confidence) if a is not None),
             ),
@@ -243,15 +239,16 @@ class Seen:
 
     def scan(self) -> LaserScan:
         """`scan`."""
-        step, depth, (nearest, farthest) = self.step, self.metres, self.reach
+        self.require_metres()
+        step, (nearest, farthest) = self.step, self.reach
         scan = obstacle_scan(
             self.rays(step),
-            self.sampled(depth, step),
+            self.sampled(self.depth, step),
             class_mask(self.sampled(self.labels, step), self._obstacles) > 0,
             self.ground[0],
             self.settings.obstacle_heights,
             farthest,
-            max(BEAM, _WIDER * step / self.camera.fx),
+            max(BEAM, COLUMNS_A_BEAM * step / self.camera.fx),
         )
         optical = self.header.frame_id
         frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
@@ -265,8 +262,7 @@ class Seen:
 
     def ground_message(self) -> GroundMessage:
         """`ground`."""
-        if not self.card.needs_fx:
-            self.metres  # noqa: B018  raises where it has no unit
+        self.require_metres()
         ground, share = self.ground
         x, y, z = ground.up
         return GroundMessage(

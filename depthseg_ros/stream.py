@@ -119,7 +119,6 @@ class Stream:
         camera: The camera's namespace, such as `front`: `front/image` comes in and
             `~/front/label/image` goes out. Empty: `image` and `~/label/image`.
         settings: The node's parameters.
-        background: The view without foreground, (H, W, 3) uint8 RGB, if there is one already.
         transforms: What tf says.
     """
 
@@ -128,7 +127,6 @@ class Stream:
         node: LifecycleNode,
         camera: str,
         settings: Parameters,
-        background: NDArray[np.uint8] | None,
         transforms: Transforms,
     ) -> None:
         self.camera = camera
@@ -144,7 +142,7 @@ class Stream:
         self._camera_info: CameraInfo | None = None
         self._camera_info_awaited = threading.Event()
         self._background = Background(
-            background, SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
+            SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
         )
         self._health = Health()
         self._scale = ScaleEstimate()
@@ -160,15 +158,16 @@ class Stream:
     def announce(
         self,
         card: ModelCard,
-        active: bool = False,
         background: NDArray[np.uint8] | None = None,
+        active: bool = False,
     ) -> None:
         """Announce the outputs that a model can give, and take back others.
 
         Args:
             card: The model's.
+            background: The view without foreground, (H, W, 3) uint8 RGB, if there is one and the
+                camera has none yet.
             active: Whether the node is, so that its new outputs are to be.
-            background: For a camera that has none yet.
 
         Raises:
             Exception: whatever rclpy raises for wrong QoS.
@@ -377,6 +376,8 @@ class Stream:
     def _process(self, frame: Frame, perception: Perception, watch: Stopwatch) -> str:
         """As `process`; returns which of `COUNTS` it was."""
         wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
+        for name in self._outputs.keys() - dict(wanted).keys():
+            self._health.trouble(name, "")  # nobody misses it any more
         if not wanted and not self._background.awaited:
             return "unwanted"
         message, card = frame.message, perception.card

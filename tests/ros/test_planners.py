@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ from ament_index_python.packages import get_package_prefix, get_package_share_di
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion, TransformStamped
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import Image, PointField
+from sensor_msgs.msg import Image, LaserScan, PointField
 from std_msgs.msg import Header
 
 from depthseg_ros import model_card
@@ -521,3 +522,20 @@ def test_an_empty_list_names_none(start_depthseg, model):
     wrong = start_depthseg(model=model, obstacle_heights="[]")
     wrong.process.says("obstacle_heights is \\[\\], expected two heights")
     assert wrong.process.wait() == 1
+
+
+def test_an_output_that_cannot_be_made_is_a_warning_while_somebody_waits_for_it(
+    start_depthseg, model, observer
+):
+    node = start_depthseg(model=model)
+    waiting = observer.node.create_subscription(LaserScan, f"{node.name}/scan", lambda _: None, 5)
+    node.collect("label/image")
+
+    def says(pattern):
+        # Its frame has no _optical, and no scan_frame is given.
+        node.send(message(painted_ground(), "cam"), camera_info_message(CAMERA, Header()))
+        return re.search(pattern, node.diagnostics().get("message", ""))
+
+    node.until_diagnostics(lambda: says("no scan: the images' frame 'cam' has no"), "a warning")
+    observer.node.destroy_subscription(waiting)
+    node.until_diagnostics(lambda: says("^active$"), "no warning")
