@@ -350,6 +350,9 @@ class Stream:
             "backend": perception.backend.name,
             "precision": card.precision,
         }
+        if memory := perception.backend.memory:
+            used, total = (f"{size / 1e6:.0f}" for size in memory)
+            values |= {"GPU memory used [MB]": used, "GPU memory [MB]": total}
         return self._health.status(self._name, level, text, values)
 
     def capture(self, frames: int) -> Capture:

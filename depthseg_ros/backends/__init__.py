@@ -26,6 +26,9 @@ class Backend(Protocol):
     """The runtime and where it runs, for people, e.g. `onnxruntime (CPUExecutionProvider)`."""
     state: str = ""
     """What `run` is busy with beside running, e.g. `compiling, 40 %`; for other threads to read."""
+    memory: tuple[int, int] | None = None
+    """Bytes in use of the GPU's memory and all of it, as of the last second with a picture; None
+    without a GPU, or where that is not known; for other threads to read."""
 
     def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
         """A width and height of pictures that need no compilation now.

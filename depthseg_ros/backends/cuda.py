@@ -48,6 +48,10 @@ class Device(Protocol):
     unified: bool
     """Whether host and device share their memory."""
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the GPU's memory that are in use, by whomever, and all of them."""
+        ...
+
     def active(self) -> contextlib.AbstractContextManager[None]:
         """Where the GPU's context is this thread's; what works on the device is within it."""
         ...
@@ -149,13 +153,23 @@ class CudaPythonDevice:
         self.stream = int(self._stream)
 
     def _call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the runtime; returns the first of what it gives, if it gives any."""
+        values = self._all(name, *arguments)
+        return values[0] if values else None
+
+    def _all(self, name: str, *arguments: Any) -> list[Any]:
         """Call a function of the runtime; returns what it gives beside its error code."""
         error, *values = getattr(self._cuda, name)(*arguments)
         if int(error) != 0:
             said = self._cuda.cudaGetErrorString(error)[1]
             text = said.decode() if isinstance(said, bytes) else str(said)
             raise BackendError(f"CUDA: {name}: {error.name}: {text}")
-        return values[0] if values else None
+        return values
+
+    def memory(self) -> tuple[int, int]:
+        """See `Device.memory`."""
+        free, total = self._all("cudaMemGetInfo")
+        return total - free, total
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -250,6 +264,12 @@ class PyCudaDevice:
         with self.active():
             self._stream = cuda.Stream()
         self.stream = int(self._stream.handle)
+
+    def memory(self) -> tuple[int, int]:
+        """See `Device.memory`."""
+        with self._named():
+            free, total = self._cuda.mem_get_info()
+        return total - free, total
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ class TensorRtBackend(Backend):
             on_failure.callback(device.close)
             self._model, self._identity = identify(model, flavour, device)
             self._runtime = trt.Runtime(self._logger)
+            with device.active():
+                self._look_at_memory()
             if engine is not None:
                 self._named = self._read(engine)
             on_failure.pop_all()
@@ -86,7 +89,13 @@ class TensorRtBackend(Backend):
         batch, height, width = inputs["image"].shape[:3]
         self._interrupted = False
         with self._device.active():
-            return self._engine(Shapes(width, height, batch)).run(inputs)
+            outputs = self._engine(Shapes(width, height, batch)).run(inputs)
+            if time.monotonic() - self._looked > 1:
+                self._look_at_memory()
+        return outputs
+
+    def _look_at_memory(self) -> None:
+        self.memory, self._looked = self._device.memory(), time.monotonic()
 
     def interrupt(self) -> None:
         """Let a compilation under way in another thread end; `run` then raises `Cancelled`."""

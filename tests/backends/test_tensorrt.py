@@ -110,6 +110,9 @@ class NoDevice:
     name, compute_capability, library, stream = "no GPU", "8.6", "none", 0
     active = contextlib.nullcontext
 
+    def memory(self):
+        return 512 << 20, 8 << 30
+
     def close(self):
         pass
 

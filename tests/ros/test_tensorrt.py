@@ -49,6 +49,7 @@ class NoDevice:  # only opened; compiling needs none
     name, compute_capability, library, stream = "no GPU", "8.6", "none", 0
     active = contextlib.nullcontext
     close = lambda self: None
+    memory = lambda self: (500_000_000, 8_000_000_000)
 
 class Slowly(tensorrt.TensorRtBackend):
     def _on_progress(self, share, phase):
@@ -76,6 +77,8 @@ def test_while_an_engine_is_compiled_the_node_says_so_and_obeys(
         return node.diagnostics().get("message", "").startswith("compiling, ")
 
     node.until_diagnostics(compiling, "compiling")
+    values = node.diagnostics()
+    assert (values["GPU memory used [MB]"], values["GPU memory [MB]"]) == ("500", "8000")
     assert node.set("overlay_opacity", 0.2).successful and node.state() == "active"
     assert node.change("deactivate") and node.state() == "inactive"
     node.process.says("the compilation was stopped")
