@@ -71,3 +71,17 @@ def test_ctrl_c_ends_the_demo_and_its_nodes(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # nobody of them is left
+
+
+def test_what_consumers_make_of_a_street_is_drawn(tmp_path):
+    script, output = DEMO.with_name("consumers.py"), tmp_path / "consumers.png"
+    result = subprocess.run(
+        [sys.executable, script, output], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    picture = cv2.imread(str(output))
+    assert picture.shape == (512, 3 * 480 + 640, 3)
+    costs = picture[32:, :480].reshape(-1, 3)
+    assert len({tuple(c) for c in costs.tolist()}) >= 4  # unseen, free, costly, lethal
+    wrong = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "expected a .jpg or .png" in wrong.stderr
