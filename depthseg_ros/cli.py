@@ -197,10 +197,10 @@ def compile_(options: argparse.Namespace) -> None:
         flavour = next((name for name in installed if not why_not(name)), installed[-1])
     chosen = compiler.Options(options.workspace, options.dla, options.version_compatible)
     special = (options.smallest, options.largest, options.dla, options.version_compatible)
-    if options.output is None and (any(special) or options.dla == 0 or options.batch > 1):
+    if options.output is None and (any(special) or options.dla == 0):
         raise UsageError(
-            "an engine with --smallest, --largest, --batch, --dla or --version-compatible needs"
-            " --output: the node's cache has those for one size, one by one"
+            "an engine with --smallest, --largest, --dla or --version-compatible needs --output:"
+            " the node's cache has those for one size"
         )
     if options.output is not None and not options.output.parent.is_dir():
         raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")

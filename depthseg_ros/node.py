@@ -34,12 +34,13 @@ from std_srvs.srv import Trigger
 
 from . import model_card
 from .backends import choose
+from .frames import NewestFrames
 from .model_card import ModelCard
 from .parameters import Parameters, Settings
 from .perception import Perception, read_picture
 from .process import one_line, run
 from .srv import LoadModel
-from .stream import NewestFrames, Stream
+from .stream import Stream, Waiting, process
 from .tf import Transforms
 
 CLOCK_JUMP = 1.0
@@ -60,7 +61,7 @@ class DepthsegNode(LifecycleNode):
         )
         self._transforms = Transforms()
         self._streams: list[Stream] = []
-        self._frames = NewestFrames()
+        self._frames: Waiting = NewestFrames()
         self._worker: threading.Thread | None = None
         self._loader: threading.Thread | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -394,10 +395,11 @@ class DepthsegNode(LifecycleNode):
 
     # --- The worker's thread --------------------------------------------------------------------
 
-    def _work(self, frames: NewestFrames) -> None:
-        while (frame := frames.take()) is not None:
+    def _work(self, frames: Waiting) -> None:
+        together = len(self._streams) if self._settings.now.batch else 1
+        while taken := frames.take(together):
             with self._working:
-                frame.stream.process(frame, self._perception)  # type: ignore[arg-type]
+                process(taken, self._perception)  # type: ignore[arg-type]
 
 
 def _background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:

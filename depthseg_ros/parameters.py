@@ -31,6 +31,8 @@ class Settings:
     """Path of the model file; empty: the package's default model."""
     cameras: tuple[str, ...] = ()
     """Namespaces of the cameras that share the model; none: one camera, without a namespace."""
+    batch: bool = False
+    """Whether pictures of all cameras, where all wait, go through the network at once."""
     backend: str = "auto"
     """What runs the model, one of `backends.BACKENDS`."""
     providers: tuple[str, ...] = ()
@@ -98,6 +100,11 @@ class Settings:
                 "background is a picture of one camera's view; for several, leave it empty and"
                 " call ~/capture_background"
             )
+        if self.batch and self.engine:
+            raise ValueError(
+                "batch needs an engine for one picture and one for all; leave engine empty, the"
+                " user's cache has both: depthseg compile --batch"
+            )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -147,6 +154,7 @@ LOADED_WITH_THE_MODEL = frozenset(
     {
         "model",
         "cameras",
+        "batch",
         "backend",
         "providers",
         "threads",
@@ -165,6 +173,11 @@ _DESCRIPTORS = {
     "cameras": ParameterDescriptor(
         description="Namespaces of the cameras that share the model, e.g. front, rear: front/image"
         " comes in, ~/front/label/image goes out. ['']: one camera, without a namespace.",
+        additional_constraints="Can be changed while the node is unconfigured.",
+    ),
+    "batch": ParameterDescriptor(
+        description="Whether pictures of all cameras, where all wait and are of one size, go"
+        " through the network at once: more frames on a GPU; on a CPU little but a longer wait.",
         additional_constraints="Can be changed while the node is unconfigured.",
     ),
     "backend": ParameterDescriptor(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,18 @@ class Prediction:
     depth: NDArray[np.float32] | None
     """(H, W) along the optical axis, metres if the card says metric, else up to an unknown scale or
     0 to 1 as the card says; NaN where there is none; None for a model without depth."""
+
+
+class View(NamedTuple):
+    """A picture to be perceived, and what is known of it."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB."""
+    fx: float | None = None
+    """Focal length in pixels at that size; needed for metric depth, else ignored."""
+    background: NDArray[np.uint8] | None = None
+    """(H', W', 3) uint8 RGB, the same view without foreground, for the models that need it and for
+    no others. One of another size is resized to H x W."""
 
 
 class Perception:
@@ -54,20 +67,42 @@ class Perception:
         fx: float | None = None,
         background: NDArray[np.uint8] | None = None,
     ) -> Prediction:
-        """Perceive one picture.
+        """Perceive one picture; the arguments are those of `View`, the errors those of `batch`."""
+        return self.batch([View(image, fx, background)])[0]
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            fx: Focal length in pixels at that size; needed for metric depth, else ignored.
-            background: (H', W', 3) uint8 RGB, the same view without foreground, for the models
-                that need it and for no others. One of another size is resized to H x W.
+    def batch(self, views: Sequence[View]) -> list[Prediction]:
+        """Perceive pictures of one size, at least one, in one run of the network.
 
         Raises:
-            ValueError: `image`, `fx` or `background` is not as described.
+            ValueError: a view is not as described, or their sizes differ.
             BackendError: the backend failed.
         """
+        stacks: dict[str, list[Any]] = {}
+        for view in views:
+            for name, value in self._inputs(view).items():
+                stacks.setdefault(name, []).append(value)
+        if len({image.shape for image in stacks["image"]}) > 1:
+            raise ValueError("pictures of several sizes cannot be perceived at once")
+        # Of one picture no copy is made.
+        inputs = {
+            name: np.stack(values) if len(values) > 1 else np.asarray(values[0])[None]
+            for name, values in stacks.items()
+        }
+        shape = inputs["image"].shape[:3]
+        outputs = self.backend.run(inputs)
+        for name, output in outputs.items():
+            if output.shape != shape:
+                raise BackendError(f"output {name} has shape {output.shape}, expected {shape}")
+        return [
+            Prediction(*(outputs[n][i] if n in outputs else None for n in _OUTPUTS))  # type: ignore[arg-type]
+            for i in range(len(views))
+        ]
+
+    def _inputs(self, view: View) -> dict[str, Any]:
+        """The network's inputs for one picture, without the batch axis."""
+        image, fx, background = view
         _check_picture("image", image)
-        inputs: dict[str, NDArray[np.generic]] = {"image": np.ascontiguousarray(image)[None]}
+        inputs: dict[str, Any] = {"image": np.ascontiguousarray(image)}
         if self.card.needs_background and background is None:
             raise ValueError(f"the model {self.card.name} needs a background")
         if background is not None:
@@ -77,18 +112,12 @@ class Perception:
             if background.shape != image.shape:
                 size = image.shape[1::-1]  # width, height
                 background = cv2.resize(background, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-            inputs["background"] = np.ascontiguousarray(background)[None]
+            inputs["background"] = np.ascontiguousarray(background)
         if self.card.needs_fx:
             if fx is None or not 1e-3 < fx < 1e9:  # NaN is not, either
                 raise ValueError(f"fx is {fx}, metric depth needs a focal length in pixels")
-            inputs["fx"] = np.array([fx], np.float32)
-        outputs = self.backend.run(inputs)
-        for name, output in outputs.items():
-            if output.shape != (1, *image.shape[:2]):
-                raise BackendError(
-                    f"output {name} has shape {output.shape}, expected {(1, *image.shape[:2])}"
-                )
-        return Prediction(*(outputs[n][0] if n in outputs else None for n in _OUTPUTS))  # type: ignore[arg-type]
+            inputs["fx"] = np.float32(fx)
+        return inputs
 
     def warm_up(self) -> None:
         """Run once on a black picture, so that the first real one is not slower than the rest.

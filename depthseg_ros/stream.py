@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -35,6 +35,7 @@ from std_msgs.msg import Header
 from .background import Background, Capture
 from .derived.scale import ScaleEstimate
 from .diagnostics import Health, Stopwatch
+from .frames import NewestFrames
 from .geometry import Intrinsics, RayCache
 from .lens import PINHOLE
 from .messages import (
@@ -48,7 +49,7 @@ from .messages import (
 from .model_card import ModelCard
 from .outputs import OUTPUTS, Seen
 from .parameters import Parameters
-from .perception import Perception
+from .perception import Perception, Prediction, View
 from .process import on_incompatible_qos, one_line
 from .tf import Transforms
 
@@ -81,34 +82,44 @@ class Frame(NamedTuple):
     """Seconds from its stamp to then, by the node's clock."""
 
 
-class NewestFrames:
-    """A place for each camera's newest frame, between their callbacks and the worker."""
+Waiting: TypeAlias = "NewestFrames[Stream, Frame]"
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._frames: dict[Stream, Frame] = {}
-        self._closed = False
 
-    def put(self, frame: Frame) -> bool:
-        """Place a frame; returns whether it displaced one that nobody had taken."""
-        with self._changed:
-            displaced = frame.stream in self._frames
-            self._frames[frame.stream] = frame  # a dict: one that displaces keeps its turn
-            self._changed.notify()
-        return displaced
+class Task(NamedTuple):
+    """A frame that is ready for the network."""
 
-    def take(self) -> Frame | None:
-        """Wait for a frame, that of the camera that has waited longest; None once it is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._frames)
-            return None if self._closed else self._frames.pop(next(iter(self._frames)))
+    stream: Stream
+    header: Header
+    view: View
+    camera: Intrinsics
+    info: CameraInfo | None
+    wanted: list[tuple[str, Any]]
+    """Names and publishers of the outputs that somebody subscribes to."""
+    watch: Stopwatch
 
-    def close(self) -> None:
-        """Let `take` return None from now on."""
-        with self._changed:
-            self._closed = True
-            self._frames.clear()
-            self._changed.notify()
+
+def process(frames: Sequence[Frame], perception: Perception) -> None:
+    """Perceive frames and publish what is wanted, or say why not; raises nothing.
+
+    Several at once if all of them are wanted and of one size, so that the network is run in
+    batches of one or of all cameras: for another number TensorRT would compile another engine.
+    """
+    prepared = [frame.stream.prepare(frame, perception) for frame in frames]
+    tasks = [task for task in prepared if task is not None]
+    at_once = len(tasks) == len(frames) and len({task.view.image.shape for task in tasks}) == 1
+    for batch in [tasks] if at_once else [[task] for task in tasks]:
+        for task in batch:
+            task.watch.lap("wait")
+        try:
+            predictions = perception.batch([task.view for task in batch])
+        except Exception as error:  # anything a backend raises: the next frame may do
+            for task in batch:
+                task.stream.lose(task.watch, error)
+            continue
+        for task in batch:
+            task.watch.lap("infer")
+        for task, prediction in zip(batch, predictions, strict=True):
+            task.stream.publish(task, prediction, perception.card)
 
 
 class Stream:
@@ -217,7 +228,7 @@ class Stream:
         self._label_info.publish(message)
         self._label_threshold = threshold
 
-    def listen(self, frames: NewestFrames) -> None:
+    def listen(self, frames: Waiting) -> None:
         """Listen to the camera, from now on; raises what rclpy does for wrong QoS overrides."""
         self._camera_info = None
         self._camera_info_awaited.clear()
@@ -265,7 +276,7 @@ class Stream:
 
     # --- The executor's thread ------------------------------------------------------------------
 
-    def _on_image(self, message: Image | CompressedImage, frames: NewestFrames) -> None:
+    def _on_image(self, message: Image | CompressedImage, frames: Waiting) -> None:
         now = time.monotonic()
         if self._silent:
             self._node.get_logger().info(self._of_camera("Images come again"))
@@ -279,7 +290,7 @@ class Stream:
             self._last_taken = max(due, now - 1 / rate)
         stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
         age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
-        if frames.put(Frame(self, message, now, age)):
+        if frames.put(self, Frame(self, message, now, age)):
             self._health.count("dropped")
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -361,35 +372,32 @@ class Stream:
 
     # --- The worker's thread --------------------------------------------------------------------
 
-    def process(self, frame: Frame, perception: Perception) -> None:
-        """Perceive a frame and publish what is wanted, or say why not; raises nothing."""
+    def prepare(self, frame: Frame, perception: Perception) -> Task | None:
+        """Make a frame ready for the network; None where nobody wants it or it is no picture."""
         watch = Stopwatch(frame.received, frame.age)
         watch.lap("wait")
-        reason = ""
         try:
-            outcome = self._process(frame, perception, watch)
-        except ValueError as error:
-            outcome, reason = "rejected", one_line(error)
-            self._warn(f"Rejected a frame: {reason}", REPEAT)
-        except Exception as error:  # anything a backend raises: the next frame may do
-            outcome, reason = "failed", one_line(error)
-            self._warn(f"Lost a frame: {reason}", REPEAT)
-        self._health.count(outcome, watch, reason)
+            task = self._prepare(frame, perception.card, watch)
+        except Exception as error:
+            self.lose(watch, error)
+            return None
+        if task is None:
+            self._health.count("unwanted")
+        return task
 
-    def _process(self, frame: Frame, perception: Perception, watch: Stopwatch) -> str:
-        """As `process`; returns which of `COUNTS` it was."""
+    def _prepare(self, frame: Frame, card: ModelCard, watch: Stopwatch) -> Task | None:
         wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
         for name in self._outputs.keys() - dict(wanted).keys():
             self._health.trouble(name, "")  # nobody misses it any more
         if not wanted and not self._background.awaited:
-            return "unwanted"
-        message, card = frame.message, perception.card
+            return None
+        message = frame.message
         decode = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
         image = decode(message)  # type: ignore[arg-type]
         height, width = image.shape[:2]
         self._background.collect(image)
         if not wanted:
-            return "unwanted"
+            return None
         watch.lap("convert")
         background = self._background.picture
         if card.needs_background:
@@ -397,23 +405,43 @@ class Stream:
         info, camera = None, Intrinsics.from_fov(width, height, self._settings.now.default_fov)
         if card.depth:
             info, camera = self._camera_of(frame, width, height)
-        watch.lap("wait")
-        prediction = perception(image, camera.fx if card.needs_fx else None, background)
-        watch.lap("infer")
-        settings = self._settings.now
+        view = View(image, camera.fx if card.needs_fx else None, background)
+        return Task(self, message.header, view, camera, info, wanted, watch)
+
+    def lose(self, watch: Stopwatch, error: Exception) -> None:
+        """Count a frame that came to nothing, and say why."""
+        reason = one_line(error)
+        if isinstance(error, ValueError):
+            outcome, text = "rejected", f"Rejected a frame: {reason}"
+        else:
+            outcome, text = "failed", f"Lost a frame: {reason}"
+        self._warn(text, REPEAT)
+        self._health.count(outcome, watch, reason)
+
+    def publish(self, task: Task, prediction: Prediction, card: ModelCard) -> None:
+        """Publish what is wanted of a frame; raises nothing."""
+        task.watch.lap("wait")
+        try:
+            self._publish(task, prediction, card)
+        except Exception as error:
+            self.lose(task.watch, error)
+        else:
+            self._health.count("processed", task.watch)
+
+    def _publish(self, task: Task, prediction: Prediction, card: ModelCard) -> None:
         seen = Seen(
-            message.header,
-            image,
+            task.header,
+            task.view.image,
             prediction,
             card,
-            camera,
-            info,
-            settings,
+            task.camera,
+            task.info,
+            self._settings.now,
             self._scale,
             self._rays,
             self._transforms,
         )
-        for name, publisher in wanted:
+        for name, publisher in task.wanted:
             try:
                 output = OUTPUTS[name].make(seen)
             except ValueError as error:  # `Unavailable`, or a camera that lies on its side, say
@@ -421,10 +449,9 @@ class Stream:
                 self._health.trouble(name, f"no {name}: {error}")
                 continue
             self._health.trouble(name, "")
-            watch.lap("derive")
+            task.watch.lap("derive")
             publisher.publish(output)
-            watch.lap("publish")
-        return "processed"
+            task.watch.lap("publish")
 
     def _check_background(
         self, background: NDArray[np.uint8] | None, width: int, height: int

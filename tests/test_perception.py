@@ -9,7 +9,7 @@ import pytest
 from depthseg_ros import backends, model_card
 from depthseg_ros.backends import BackendError
 from depthseg_ros.model_card import ModelCard, ModelFileError, SemanticClass
-from depthseg_ros.perception import Perception, median_picture, read_picture
+from depthseg_ros.perception import Perception, View, median_picture, read_picture
 
 # Foreground is what differs from the background by more than 30 in any channel.
 DIFFERENCE = """
@@ -74,6 +74,17 @@ def test_depth_is_in_proportion_to_the_focal_length(perception):
     both = np.isfinite(one) & np.isfinite(two) & (one > perception.card.depth.min * 1.2)
     assert both.any()
     np.testing.assert_allclose(two[both] / one[both], 1.1, rtol=1e-4)
+
+
+def test_pictures_at_once_are_perceived_as_one_by_one(perception):
+    random = np.random.default_rng(0)
+    views = [View(random.integers(0, 255, (96, 128, 3), np.uint8), fx) for fx in (90.0, 120.0)]
+    for view, at_once in zip(views, perception.batch(views), strict=True):
+        alone = perception(*view)
+        assert np.mean(at_once.labels == alone.labels) > 0.99
+        assert np.nanmedian(np.abs(at_once.depth / alone.depth - 1)) < 1e-3
+    with pytest.raises(ValueError, match="of several sizes"):
+        perception.batch([views[0], View(views[0].image[1:], 90.0)])
 
 
 def test_a_view_with_padded_rows_is_taken(perception):

@@ -205,7 +205,6 @@ def test_ctrl_c_stops_a_compilation(home, monkeypatch):
         (["README.md"], 1, "is not an ONNX file|there is no model file"),
         ([STREET, "--largest", "1280x960"], 2, "needs --output"),
         ([STREET, "--dla", "0"], 2, "needs --output"),
-        ([STREET, "--batch", "2"], 2, "needs --output"),
         ([STREET, "--smallest", "900x900", "--output", "x"], 2, "expected sizes in this order"),
         ([STREET, "--output", "/none/x.engine"], 2, "there is no folder /none"),
         ([STREET, "--output", "."], 2, r"--output \. is a folder, expected a file's name"),

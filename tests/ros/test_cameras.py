@@ -1,5 +1,6 @@
 """Several cameras in one node: each keeps its own topics, stamps and calibration, and its turn."""
 
+import sys
 from itertools import count
 
 import numpy as np
@@ -11,8 +12,10 @@ pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/e
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from depthseg_ros import model_card
 from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.messages import camera_info_message, image_message, intrinsics
+from depthseg_ros.messages import camera_info_message, image_message, image_to_rgb, intrinsics
+from depthseg_ros.perception import Perception
 
 pytestmark = pytest.mark.ros
 
@@ -121,6 +124,58 @@ def test_diagnostics_say_where_the_time_goes(cameras, outputs):
     assert all(value >= 0 for value in values.values())
     assert 0 < values["infer"] < values["latency"]
     assert 0 < values["overhead"] < values["latency"]
+
+
+TELLING = """
+import sys
+from depthseg_ros import node
+from depthseg_ros.backends import onnxruntime
+
+class Telling(onnxruntime.OnnxRuntimeBackend):
+    def run(self, inputs):
+        print("pictures at once:", len(inputs["image"]), flush=True)
+        return super().run(inputs)
+
+onnxruntime.OnnxRuntimeBackend = Telling
+sys.exit(node.main())
+"""
+
+
+def test_pictures_that_wait_go_through_the_network_at_once(start_depthseg):
+    names = ("left", "right")
+    program = [sys.executable, "-c", TELLING]
+    node = start_depthseg(executable=program, cameras=str(list(names)), batch=True)
+    node.process.says("Model street on onnxruntime")
+    pair = [type(node)(node.observer, node.process, node.namespace, name) for name in names]
+    labels = [camera.collect("label/image") for camera in pair]
+    info = camera_info("front")
+    pictures = [frame("front", seed) for seed in (1, 2)]
+
+    def at_once():
+        for camera, picture in zip(pair, pictures, strict=True):
+            picture.header.stamp = Time(sec=next(STAMPS))
+            camera.send(picture, info)
+        return node.process.lines("pictures at once: 2") and all(labels)
+
+    node.observer.until(at_once, "two pictures at once")
+    perception = Perception(model_card.default_model())
+    for picture, came in zip(pictures, labels, strict=True):
+        alone = perception(image_to_rgb(picture), intrinsics(info).fx)
+        assert np.mean(np.frombuffer(came[-1].data, np.uint8) == alone.labels.ravel()) > 0.99
+    # One of another size makes no batch, and costs none of the others theirs.
+    sizes = ("front", "side/left")
+    before = len(node.process.lines("pictures at once: 1"))
+    stamps = [camera.frames("processed") for camera in pair]
+
+    def in_turn():
+        for camera, size in zip(pair, sizes, strict=True):
+            camera.send(frame(size), camera_info(size))
+        return all(c.frames("processed") > before for c, before in zip(pair, stamps, strict=True))
+
+    batches = len(node.process.lines("pictures at once: 2"))
+    pair[0].until_diagnostics(in_turn, "both cameras' frames")
+    assert len(node.process.lines("pictures at once: 1")) > before
+    assert len(node.process.lines("pictures at once: 2")) == batches
 
 
 @pytest.mark.parametrize(

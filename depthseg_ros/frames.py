@@ -1,0 +1,45 @@
+"""Frames between the cameras' callbacks and the worker: only the newest of each camera waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Camera = TypeVar("Camera", bound=Hashable)
+Frame = TypeVar("Frame")
+
+
+class NewestFrames(Generic[Camera, Frame]):
+    """A place for each camera's newest frame."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._frames: dict[Camera, Frame] = {}
+        self._closed = False
+
+    def put(self, camera: Camera, frame: Frame) -> bool:
+        """Place a frame; returns whether it displaced one that nobody had taken."""
+        with self._changed:
+            displaced = camera in self._frames
+            self._frames[camera] = frame  # a dict: one that displaces keeps its turn
+            self._changed.notify()
+        return displaced
+
+    def take(self, together: int = 1) -> list[Frame]:
+        """Wait for a frame, that of the camera that has waited longest; none once it is closed.
+
+        Where `together` cameras have one, those of all.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._frames)
+            count = len(self._frames) if len(self._frames) >= together else 1
+            first = [] if self._closed else list(self._frames)[:count]
+            return [self._frames.pop(camera) for camera in first]
+
+    def close(self) -> None:
+        """Let `take` return none from now on."""
+        with self._changed:
+            self._closed = True
+            self._frames.clear()
+            self._changed.notify()
