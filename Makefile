@@ -96,7 +96,7 @@ endif
 .venv/packages: setup.py package.xml $(PINS) tools/patch_ros_wheels.py | .venv/ros-prefix
 	@echo "setup: Python packages (the first time takes a minute or two; pip is quiet)"
 	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(TORCH)
-	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[train,export,dev]' $(ROS_WHEELS)
+	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[train,teachers,export,dev]' $(ROS_WHEELS)
 	@.venv/bin/python -c 'import cv2' 2> /dev/null || { \
 	  echo "setup: opencv-python does not load here (no libGL?), taking opencv-python-headless"; \
 	  .venv/bin/pip uninstall -q -y opencv-python && .venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(HEADLESS); }

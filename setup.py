@@ -52,7 +52,10 @@ setup(
             "jsonargparse[signatures,omegaconf]>=4.35",
             "tensorboard>=2.14",
             "matplotlib>=3.7",
+            "rosbags>=0.10",  # robots' recordings, read without ROS
         ],
+        # Foundation models that label a robot's pictures; fetched from the Hugging Face hub.
+        "teachers": ["transformers>=4.50"],
         "export": [TORCH, "onnxscript>=0.5"],
         "openvino": [OPENVINO],
         # What PyPI calls tensorrt only fetches it from NVIDIA's index. JetPack brings its own,

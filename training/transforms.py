@@ -30,7 +30,8 @@ class Augmented(Dataset[dict[str, Tensor]]):
     float32 with NaN where unknown, canonical metres where the model's depth is metric; `fx`, `cx`
     and `cy` () float32 of the crop, pixels, NaN where unknown (a whole picture's principal point is
     taken to be its centre); each view that is wanted (3, h, w) uint8, black where the sample has
-    none, with `has_VIEW` () bool; with `right`, `baseline` () float32 metres, positive.
+    none, with `has_VIEW` () bool and `motion_VIEW` (4, 4) float32, see `Sample.motions`, NaN where
+    unknown; with `right`, `baseline` () float32 metres, positive.
     """
 
     def __init__(
@@ -102,6 +103,14 @@ class Augmented(Dataset[dict[str, Tensor]]):
             labels = take(sample.labels, cv2.INTER_NEAREST, UNLABELLED)
         if sample.depth is not None:
             depth = take(sample.depth, cv2.INTER_NEAREST, np.nan)
+        # What is likely right is learned as often: over many draws that is a weight, for any loss.
+        doubt = doubts(rng, self.crop)
+        if sample.labels_trust is not None:
+            trusted = take(sample.labels_trust, cv2.INTER_NEAREST, 0) > doubt
+            labels = np.where(trusted, labels, np.uint8(UNLABELLED))
+        if sample.depth_trust is not None:
+            trusted = take(sample.depth_trust, cv2.INTER_NEAREST, 0) > doubt
+            depth = np.where(trusted, depth, np.float32(np.nan))
         fx = np.nan if sample.fx is None else sample.fx * zoom_x
         if self.card.needs_fx and self.card.canonical_fx is not None:
             depth = depth * np.float32(self.card.canonical_fx / fx)
@@ -119,6 +128,10 @@ class Augmented(Dataset[dict[str, Tensor]]):
             other = sample.views.get(view)
             item[view] = torch.zeros_like(item["image"]) if other is None else picture(other)
             item[f"has_{view}"] = torch.tensor(other is not None)
+            motion = sample.motions.get(view, np.full((4, 4), np.nan))
+            if flip:  # seen in a mirror: x is turned about before and after
+                motion = motion * np.outer([-1, 1, 1, 1], [-1, 1, 1, 1])
+            item[f"motion_{view}"] = torch.from_numpy(motion.astype(np.float32))
         if "right" in self.views:
             baseline = np.nan if sample.baseline is None else abs(sample.baseline)
             item["baseline"] = torch.tensor(baseline, dtype=torch.float32)
@@ -190,6 +203,16 @@ def unknown(size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     width, height = size
     labels = np.full((height, width), UNLABELLED, np.uint8)
     return labels, np.full((height, width), np.nan, np.float32)
+
+
+def doubts(rng: np.random.Generator, size: Sequence[int], cell: int = 16) -> np.ndarray:
+    """Numbers of 0 to 254, (height, width), equally likely each, alike in cells of pixels.
+
+    In cells, since losses of gradients need neighbours; `size` is width and height.
+    """
+    width, height = size
+    cells = rng.integers(0, 255, (-(-height // cell), -(-width // cell)), np.uint8)
+    return cells.repeat(cell, 0).repeat(cell, 1)[:height, :width]
 
 
 def recoloring(rng: np.random.Generator, change: bool = True) -> tuple[np.ndarray, float]:

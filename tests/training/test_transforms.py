@@ -183,3 +183,26 @@ def test_unknown_is_unlabelled_and_nan():
     labels, depth = unknown((4, 3))
     assert labels.shape == depth.shape == (3, 4)
     assert (labels == 255).all() and np.isnan(depth).all()
+
+
+def test_a_label_is_learned_as_often_as_it_is_trusted():
+    sample = scene()
+    sample.labels_trust = np.full((48, 64), 64, np.uint8)
+    sample.labels_trust[:24] = 255
+    sample.depth_trust = np.zeros((48, 64), np.uint8)
+    sample.depth_trust[:, :32] = 255
+    seen = crops(sample, (1, 1), 200, (64, 48), mirror=False)
+    kept = np.mean([(item["labels"] != 255).numpy() for item in seen], axis=0)
+    assert kept[:24].min() == 1 and 0.2 < kept[24:].mean() < 0.3
+    depth = seen[0]["depth"].isfinite().numpy()
+    assert depth[:, :32].all() and not depth[:, 32:].any()
+
+
+def test_a_motion_is_mirrored_with_the_pictures():
+    motion = np.eye(4)
+    motion[:3, 3] = 1, 2, 3
+    sample = scene()
+    sample.views, sample.motions = {"next": sample.image}, {"next": motion}
+    seen = crops(sample, (1, 1), views=("next", "previous"))
+    assert {tuple(item["motion_next"][:3, 3].tolist()) for item in seen} == {(1, 2, 3), (-1, 2, 3)}
+    assert all(item["motion_previous"].isnan().all() for item in seen)

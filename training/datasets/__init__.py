@@ -28,3 +28,9 @@ class Sample:
     `right` (of a rectified stereo pair), `previous` and `next` (of a video)."""
     baseline: float | None = None
     """Metres from the camera to that of `right`, negative where that lies to the left."""
+    labels_trust: NDArray[np.uint8] | None = None
+    """(H, W) how likely each label is right, 0 to 255; None: all of them are."""
+    depth_trust: NDArray[np.uint8] | None = None
+    """(H, W) the same of depth."""
+    motions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Of some of the views: (4, 4), takes points of this camera's axes to the view's, metres."""

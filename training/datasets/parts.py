@@ -1,0 +1,131 @@
+"""Parts of a data set on disk: folders, or tar files for WebDataset, each complete or absent.
+
+`part-00003/KEY.jpg`, `part-00003/KEY.depth.png` and so on, or the same members in `part-00003.tar`;
+beside it `part-00003.json` lists the part's frames. That file comes last: a part without it does
+not exist for readers, and is made anew. So work that was stopped goes on at the last whole part,
+and parts can be made and labelled by as many processes and machines as there are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import TrainingError
+
+
+class Part:
+    """A complete part: its frames and their files."""
+
+    def __init__(self, index: Path) -> None:
+        """Open the part of an index file; raises `TrainingError` where that cannot be read."""
+        self.folder, self.name = index.parent, index.stem
+        try:
+            self.frames: list[dict[str, Any]] = json.loads(index.read_text())["frames"]
+            self.keys = [str(frame["key"]) for frame in self.frames]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{index} is no part's index: {error}; remove it to make the part"
+                                " anew") from None  # fmt: skip
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is a tar file."""
+        return (self.folder / f"{self.name}.tar").is_file()
+
+    def path(self, key: str, ending: str) -> Path:
+        """What to call a file in messages; where it lies, if the part is a folder."""
+        return self.folder / self.name / f"{key}.{ending}"
+
+    def read(self, key: str, ending: str) -> bytes | None:
+        """A file's content; None where the frame has none of that ending.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
+        try:
+            if not self.packed:
+                path = self.path(key, ending)
+                return path.read_bytes() if path.is_file() else None
+            place = self._members.get(f"{key}.{ending}")
+            if place is None:
+                return None
+            with (self.folder / f"{self.name}.tar").open("rb") as file:
+                file.seek(place[0])
+                return file.read(place[1])
+        except (OSError, tarfile.TarError) as error:
+            raise TrainingError(f"{self.path(key, ending)} cannot be read: {error}") from None
+
+    @cached_property
+    def _members(self) -> dict[str, tuple[int, int]]:
+        """Where each member of the tar file begins, and how long it is."""
+        with tarfile.open(self.folder / f"{self.name}.tar") as tar:
+            return {member.name: (member.offset_data, member.size) for member in tar}
+
+
+class PartWriter:
+    """Writes one part; nobody sees it before `finish`. Close what is not to be finished."""
+
+    def __init__(self, folder: Path, name: str, packed: bool = False) -> None:
+        """Begin part `name` of a folder, in place of what is left of an unfinished one."""
+        self._folder, self._name = folder, name
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = folder / name
+        self._tar: tarfile.TarFile | None = None
+        if packed:
+            self._unfinished = folder / f".{name}.tar.{os.getpid()}"
+            self._tar = tarfile.TarFile(self._unfinished, "w", format=tarfile.USTAR_FORMAT)
+        else:
+            shutil.rmtree(self._files, ignore_errors=True)
+            self._files.mkdir()
+        self.frames: list[dict[str, Any]] = []
+
+    def add(self, frame: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Add a frame, `key` in it, and its files by ending; its own words lie beside as JSON."""
+        self.frames.append(dict(frame))
+        for ending, content in {**files, "json": json.dumps(frame).encode()}.items():
+            name = f"{frame['key']}.{ending}"
+            if self._tar is None:
+                (self._files / name).write_bytes(content)
+            else:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                self._tar.addfile(member, io.BytesIO(content))
+
+    def finish(self, **more: Any) -> Part:
+        """Let the part be there, with `more` beside its frames in the index."""
+        if self._tar is not None:
+            self._tar.close()
+            self._unfinished.replace(self._folder / f"{self._name}.tar")
+        index = self._folder / f"{self._name}.json"
+        write_json(index, {"frames": self.frames, **more})
+        return Part(index)
+
+    def close(self) -> None:
+        """Leave nothing of a part that is not finished."""
+        if self._tar is not None:
+            self._tar.close()
+            self._unfinished.unlink(missing_ok=True)
+        elif not (self._folder / f"{self._name}.json").is_file():
+            shutil.rmtree(self._files, ignore_errors=True)
+
+
+def complete_parts(folder: Path) -> list[Part]:
+    """The parts of a folder in order of their names."""
+    return [Part(index) for index in sorted(folder.glob("part-[0-9]*.json"))]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, which is there wholly or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
