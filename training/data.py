@@ -172,7 +172,7 @@ class Mixture(L.LightningDataModule):
                 (round(self.crop[0] * scale), round(self.crop[1] * scale)),
                 task.card,
                 (self.zoom[0] * scale, self.zoom[1] * scale),
-                views=(*task.system.inputs, *task.system.views),
+                views=(*task.system.inputs, *task.system.views, *task.objective.views),
                 color=self.color,
                 mirror=self.mirror,
             ),

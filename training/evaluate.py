@@ -1,4 +1,4 @@
-"""`python -m training evaluate`: a checkpoint's or a model file's figures on data with truth."""
+"""`python -m training evaluate`: figures of checkpoints and model files on data with truth."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def main(arguments: list[str]) -> None:
     """Evaluate on each data set given and print one table, or JSON."""
     parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="a .ckpt of training or an exported .onnx"
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="a .ckpt of training or an exported .onnx; several are put side by side",
     )
     parser.add_argument(
         "--data",
@@ -80,7 +85,11 @@ def main(arguments: list[str]) -> None:
         count = options.count if generated else 0
         source = open_source(name, split, folder, count, readers.get(name))
         sources[f"{name}-{source.split}"] = source
-    evaluations = evaluate(options.checkpoint, sources, options.protocol)
+    evaluations = {}
+    for checkpoint in options.checkpoint:
+        measured = evaluate(checkpoint, sources, options.protocol)
+        several = len(options.checkpoint) > 1
+        evaluations |= {f"{checkpoint}: {n}" if several else n: e for n, e in measured.items()}
     results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
     protocols = [evaluation.protocol for evaluation in evaluations.values()]
     if options.reliability is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
-import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
 from .blocks import resize
+from .checkpoints import folded_pairs
 from .errors import TrainingError, check_output
 
 OPSET = 18
@@ -281,13 +281,10 @@ def rounded(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> Ser
 def fold_batch_norms(system: nn.Module) -> nn.Module:
     """A copy, set to evaluate, with each batch norm that follows a convolution folded into it."""
     system = copy.deepcopy(system).eval()
-    for module in system.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        for (name, first), (next_name, second) in itertools.pairwise(list(module.named_children())):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                module._modules[name] = fuse_conv_bn_eval(first, second)
-                module._modules[next_name] = nn.Identity()
+    for convolution, norm in list(folded_pairs(system)):
+        first, second = system.get_submodule(convolution), system.get_submodule(norm)
+        system.set_submodule(convolution, fuse_conv_bn_eval(first, second))  # type: ignore[type-var]
+        system.set_submodule(norm, nn.Identity())
     return system
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from depthseg_ros.model_card import DepthRange, ModelCard
 
 from .balancing import BALANCERS, Balancer
-from .checkpoints import start_from
+from .checkpoints import settle_batch_norms, start_from
 from .classes import CLASS_LISTS
 from .errors import TrainingError
 from .export import ServedModel
@@ -69,8 +70,8 @@ class JointTask(L.LightningModule):
                 one cycle, e.g. `{0.6: 0.5, 0.8: 0.25}`; `{}` keeps the rate.
             class_weight_offset: The c in 1 / ln(c + share), the weight of a class (ENet, Paszke et
                 al. 2016); the nearer to 1, the more do rare classes count.
-            weights: A checkpoint whose system's weights to start from, where names and shapes fit;
-                for other classes the heads start anew.
+            weights: A checkpoint, or a model file in fp32 or fp16, whose system's weights to start
+                from, where names and shapes fit; for other classes the heads start anew.
         """
         super().__init__()
         if classes not in CLASS_LISTS:
@@ -135,12 +136,25 @@ class JointTask(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Weigh rare classes up, by how often the data has each."""
         self.seed = torch.initial_seed()
+        if stage == "fit" and Path(self.hparams["weights"] or "").suffix == ".onnx":
+            self._settle()
         weigh = getattr(self.objective, "weigh_classes", True)
         if stage != "fit" or not self.card.classes or not weigh:
             return
         shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
         self.class_weights.copy_(weights / (weights * shares).sum())
+
+    def _settle(self) -> None:
+        """See `checkpoints.settle_batch_norms`."""
+        batches = itertools.islice(self.trainer.datamodule.train_dataloader(), 8)  # type: ignore[attr-defined]
+
+        def run() -> None:
+            for batch in batches:
+                inputs = (batch[name].float() for name in self.system.inputs)  # type: ignore[union-attr]
+                self.system(*(x.to(self.device) for x in inputs))
+
+        settle_batch_norms(self.system, run)
 
     def on_train_epoch_start(self) -> None:
         """Let chance follow from seed and epoch, so that a run that is resumed goes on alike."""

@@ -31,6 +31,8 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """The frame of all: classes against labels; what depth learns from, each says for itself."""
 
+    views: tuple[str, ...] = ()
+    """Other pictures of a sample that it learns from, beside those that the system needs."""
     usual_segmentation: Mapping[str, float] = {"cross_entropy": 1.0}
     usual_depth: Mapping[str, float] = {}
 

@@ -1,0 +1,62 @@
+"""Weights to start from: of a model file they are the file's own, and fit to be trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from depthseg_ros.street import Street
+from training.checkpoints import settle_batch_norms, start_from
+from training.errors import TrainingError
+from training.evaluate import load
+from training.export import ServedModel
+from training.systems.shared_encoder import SharedEncoder
+from training.systems.two_stream_fcn import TwoStreamFcn
+
+STREET = Path(__file__).parents[2] / "models" / "street.onnx"
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    frames = [Street(seed, 480, 360).frame(0).image for seed in (11, 12)]
+    return torch.from_numpy(np.stack(frames))
+
+
+def started(pictures, settle):
+    system = SharedEncoder()
+    assert start_from(system, STREET) == []
+    as_float = pictures.float().permute(0, 3, 1, 2)
+    if settle:
+        settle_batch_norms(system, lambda: system(as_float))
+    return system, as_float
+
+
+@pytest.mark.parametrize("settle", [False, True])
+def test_a_system_that_starts_from_a_model_file_says_what_the_file_says(pictures, settle):
+    system, _ = started(pictures, settle)
+    card, _, predict = load(STREET)
+    fx = torch.full((len(pictures),), 420.0)
+    with torch.no_grad():
+        own, files = ServedModel(system, card).eval()(pictures, fx), predict(pictures, fx)
+    assert (own[0] == files[0]).float().mean() > 0.9999
+    assert (own[2] / files[2] - 1).abs().nanmedian() < 1e-5
+
+
+def test_settled_batch_norms_say_the_same_in_training_as_after_it(pictures):
+    system, as_float = started(pictures, settle=True)
+    with torch.no_grad():
+        after = system.eval()(as_float)["logits"].argmax(1)
+        before = system.train()(as_float)["logits"].argmax(1)
+    assert (before == after).float().mean() > 0.97
+    norms = [m for m in system.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and all((norm.running_var > 0).all() for norm in norms)
+
+
+def test_weights_of_another_network_or_of_no_model_file_are_refused(tmp_path):
+    with pytest.raises(TrainingError, match="no weights of a TwoStreamFcn of this size"):
+        start_from(TwoStreamFcn(streams=(8,), trunk=(8, 8)), STREET)
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"other\.onnx"):
+        start_from(SharedEncoder(), other)
