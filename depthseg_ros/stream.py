@@ -37,15 +37,9 @@ from .derived.scale import ScaleEstimate
 from .diagnostics import Health, Stopwatch
 from .frames import NewestFrames
 from .geometry import Intrinsics, RayCache
+from .images import compressed_to_rgb, image_to_rgb, intrinsics, lens_of
 from .lens import PINHOLE
-from .messages import (
-    compressed_to_rgb,
-    image_to_rgb,
-    intrinsics,
-    label_info_message,
-    label_info_type,
-    lens_of,
-)
+from .messages import label_info_message, label_info_type
 from .model_card import ModelCard
 from .outputs import OUTPUTS, Seen
 from .parameters import Parameters

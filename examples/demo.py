@@ -37,7 +37,7 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from depthseg_ros import model_card, rendering
 from depthseg_ros.derived.points import POINT
 from depthseg_ros.geometry import rays
-from depthseg_ros.messages import intrinsics
+from depthseg_ros.images import intrinsics
 from depthseg_ros.msg import ClassDistances
 
 NAMESPACE = "/demo"

@@ -13,17 +13,19 @@ from std_msgs.msg import Header
 from depthseg_ros.derived.points import POINT
 from depthseg_ros.derived.scan import Scan
 from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.lens import PINHOLE, Lens
-from depthseg_ros.messages import (
+from depthseg_ros.images import (
     ENCODINGS,
-    camera_info_message,
     compressed_to_rgb,
-    image_message,
     image_to_rgb,
     intrinsics,
+    lens_of,
+)
+from depthseg_ros.lens import PINHOLE, Lens
+from depthseg_ros.messages import (
+    camera_info_message,
+    image_message,
     label_info_message,
     label_info_type,
-    lens_of,
     points_message,
     scan_message,
 )

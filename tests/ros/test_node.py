@@ -17,13 +17,8 @@ from std_msgs.msg import Header
 
 from depthseg_ros import model_card
 from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.messages import (
-    ENCODINGS,
-    camera_info_message,
-    image_message,
-    image_to_rgb,
-    intrinsics,
-)
+from depthseg_ros.images import ENCODINGS, image_to_rgb, intrinsics
+from depthseg_ros.messages import camera_info_message, image_message
 from depthseg_ros.model_card import ModelCard, SemanticClass
 
 pytestmark = pytest.mark.ros
