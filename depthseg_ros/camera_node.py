@@ -27,11 +27,14 @@ from std_msgs.msg import Header
 from .geometry import Intrinsics
 from .messages import camera_info_message, image_message
 from .process import Finished, run
-from .street import Street
+from .street import Camera, Street
 
 QOS = QoSProfile(depth=5)
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """File names' endings that make a picture of a folder's file."""
+
+DEFAULT_FOV = 1.2
+"""Horizontal, rad, of what is not known to have another."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Frame:
     """(H, W) metres, NaN where there is none."""
 
 
-def street_frames(seed: int, width: int, height: int) -> Iterator[Frame]:
+def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
     """An endless drive along a rendered street, with its truth."""
-    street = Street(seed, width, height)
+    street = Street(seed, width, height, camera)
     for index in count():
         frame = street.frame(index)
         yield Frame(frame.image, "rgb8", frame.intrinsics, frame.labels, frame.depth)
@@ -132,15 +135,24 @@ def _bgr_frame(image: Any, fov: float) -> Frame:
 
 
 def open_source(
-    source: str, *, loop: bool, width: int, height: int, seed: int, fov: float
+    source: str, *, loop: bool, width: int, height: int, seed: int, fov: float, camera: Camera
 ) -> Iterator[Frame]:
     """The pictures of a source, which is `street`, a folder, a video or a device.
+
+    Args:
+        source: Which of them, or where.
+        loop: Whether folders and videos start again.
+        width: Of street and device, pixels.
+        height: Of street and device, pixels.
+        seed: Of the street.
+        fov: Horizontal field of view of all but the street, radians.
+        camera: The street's.
 
     Raises:
         ValueError: there is no such source. (That it cannot be read shows at its first picture.)
     """
     if source == "street":
-        return street_frames(seed, width, height)
+        return street_frames(seed, width, height, camera)
     path = Path(source).expanduser()
     if path.is_dir():
         return folder_frames(path, loop, fov)
@@ -169,8 +181,13 @@ class CameraNode(Node):
         rate = self._declare("rate", 15.0, "Pictures per second.", (0.1, 1000.0))
         self._frame_id = self._declare("frame_id", "camera_optical_frame", "Of the headers.")
         fov = self._declare(
-            "fov", 1.2, "Horizontal field of view, radians; the street has its own.", (0.05, 3.1)
+            "fov",
+            0.0,
+            f"Horizontal field of view, radians; 0.0: the street's own, {DEFAULT_FOV:g} of others.",
+            (0.0, 3.1),
         )
+        camera = self._street_camera(fov if source == "street" else 0.0)
+        fov = fov or DEFAULT_FOV
         frames = open_source(
             source,
             loop=self._declare("loop", True, "Whether folders and videos start again."),
@@ -178,6 +195,7 @@ class CameraNode(Node):
             height=self._declare("height", 480, "Of street and device, pixels.", (16, 8192)),
             seed=self._declare("seed", 0, "Of the street.", (0, 2**31 - 1)),
             fov=fov,
+            camera=camera,
         )
         self._live = Path(source).is_char_device()
         first = next(frames)
@@ -208,6 +226,40 @@ class CameraNode(Node):
                 FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
             ]
         return self.declare_parameter(name, default, descriptor).value
+
+    def _street_camera(self, fov: float) -> Camera:
+        """The street's camera, as far as parameters choose it; `fov` 0 does not.
+
+        Raises:
+            ValueError: there can be no such camera in the street.
+        """
+        height = self._declare(
+            "camera_height", 0.0, "Above the street, metres; 0.0: the street's own.", (0.0, 3.0)
+        )
+        pitch = self._declare(
+            "camera_pitch",
+            0.0,
+            "In the street, radians, positive looks down; goes with camera_height.",
+            (-0.5, 0.5),
+        )
+        gains = self._declare(
+            "gains", [1.0, 1.0, 1.0], "Factors on the street's red, green and blue."
+        )
+        gamma = self._declare(
+            "gamma", 1.0, "Exponent of the street's brightness; above 1 darkens.", (0.2, 5.0)
+        )
+        if pitch and not height:
+            raise ValueError(
+                f"camera_pitch is {pitch:g}, but camera_height 0, the street's own mounting;"
+                " set both"
+            )
+        return Camera(
+            fov=fov or None,
+            height=height or None,
+            pitch=-pitch if height else None,
+            gains=tuple(gains),
+            gamma=gamma,
+        )
 
     def _on_timer(self) -> None:
         # While nobody looks everything but a live camera stands still, so that whoever subscribes

@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 
 from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.street import CLASS_NAMES, Street
+from depthseg_ros.street import CLASS_NAMES, Camera, Street
 from depthseg_ros.street.renderer import Batch, Canvas, Patch, Texture
 
 ROAD = CLASS_NAMES.index("road")
 MOVING = [CLASS_NAMES.index(name) for name in ("car", "pedestrian", "bicyclist")]
 
+LOW = Camera(fov=1.8, height=0.5, pitch=-0.05)
+"""A delivery robot's: wide, and near to the ground."""
+HIGH = Camera(fov=1.2, height=2.5, pitch=-0.26)
+"""A lorry's."""
+
 
 @cache
-def street_of(seed: int) -> Street:
+def street_of(seed: int, camera: Camera | None = None) -> Street:
     """Kept, since setting a street up takes most of the time."""
-    return Street(seed, 320, 240)
+    return Street(seed, 320, 240, camera)
 
 
 def rays(intrinsics: Intrinsics) -> np.ndarray:
@@ -82,9 +87,10 @@ def test_seeds_differ(frame):
     assert (street_of(4).frame(7).image != frame.image).mean() > 0.5
 
 
+@pytest.mark.parametrize("camera", [None, LOW, HIGH], ids=["own", "low", "high"])
 @pytest.mark.parametrize("seed", [0, 3, 4])
-def test_road_is_as_far_as_the_ground_plane(seed):
-    street = street_of(seed)
+def test_road_is_as_far_as_the_ground_plane(seed, camera):
+    street = street_of(seed, camera)
     frame = street.frame(30)
     assert frame.pose[1, 3] == pytest.approx(-street.camera_height)
     downward = rays(frame.intrinsics) @ frame.pose[1, :3]
@@ -93,9 +99,10 @@ def test_road_is_as_far_as_the_ground_plane(seed):
     np.testing.assert_allclose(frame.depth[road], street.camera_height / downward[road], rtol=1e-3)
 
 
+@pytest.mark.parametrize("camera", [None, LOW, HIGH], ids=["own", "low", "high"])
 @pytest.mark.parametrize("seed", range(4))
-def test_depth_is_missing_exactly_in_the_sky(seed):
-    frame = street_of(seed).frame(100)
+def test_depth_is_missing_exactly_in_the_sky(seed, camera):
+    frame = street_of(seed, camera).frame(100)
     np.testing.assert_array_equal(np.isnan(frame.depth), frame.labels == 0)
     assert frame.labels.max() < len(CLASS_NAMES)
     assert np.nanmin(frame.depth) > 0 and np.nanmax(frame.depth) < 300
@@ -155,6 +162,77 @@ def test_a_picture_without_pixels_is_refused(width, height):
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed"):
         Street(-1)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_choosing_what_the_seed_has_anyway_changes_nothing(seed):
+    own = street_of(seed)
+    fov = 2 * np.arctan(160 / own.intrinsics.fx)
+    same = Camera(fov, own.camera_height, own.pitch, (1.0, 1.0, 1.0), 1.0)
+    for camera in (Camera(), same):
+        street = Street(seed, 320, 240, camera)
+        for name in ("image", "depth", "labels", "pose"):
+            np.testing.assert_allclose(
+                getattr(street.frame(9), name), getattr(own.frame(9), name), rtol=1e-6
+            )
+
+
+def test_a_chosen_camera_stands_and_sees_as_it_was_chosen():
+    street, own = street_of(3, LOW), street_of(3)
+    assert street.intrinsics == Intrinsics.from_fov(320, 240, 1.8)
+    assert (street.camera_height, street.pitch) == (0.5, -0.05)
+    pose = street.frame(0).pose
+    assert pose[1, 3] == -0.5
+    assert np.arcsin(pose[1, 2]) == pytest.approx(0.05, abs=0.002)  # looks down; it nods a little
+    np.testing.assert_array_equal(pose[[0, 2], 3], own.frame(0).pose[[0, 2], 3])
+    only_low = Street(3, 320, 240, Camera(height=0.5))
+    assert (only_low.intrinsics, only_low.pitch) == (own.intrinsics, own.pitch)
+
+
+@pytest.mark.parametrize("camera", [LOW, HIGH], ids=["low", "high"])
+@pytest.mark.parametrize("seed", [1, 4])
+def test_another_camera_sees_static_things_where_the_seeds_own_does(seed, camera):
+    difference = depth_agreement(street_of(seed, camera).frame(20), street_of(seed).frame(20))
+    assert difference.size > 5000
+    assert np.median(difference) < 0.01
+    assert (difference < 0.03).mean() > 0.8  # the rest is hidden from one of the two
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_at_the_feet_of_a_low_camera_is_the_road_and_nothing_else(seed):
+    frame = Street(seed, 160, 120, Camera(fov=2.1, height=0.2, pitch=-0.5)).frame(30)
+    assert (frame.labels[70:, 40:120] == ROAD).all()
+    assert frame.depth[-1].max() < 0.25
+
+
+def test_gains_and_gamma_change_the_colours_and_nothing_else():
+    own = street_of(2).frame(5)
+    red = Street(2, 320, 240, Camera(gains=(1.2, 1.0, 0.5))).frame(5)
+    dark = Street(2, 320, 240, Camera(gamma=2.0)).frame(5)
+    for frame in (red, dark):
+        np.testing.assert_array_equal(frame.labels, own.labels)
+        np.testing.assert_array_equal(frame.depth, own.depth)
+    middling = ((own.image > 60) & (own.image < 180)).all(-1)
+    ratio = red.image[middling].mean(0) / own.image[middling].mean(0)
+    np.testing.assert_allclose(ratio, [1.2, 1.0, 0.5], atol=0.02)
+    light = own.image[middling].astype(float) / 255
+    np.testing.assert_allclose(dark.image[middling].mean() / 255, (light**2).mean(), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"fov": 3.0}, "fov of a street's camera: 0.1 to 2.1, got 3.0"),
+        ({"height": 0.0}, "height"),
+        ({"pitch": float("nan")}, "pitch"),
+        ({"gains": (1.0, 1.0)}, "gains are 3"),
+        ({"gains": (1.0, 0.0, 1.0)}, "gains"),
+        ({"gamma": -1.0}, "gamma"),
+    ],
+)
+def test_a_camera_that_a_street_is_not_made_for_is_refused(chosen, message):
+    with pytest.raises(ValueError, match=message):
+        Camera(**chosen)
 
 
 def test_a_slanted_patch_has_the_depth_of_its_plane(canvas):

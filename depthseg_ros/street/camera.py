@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from depthseg_ros.geometry import Intrinsics
 from depthseg_ros.street import houses
 from depthseg_ros.street import textures as paint
-from depthseg_ros.street.renderer import Batch, Canvas, Image, Patch
+from depthseg_ros.street.renderer import NEAR, Batch, Canvas, Image, Patch
 from depthseg_ros.street.scene import Scene
 from depthseg_ros.street.sketch import TREE, pick, plain, varied
 
@@ -21,6 +21,46 @@ FRAME_RATE = 30.0
 
 _FARTHEST = 260.0
 """Metres to the skyline that closes every view."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What is chosen of the camera that sees a street; the rest follows from the street's seed.
+
+    Attributes:
+        fov: horizontal field of view, rad; None: the seed's, 45 to 75 degrees.
+        height: metres above the ground; None: the seed's, 1.3 to 1.7.
+        pitch: rad, positive looks up; None: the seed's, up to 4 degrees.
+        gains: factors on red, green and blue (white balance, exposure).
+        gamma: exponent of brightness (0 to 1) before the gains; above 1 darkens.
+
+    Raises:
+        ValueError: where a street is not made to be seen so, as from above its lorries.
+    """
+
+    fov: float | None = None
+    height: float | None = None
+    pitch: float | None = None
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.gains) != 3:
+            raise ValueError(f"gains are 3, of red, green and blue, got {len(self.gains)}")
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not np.array_equal(np.clip(value, low, high), value):
+                raise ValueError(f"{name} of a street's camera: {low:g} to {high:g}, got {value}")
+
+
+_LIMITS = {
+    "fov": (0.1, 2.1),
+    "height": (0.2, 3.0),
+    "pitch": (-0.5, 0.5),
+    "gains": (0.1, 4.0),
+    "gamma": (0.2, 5.0),
+}
+"""Lowest and highest: lorries have no top to be seen from above, nor streets anything behind."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +94,7 @@ class Street:
         seed: everything follows from it; not negative.
         width: of the picture, pixels.
         height: of the picture, pixels.
+        camera: what is chosen of the camera, for another than the seed's.
 
     Attributes:
         intrinsics: the camera.
@@ -64,21 +105,29 @@ class Street:
         ValueError: if the picture has no pixels or the seed is negative.
     """
 
-    def __init__(self, seed: int, width: int = 640, height: int = 480):
+    def __init__(
+        self, seed: int, width: int = 640, height: int = 480, camera: Camera | None = None
+    ):
         if width < 1 or height < 1:
             raise ValueError(f"a picture needs at least 1x1 pixels, got {width}x{height}")
         if seed < 0:
             raise ValueError(f"the seed must not be negative, got {seed}")
+        camera = camera or Camera()
         rng = np.random.default_rng([seed, 0])
-        fov = math.radians(rng.uniform(45, 75))
+        # What is not used is drawn all the same: a chosen camera leaves all else as it is.
+        fov = _chosen(camera.fov, math.radians(rng.uniform(45, 75)))
         self.intrinsics = Intrinsics.from_fov(width, height, fov)
-        self.camera_height = float(rng.uniform(1.3, 1.7))
-        self.pitch = math.radians(rng.uniform(-4, 4))
+        self.camera_height = _chosen(camera.height, float(rng.uniform(1.3, 1.7)))
+        self.pitch = _chosen(camera.pitch, math.radians(rng.uniform(-4, 4)))
         self._roll = math.radians(rng.uniform(-1, 1))
+        # A wide lens sees past the painted sky, which goes on as its own mirror image there.
+        chosen = camera.fov is not None or camera.pitch is not None
+        self._beyond_sky = cv2.BORDER_REFLECT if chosen else cv2.BORDER_REPLICATE
+        self._texels = 30 if self.camera_height > 1 else 60
         self._scene = Scene(seed)
         self._s = self._scene.lane + rng.uniform(-0.4, 0.4)
         self._start = rng.uniform(0, 12)
-        self._make_optics(rng)
+        self._make_optics(rng, camera)
         self._make_sky(rng)
         self._skyline = self._make_skyline(rng)
 
@@ -92,9 +141,10 @@ class Street:
         time = index / FRAME_RATE
         pose = self._pose(time)
         pose[:3, 3] += offset_x * pose[:3, 0]
-        canvas = Canvas(self.intrinsics, pose)
+        # The ground begins nearer to a camera close to it.
+        canvas = Canvas(self.intrinsics, pose, min(NEAR, self.camera_height / 4))
         z = pose[2, 3]
-        solid, shadows = self._scene.patches(z, time, pose[0, 3])
+        solid, shadows = self._scene.patches(z, time, pose[0, 3], self._texels)
         forward = self._scene.heading(z + 6)
         skyline = self._skyline.moved(pose[0, 3], z, forward)
         canvas.draw(Batch.joined([solid, skyline]), self._haze_colour, self._haze_rate)
@@ -165,7 +215,7 @@ class Street:
             to_texel,
             (image.shape[1], bottom),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
+            borderMode=self._beyond_sky,
         )
         cv2.copyTo(drawn, sky[:bottom].astype(np.uint8), image[:bottom])
 
@@ -177,7 +227,10 @@ class Street:
         looks.append(houses.facade(rng, 44, rng.uniform(7, 14), wall, "office", 3))
         low = plain(leaf, TREE)
         patches = []
-        for x in np.arange(-260, 260, 40.0):
+        # For wide lenses it goes on to both sides of what the seeds' own see.
+        wide = self.intrinsics.cx / self.intrinsics.fx * _FARTHEST
+        aside = np.arange(260, wide + 40, 40.0)
+        for x in np.concatenate([np.arange(-260, 260, 40.0), aside, -aside - 40]):
             height, z = rng.uniform(6, 16), _FARTHEST - rng.uniform(0, 8)
             look = looks[int(rng.choice(3, p=[0.4, 0.4, 0.2]))]
             patches.append(Patch((x, -height, z), (44, 0, 0), (0, height, 0), look))
@@ -186,7 +239,7 @@ class Street:
 
     # --- Flaws of a camera ----------------------------------------------------------------------
 
-    def _make_optics(self, rng: np.random.Generator) -> None:
+    def _make_optics(self, rng: np.random.Generator, camera: Camera) -> None:
         """Vignette and white balance, exposure, contrast curve, blur and noise of this camera."""
         width, height = self.intrinsics.width, self.intrinsics.height
         x = np.linspace(-1, 1, width, dtype=np.float32)
@@ -198,7 +251,8 @@ class Street:
         contrast = rng.uniform(0.85, 1.5)
         levels = np.linspace(0, 1, 256)
         curve = levels + (contrast - 1) * (levels - 0.45) * 4 * levels * (1 - levels)
-        self._curve = np.clip(255 * curve, 0, 255).astype(np.uint8)
+        colours = curve[:, None, None].clip(0) ** camera.gamma * camera.gains
+        self._curves = np.clip(255 * colours, 0, 255).astype(np.uint8)
         self._blur = float(rng.choice([0.0, rng.uniform(0.4, 0.9)])) * width / 640
         noise = rng.standard_normal((height + 64, width + 64, 3), np.float32)
         noise += noise[..., 1:2]
@@ -208,13 +262,17 @@ class Street:
         """What the camera makes of the light: blur, vignette, contrast and noise."""
         sharp = cv2.GaussianBlur(image, (0, 0), self._blur) if self._blur > 0.2 else image
         exposed = cv2.multiply(sharp, self._gain, dtype=cv2.CV_8U)
-        developed = cv2.LUT(exposed, self._curve)
+        developed = cv2.LUT(exposed, self._curves)
         # One sheet of noise, larger than the picture, is moved about from picture to picture, and
         # from eye to eye: what two pictures had in common would teach where nothing is.
         eye = round(1000 * offset_x)
         y, x = (index * 37 + eye * 5) % 64, (index * 23 + eye // 64 * 29) % 64
         noise = self._noise[y : y + image.shape[0], x : x + image.shape[1]]
         return np.asarray(cv2.add(developed, noise, dtype=cv2.CV_8U), np.uint8)
+
+
+def _chosen(chosen: float | None, otherwise: float) -> float:
+    return otherwise if chosen is None else chosen
 
 
 def _turn(axis: int, angle: float) -> NDArray[np.float64]:

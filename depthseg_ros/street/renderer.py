@@ -35,7 +35,7 @@ HOLE = 255
 """Texel label where a texture has nothing: what lies behind is seen."""
 
 NEAR = 0.25
-"""Metres in front of the camera where surfaces are cut off."""
+"""Metres in front of most cameras where surfaces are cut off."""
 
 _TILE = 16
 """Pixels on a side of the squares in which whole patches are found to be hidden."""
@@ -216,6 +216,7 @@ class Canvas:
     Args:
         intrinsics: of the camera.
         pose: (4, 4), camera to world.
+        near: metres in front of the camera where surfaces are cut off.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -223,7 +224,7 @@ class Canvas:
         labels: (H, W) uint8.
     """
 
-    def __init__(self, intrinsics: Intrinsics, pose: NDArray[np.float64]):
+    def __init__(self, intrinsics: Intrinsics, pose: NDArray[np.float64], near: float = NEAR):
         shape = (intrinsics.height, intrinsics.width)
         self.image = np.zeros((*shape, 3), np.uint8)
         # Whole tiles, what is beyond the picture never the farthest.
@@ -235,6 +236,7 @@ class Canvas:
         self._k = intrinsics.matrix
         self._k_inv = np.linalg.inv(self._k)
         self._pose = pose
+        self._near = near
         self._xs = np.arange(shape[1], dtype=np.float32)
         self._ys = np.arange(shape[0], dtype=np.float32)[:, None]
 
@@ -330,7 +332,7 @@ class Canvas:
         geometry[:, 0] -= self._pose[:3, 3]
         geometry = geometry @ self._pose[:3, :3]
         corners = _CORNERS @ geometry  # (N, 4, 3)
-        in_front = corners[..., 2] > NEAR
+        in_front = corners[..., 2] > self._near
         whole = np.all(in_front, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = corners[..., :2] / corners[..., 2:] * k[[0, 1], [0, 1]] + k[:2, 2]
@@ -343,7 +345,7 @@ class Canvas:
         normal = np.cross(geometry[chosen, 1], geometry[chosen, 2])
         distance = np.einsum("ni,ni->n", normal, geometry[chosen, 0])
         faces = (distance > 1e-9) | (batch.two_sided[chosen] & (distance < -1e-9))
-        depth = np.maximum(corners[chosen, :, 2], NEAR).mean(1)
+        depth = np.maximum(corners[chosen, :, 2], self._near).mean(1)
         order = np.flatnonzero(faces)
         order = order[np.argsort(depth[order])]
         chosen, depth = chosen[order], depth[order]
@@ -374,7 +376,7 @@ class Canvas:
 
         a, b, c = planes.astype(np.float32).T[..., None]
         across, down = a * self._xs, b * self._ys[:, 0] + c
-        z = np.maximum(corners[chosen, :, 2], NEAR)
+        z = np.maximum(corners[chosen, :, 2], self._near)
         nearest, bounds = 1 / z.min(1), np.stack([0.5 / z.max(1), 2 / z.min(1)], 1)
         fields = zip(
             chosen.tolist(),
@@ -395,10 +397,10 @@ class Canvas:
         """Pixels (n, 2) of a convex outline (4, 3) cut at the near plane."""
         ring, kept = corners.tolist(), []
         for p, q in zip(ring, ring[1:] + ring[:1], strict=True):
-            if p[2] > NEAR:
+            if p[2] > self._near:
                 kept.append(p)
-            if (p[2] > NEAR) != (q[2] > NEAR):
-                part = (NEAR - p[2]) / (q[2] - p[2])
+            if (p[2] > self._near) != (q[2] > self._near):
+                part = (self._near - p[2]) / (q[2] - p[2])
                 kept.append([a + (b - a) * part for a, b in zip(p, q, strict=True)])
         points = np.array(kept) @ self._k.T
         return points[:, :2] / points[:, 2:]

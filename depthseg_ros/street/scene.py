@@ -151,13 +151,16 @@ class Scene:
         cool = 1 + self.sunshine * np.array([-0.05, 0.0, 0.06])
         return sky * cool + 0.85 * direct * warm
 
-    def patches(self, z: float, time: float, camera_x: float) -> tuple[Batch, Batch]:
+    def patches(
+        self, z: float, time: float, camera_x: float, texels: int = 30
+    ) -> tuple[Batch, Batch]:
         """What the camera at (camera_x, z) has in sight, and the soft shadows under what moves.
 
         Args:
             z: metres.
             time: seconds.
             camera_x: metres.
+            texels: per metre, of the near ground.
         """
         first = math.floor((z - 2) / BLOCK)
         last = math.floor(min(z + _SIGHT, self.end - 1) / BLOCK)
@@ -165,7 +168,7 @@ class Scene:
         for index in range(first, last + 1):
             block = self.block(index)
             batches.append(block.near if index * BLOCK - z < _DETAIL else block.afar)
-            batches.append(self.ground.patches(index, 30 if index - first < 2 else 10))
+            batches.append(self.ground.patches(index, texels if index - first < 2 else 10))
         if self.end - z < _SIGHT:
             batches.append(self._closing)
         moving, shadows = self._traffic.patches(z, time, camera_x)

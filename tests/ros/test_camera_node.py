@@ -10,8 +10,8 @@ pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/e
 from sensor_msgs.msg import CameraInfo, Image
 
 from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.messages import image_to_rgb, intrinsics
-from depthseg_ros.street import Street
+from depthseg_ros.images import image_to_rgb, intrinsics
+from depthseg_ros.street import Camera, Street
 
 pytestmark = pytest.mark.ros
 
@@ -53,11 +53,25 @@ def video(tmp_path):
     return path
 
 
-def test_the_street_comes_with_its_truth(start, observer):
+@pytest.mark.parametrize(
+    ("parameters", "chosen"),
+    [
+        ({}, Camera()),
+        (
+            {"fov": 1.8, "camera_height": 0.5, "camera_pitch": 0.1}
+            | {"gains": "[1.1, 1.0, 0.7]", "gamma": 0.8},
+            Camera(1.8, 0.5, -0.1, (1.1, 1.0, 0.7), 0.8),
+        ),
+    ],
+    ids=["own", "chosen"],
+)
+def test_the_street_comes_with_its_truth(start, observer, parameters, chosen):
+    namespace = f"/street{len(parameters)}"
     names = {"image": Image, "camera_info": CameraInfo}
     names |= {"truth/label/image": Image, "truth/depth/image": Image}
-    topics = {name: observer.collect(kind, f"/street/{name}") for name, kind in names.items()}
-    camera = start("camera_node", "/street", seed=3, width=WIDTH, height=HEIGHT, rate=20.0)
+    topics = {name: observer.collect(kind, f"{namespace}/{name}") for name, kind in names.items()}
+    size = {"width": WIDTH, "height": HEIGHT}
+    camera = start("camera_node", namespace, seed=3, rate=20.0, **size, **parameters)
 
     def complete():
         stamps = [{m.header.stamp.sec * 10**9 + m.header.stamp.nanosec: m for m in messages}
@@ -67,7 +81,7 @@ def test_the_street_comes_with_its_truth(start, observer):
 
     image, info, labels, depth = observer.until(complete, f"a complete picture\n{camera.log}")
     assert {m.header.frame_id for m in (image, info, labels, depth)} == {"camera_optical_frame"}
-    street = Street(3, WIDTH, HEIGHT)
+    street = Street(3, WIDTH, HEIGHT, chosen)
     rgb = image_to_rgb(image)
     frame = next(f for f in map(street.frame, range(500)) if np.array_equal(f.image, rgb))
     shape = (HEIGHT, WIDTH)
@@ -114,3 +128,36 @@ def test_a_source_that_gives_no_pictures_is_one_line_and_exit_code_1(start, tmp_
     assert camera.wait() == 1
     (line,) = camera.log.strip().splitlines()
     assert f"{source}" in line
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"camera_pitch": 0.1}, "camera_pitch is 0.1, but camera_height 0"),
+        ({"fov": 3.0}, "fov of a street's camera: 0.1 to 2.1, got 3.0"),
+        ({"gains": "[1.0, 1.0]"}, "gains are 3, of red, green and blue, got 2"),
+    ],
+)
+def test_a_camera_that_cannot_be_is_one_line_and_exit_code_1(start, parameters, said):
+    camera = start("camera_node", "/nothing", **parameters)
+    assert camera.wait() == 1
+    (line,) = camera.log.strip().splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fov"),
+    [({}, 1.2), ({"fov": 3.0}, 3.0)],
+    ids=["not known", "wider than a street's"],
+)
+def test_a_folder_has_the_lens_that_is_said_or_a_usual_one(
+    start, observer, folder, parameters, fov
+):
+    namespace = f"/lens{len(parameters)}"
+    infos = observer.collect(CameraInfo, f"{namespace}/camera_info")
+    images = observer.collect(Image, f"{namespace}/image")
+    camera = start("camera_node", namespace, source=folder, rate=20.0, **parameters)
+    observer.until(lambda: infos and images, f"pictures\n{camera.log}")
+    assert intrinsics(infos[-1]) == Intrinsics.from_fov(WIDTH, HEIGHT, fov)
+    assert camera.lines(f"a guess, a horizontal field of view of {fov:g} rad")
+    assert camera.stop() == 0
