@@ -34,11 +34,14 @@ READERS = {
     "rgbd_sequence": ("rgbd_sequence", "RgbdSequence"),
     "museum": ("museum", "Museum"),
     "background_foreground": ("background_foreground", "BackgroundForeground"),
+    "own_robot": ("own_robot", "OwnRobot"),
+    "own_robot_truth": ("own_robot", "OwnRobotTruth"),
+    "own_robot_hand": ("own_robot", "OwnRobotHand"),
 }
 NO_VAL = ("nyuv2", "sun_rgbd")
 NO_TEST = (
-    "background_foreground", "cityscapes", "kitti_semantics", "museum", "rgbd_sequence",
-    "virtual_kitti2",
+    "background_foreground", "cityscapes", "kitti_semantics", "museum", "own_robot",
+    "own_robot_hand", "own_robot_truth", "rgbd_sequence", "virtual_kitti2",
 )  # fmt: skip
 """Of two splits only: where `val` is asked for, the first give `test`, the others the reverse."""
 

@@ -14,9 +14,14 @@ import os
 import shutil
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import TrainingError
 
@@ -28,11 +33,14 @@ class Part:
         """Open the part of an index file; raises `TrainingError` where that cannot be read."""
         self.folder, self.name = index.parent, index.stem
         try:
-            self.frames: list[dict[str, Any]] = json.loads(index.read_text())["frames"]
+            self.about: dict[str, Any] = json.loads(index.read_text())
+            """What the index says beside the frames."""
+            self.frames: list[dict[str, Any]] = self.about.pop("frames")
             self.keys = [str(frame["key"]) for frame in self.frames]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{index} is no part's index: {error}; remove it to make the part"
-                                " anew") from None  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(
+                f"{index} is no part's index: {error!r}; remove it to make the part anew"
+            ) from None
 
     @property
     def packed(self) -> bool:
@@ -42,6 +50,15 @@ class Part:
     def path(self, key: str, ending: str) -> Path:
         """What to call a file in messages; where it lies, if the part is a folder."""
         return self.folder / self.name / f"{key}.{ending}"
+
+    def has(self, key: str, ending: str) -> bool:
+        """Whether a frame has a file; raises `TrainingError` where that cannot be told."""
+        if not self.packed:
+            return self.path(key, ending).is_file()
+        try:
+            return f"{key}.{ending}" in self._members
+        except (OSError, tarfile.TarError) as error:
+            raise TrainingError(f"{self.folder / self.name}.tar cannot be read: {error}") from None
 
     def read(self, key: str, ending: str) -> bytes | None:
         """A file's content; None where the frame has none of that ending.
@@ -78,11 +95,13 @@ class PartWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._files = folder / name
         self._tar: tarfile.TarFile | None = None
+        shutil.rmtree(self._files, ignore_errors=True)
+        for left in (folder / f"{name}.tar", *folder.glob(f".{name}.tar.*")):
+            left.unlink(missing_ok=True)
         if packed:
             self._unfinished = folder / f".{name}.tar.{os.getpid()}"
             self._tar = tarfile.TarFile(self._unfinished, "w", format=tarfile.USTAR_FORMAT)
         else:
-            shutil.rmtree(self._files, ignore_errors=True)
             self._files.mkdir()
         self.frames: list[dict[str, Any]] = []
 
@@ -110,7 +129,8 @@ class PartWriter:
     def close(self) -> None:
         """Leave nothing of a part that is not finished."""
         if self._tar is not None:
-            self._tar.close()
+            with suppress(OSError):  # of a disk that is full
+                self._tar.close()
             self._unfinished.unlink(missing_ok=True)
         elif not (self._folder / f"{self._name}.json").is_file():
             shutil.rmtree(self._files, ignore_errors=True)
@@ -119,6 +139,17 @@ class PartWriter:
 def complete_parts(folder: Path) -> list[Part]:
     """The parts of a folder in order of their names."""
     return [Part(index) for index in sorted(folder.glob("part-[0-9]*.json"))]
+
+
+def to_png(array: NDArray[Any]) -> bytes:
+    """(H, W) uint8 or uint16 as PNG."""
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def depth_to_png(depth: NDArray[np.float32]) -> bytes:
+    """Depth (H, W) in metres as PNG: metres * 256 in 16 bits, 0 where unknown or farther."""
+    stored = np.rint(np.nan_to_num(depth, posinf=0, neginf=0) * 256)
+    return to_png(np.where((stored > 0) & (stored < 2**16), stored, 0).astype(np.uint16))
 
 
 def write_json(path: Path, content: Any) -> None:
