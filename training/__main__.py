@@ -2,9 +2,12 @@
 
 fit, validate, test, predict   Lightning's command line, by a YAML of training/configs
 lr-range-test                  draw the loss over the learning rate and propose one
-evaluate                       a checkpoint's or model file's figures on data with truth
+evaluate                       figures of checkpoints and model files on data with truth
 compare                        train variants on the same budget and put them in a table
 export                         write a checkpoint's model file
+bag                            take frames out of a robot's recordings
+pseudo-label                   let teachers label them
+own-robot                      both, fit, evaluate and export: from recordings to a model file
 parameters                     how many parameters each system has
 """
 
@@ -23,6 +26,9 @@ COMMANDS = {
     "evaluate": "evaluate",
     "compare": "compare",
     "export": "export",
+    "bag": "bag",
+    "pseudo-label": "pseudo_label",
+    "own-robot": "own_robot",
     "parameters": "parameters",
 }
 """Command -> module with a `main(arguments)`; imported at need, since torch takes seconds."""
