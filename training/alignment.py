@@ -10,12 +10,18 @@ by what brings the plane fitted to its ground pixels to that height, whatever th
 depth is fitted to the depth of the mounted camera's ground plane. There an unknown pitch is an
 unknown offset (the ground's inverse depth is a line in the picture's rows), unless the sky is seen:
 it has 1 / metres = 0, which tells the offset, and the pitch is estimated, too.
+
+Where height and pitch are known, metric depth need not be off by one factor alone. A network that
+never saw the world from so low, or so high, gets the ground wrong by another factor than what it
+knows the size of. The ground is then where the mounting has it, as far as a small error of pitch
+does no harm, and all else stands on it: the scale is that of the places where things meet the
+ground below them, or 1 where there are none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +45,11 @@ MOST_TILT = math.radians(12)
 """By which an estimated pitch may differ from the given one."""
 FEWEST = 100
 """Pixels below which nothing is fitted."""
+LEAST_DIP = 0.06
+"""Rad below the horizon, from where on the mounting tells how far the ground is: an error of pitch
+of 0.006 rad is one of 10 % there."""
+FEWEST_CONTACTS = 30
+"""Pixels of things that stand on the ground, below which a frame does not tell their scale."""
 
 _GROUND_NAMES = ("pavement", "sidewalk", "terrain", "road", "floor")
 _COLUMNS, _PIXELS, _ROUNDS = 240, 3000, 10
@@ -114,8 +125,8 @@ class Alignment:
     """By true depth, which may be sparse."""
     height: float | None = None
     """Of the camera above the ground, metres."""
-    pitch: float = 0.0
-    """Of the camera, rad, positive looks down."""
+    pitch: float | None = None
+    """Of the camera, rad, positive looks down; None: not known."""
     _rays: RayCache = field(default_factory=RayCache, compare=False, repr=False)
 
     @property
@@ -129,7 +140,18 @@ class Alignment:
             return "by the recording's true depth"
         if self.height is None:
             return "as the teacher says"
-        return f"by the camera's height of {self.height:g} m, pitch {self.pitch:g} rad"
+        pitch = "unknown" if self.pitch is None else f"{self.pitch:g} rad"
+        return f"by the camera's height of {self.height:g} m, pitch {pitch}"
+
+    @property
+    def _stands(self) -> bool:
+        """Whether things stand on the mounting's ground."""
+        known = self.height is not None and self.pitch is not None
+        return self.kind == "metric" and known and not self.truth
+
+    @property
+    def _mounted(self) -> Ground:
+        return Ground.from_mounting(self.height or math.nan, self.pitch or 0.0)
 
     def line(
         self,
@@ -154,10 +176,12 @@ class Alignment:
         if camera is None or self.height is None:
             return None
         step = max(1, camera.width // _COLUMNS)
+        if self._stands:
+            return self._by_contact(said, labels, camera)
         some = np.s_[sample(camera.height, step), sample(camera.width, step)]
         rays, said, labels = self._rays(camera, step), said[some], labels[some]
         is_ground = np.isin(labels, [c.id for c in self.classes if _is_ground(c)])
-        mounted = Ground.from_mounting(self.height, self.pitch)
+        mounted = self._mounted
         if self.kind == "relative":
             is_sky = np.isin(labels, [c.id for c in self.classes if "sky" in c.flags])
             return self._by_plane(said, rays, is_ground, is_sky, mounted)
@@ -178,7 +202,7 @@ class Alignment:
         for i, own in enumerate(lines):
             near = sorted(known, key=lambda k: abs(k - i))[:MEMORY]
             if not near:
-                smooth.append(None)
+                smooth.append((1.0, 0.0) if self._stands else None)
                 continue
             scale, shift = np.median([lines[k] for k in near], axis=0).tolist()
             if self.kind == "relative" and own is not None:
@@ -188,15 +212,57 @@ class Alignment:
                 smooth.append((scale, shift))
         return smooth
 
-    def metres(self, said: NDArray[np.float32], line: Line | None) -> NDArray[np.float32]:
-        """Depth (H, W) in metres, NaN where it is not known or beyond `FARTHEST`."""
+    def metres(
+        self,
+        said: NDArray[np.float32],
+        line: Line | None,
+        labels: NDArray[np.uint8] | None = None,
+        camera: Intrinsics | None = None,
+    ) -> NDArray[np.float32]:
+        """Depth (H, W) in metres, NaN where it is not known or beyond `FARTHEST`.
+
+        `labels` and `camera` as of `line`, needed where height and pitch are known.
+        """
         if line is None:
             return np.full_like(said, np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
-            depth = said * line[0] + line[1]
-            depth = 1 / depth if self.kind == "relative" else depth
+            if self._stands and labels is not None and camera is not None:
+                depth = said * line[0]
+                ground, near = self._plane(camera)
+                on_ground = np.isin(labels, self._ids(_is_ground)) & near & np.isfinite(said)
+                depth[on_ground] = ground[on_ground]
+            else:
+                depth = said * line[0] + line[1]
+                depth = 1 / depth if self.kind == "relative" else depth
             depth[~((depth > 0) & (depth <= FARTHEST))] = np.nan
         return depth.astype(np.float32)
+
+    def _ids(self, wanted: Callable[[SemanticClass], bool]) -> list[int]:
+        return [c.id for c in self.classes if wanted(c)]
+
+    def _plane(self, camera: Intrinsics) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Depth (H, W) of the mounting's ground, and where it is near enough to be believed."""
+        up, rays = np.array(self._mounted.up, np.float32), self._rays(camera)
+        rise = np.tensordot(up[:2], rays, 1) + up[2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.float32(self._mounted.height) / -rise, rise < -LEAST_DIP
+
+    def _by_contact(
+        self, said: NDArray[np.float32], labels: NDArray[np.uint8], camera: Intrinsics
+    ) -> Line | None:
+        """What obstacles say where they meet the ground, against how far the ground is there."""
+        ground, near = self._plane(camera)
+        is_ground = np.isin(labels, self._ids(_is_ground))
+        stands = np.isin(labels, self._ids(lambda c: "obstacle" in c.flags))
+        # A little above, where depth is the thing's own and not between its and the ground's.
+        above = max(2, len(said) // 120)
+        meets = stands[above:-1] & (labels[above:-1] == labels[: -above - 1])
+        meets &= is_ground[above + 1 :] & near[above + 1 :]
+        x, y = said[: -above - 1][meets], ground[above + 1 :][meets]
+        told = np.isfinite(x) & np.isfinite(y) & (x > 0)
+        if np.count_nonzero(told) < FEWEST_CONTACTS:
+            return None
+        return float(np.median(y[told] / x[told])), 0.0
 
     def _by_truth(self, said: NDArray[np.float32], truth: NDArray[np.float32]) -> Line | None:
         with np.errstate(invalid="ignore"):

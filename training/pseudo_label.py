@@ -48,7 +48,7 @@ from .datasets.parts import (
 )
 from .errors import TrainingError
 from .label_report import gray_of, picture_of
-from .motion import camera_motion
+from .motion import as_pinhole, camera_motion
 from .teachers import PRECISIONS, Teacher, depth_teacher, read_class_map, segmentation_teacher
 
 FORMAT = 1
@@ -67,11 +67,16 @@ def main(arguments: list[str]) -> None:
     add, teacher = parser.add_argument, "name on the Hugging Face hub, folder, or model file"
     add("--data", type=Path, required=True, help="data set of `training bag`")
     add("--depth-teacher", required=True, metavar="NAME|FOLDER|FILE.onnx", help=teacher)
-    add("--segmentation-teacher", required=True, metavar="NAME|FOLDER|FILE.onnx", help=teacher)
+    add(
+        "--segmentation-teacher",
+        required=True,
+        metavar="NAME|FOLDER|FILE.onnx|none",
+        help=f"{teacher}; none for depth alone",
+    )
     add("--classes", type=Path, metavar="YAML", help="student's class: [teacher's classes]")
     add("--student-classes", choices=CLASS_LISTS, default="camvid", help="default: %(default)s")
     add("--camera-height", type=float, help="metres above the ground")
-    add("--camera-pitch", type=float, default=0.0, help="rad, positive looks down (default: 0)")
+    add("--camera-pitch", type=float, help="rad, positive looks down, if it is known")
     add("--align", choices=["truth"], help="make depth metric by the recording's own depth")
     add("--depth-kind", choices=DEPTH_KINDS, help="for depth teachers that do not say it")
     add("--scales", type=float, nargs="+", default=[1.0, 0.75, 1.25], help="default: 1 0.75 1.25")
@@ -362,14 +367,16 @@ class Labeller:
             said = self.segmenter(seen, fx, scale)
             if self.estimator is not self.segmenter:
                 said = said._replace(depth=self.estimator(seen, fx, scale).depth)
-            shares, depth = (x.flip(-1) if mirrored else x for x in said if x is not None)
-            total += shares
+            shares, depth = (x.flip(-1) if mirrored and x is not None else x for x in said)
+            if shares is not None:
+                total += shares
             depths.append(depth)
         trust, best = (total / len(depths)).max(1)
         relative = self.alignment.kind == "relative"
         views_VNHW = _together(torch.stack(depths)) if relative else torch.stack(depths)
         agreed = consensus(views_VNHW, logarithmic=not relative)
         labels = np.array([c.id for c in self.student], np.uint8)[best.cpu().numpy()]
+        labels[(trust == 0).cpu().numpy()] = UNLABELLED
         numbers = (x.cpu().numpy() for x in ((255 * trust).round().byte(), *agreed))
         return [Opinion(*each) for each in zip(labels, *numbers, strict=True)]
 
@@ -378,7 +385,8 @@ class Labeller:
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """A frame's words for the index, and its files."""
         labels, trust = opinion.labels, opinion.trust / np.float32(255)
-        depth, doubt = self.alignment.metres(opinion.said, line), opinion.doubt.astype(np.float32)
+        depth = self.alignment.metres(opinion.said, line, labels, camera_of(frame))
+        doubt = opinion.doubt.astype(np.float32)
         if self.alignment.kind == "relative" and line is not None:
             doubt *= line[0] * depth  # of 1 / metres, as a share of it
         with np.errstate(invalid="ignore", over="ignore"):
@@ -432,7 +440,7 @@ class Labeller:
         motions = {}
         for name in names:
             other = picture_of(part, frame, f"{name}.")
-            found = camera_motion(image, depth, other, camera, still)
+            found = camera_motion(image, depth, other, as_pinhole(camera), still)
             motions[name] = None if found is None else found.tolist()
         return motions
 

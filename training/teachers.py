@@ -68,6 +68,14 @@ class Teacher:
         raise NotImplementedError
 
 
+class Nobody(Teacher):
+    """Labels nothing, where depth alone is wanted."""
+
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+        """Say nothing."""
+        return Said(None, None)
+
+
 class OwnModel(Teacher):
     """A model file as a teacher; it runs on the CPU."""
 
@@ -272,11 +280,13 @@ def segmentation_teacher(
     student: Sequence[SemanticClass],
     mapping: Mapping[str, Sequence[str]] | None,
 ) -> Teacher:
-    """Load what labels, for a student's classes.
+    """Load what labels, for a student's classes; `none` labels nothing.
 
     Raises:
         TrainingError, ModelFileError: there is none, or `groups` has something to say.
     """
+    if name == "none":
+        return Nobody()
     own = Path(name).suffix == ".onnx"
     teacher: Teacher = OwnModel(Path(name)) if own else Segmenter(name, device, precision)
     if not teacher.classes:

@@ -235,6 +235,23 @@ def test_our_own_model_labels_a_data_set_in_the_format_that_readers_expect(
         assert np.median(np.abs(depth[near] / 256 / frame.depth[near] - 1)) < 0.2
 
 
+def test_depth_alone_can_be_labelled_and_the_mounting_places_the_ground(scene, tmp_path):
+    write_part(tmp_path, 0, scene, [0])
+    depth_alone = ["--depth-teacher", STREET, "--segmentation-teacher", "none", "--scales", "1.0"]
+    run(tmp_path, teachers=depth_alone)
+    (part,) = complete_parts(tmp_path / "labels")
+    assert (picture(part, part.keys[0], "labels.png") == 255).all()
+    assert part.frames[0]["coverage"]["labels"] == 0 < part.frames[0]["coverage"]["depth"]
+    (tmp_path / "labels").rename(tmp_path / "alone")
+    run(tmp_path, "--camera-height", scene.street.camera_height, "--camera-pitch",
+        -scene.street.pitch)  # fmt: skip
+    (part,) = complete_parts(tmp_path / "labels")
+    labels, depth = (picture(part, part.keys[0], f"{n}.png") for n in ("labels", "depth"))
+    true = scene(0).depth
+    near = (labels == 3) & (scene(0).labels == 3) & (depth > 0) & (true < 10)
+    assert np.median(np.abs(depth[near] / 256 / true[near] - 1)) < 0.03
+
+
 def test_the_camera_height_scales_depth(scene, tmp_path):
     write_part(tmp_path, 0, scene, (0, 30))
     height = scene.street.camera_height
