@@ -40,7 +40,8 @@ def test_a_robots_own_drive_makes_a_better_model_for_its_camera(tmp_path):
     results = json.loads(done.stdout)
     for span in ("time held out", "another street"):
         before, own = (results[f"{name} model, {span}"] for name in ("default", "own"))
-        assert own["abs_rel"] < 0.7 * before["abs_rel"]
+        # By a fifth at least, after 50 steps; docs/own_robot.md has what a whole run gives.
+        assert own["abs_rel"] < 0.8 * before["abs_rel"]
         assert own["miou"] > before["miou"] - 0.05  # two streets are little to learn classes from
     card = model_card.read(tmp_path / "run" / "own_robot.onnx")
     assert card.name == "own_robot" and card.trained_on == ("a robot's own recording train",)
