@@ -18,7 +18,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-PYTEST_FLAGS ?= -n 2 --dist loadfile
+# A test process that dies ends the run: what it leaves of its file would be waited for in vain.
+PYTEST_FLAGS ?= -n 2 --dist loadfile --max-worker-restart 0
 RUN := tools/env.sh
 
 ifneq ($(wildcard .venv/ros-prefix),)
