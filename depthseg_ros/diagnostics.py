@@ -48,12 +48,22 @@ class Stopwatch:
         return self.seconds | {"overhead": overhead, "latency": latency, "age": age}
 
 
-class Health:
-    """Counts, times and troubles of a camera's frames; any thread may tell it."""
+OVERDUE = 0.75
+"""Seconds without a frame of a fast camera after which one is missing; told within a second."""
 
-    def __init__(self) -> None:
+
+class Health:
+    """Counts, times and troubles of a camera's frames; any thread may tell it.
+
+    Args:
+        silence: Seconds after which a frame is missing, however slow the camera is.
+    """
+
+    def __init__(self, silence: float) -> None:
         self.last_frame = math.nan
         """When the last frame came, `time.monotonic()`."""
+        self._silence = silence
+        self._usual = silence / 2  # seconds between frames, the longest of late
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._laps: list[dict[str, float]] = []
@@ -61,6 +71,19 @@ class Health:
         self._troubles: dict[str, str] = {}
         self._before: Counter[str] = Counter()
         self._reported = time.monotonic()
+
+    def receive(self, now: float) -> None:
+        """Count a frame that comes now, `time.monotonic()`."""
+        if not math.isnan(self.last_frame):
+            pause = min(now - self.last_frame, self._silence / 2)
+            self._usual = max(pause, 0.9 * self._usual)
+        self.last_frame = now
+        self.count("received")
+
+    def overdue(self, since: float) -> bool:
+        """Whether a frame is missing, of a camera that is listened to since `time.monotonic()`."""
+        heard = float(np.fmax(since, self.last_frame))  # NaN where there is none
+        return time.monotonic() - heard > max(OVERDUE, 2 * self._usual)
 
     def count(self, outcome: str, watch: Stopwatch | None = None, reason: str = "") -> None:
         """Count what became of a frame, one of `COUNTS`; of a rejected or failed one, and why."""
@@ -87,7 +110,7 @@ class Health:
         """Forget the last frame and all troubles, as when the node begins to listen."""
         with self._lock:
             self._troubles.clear()
-            self.last_frame = math.nan
+            self.last_frame, self._usual = math.nan, self._silence / 2
 
     def status(
         self, name: str, level: bytes, message: str, values: dict[str, str]
@@ -104,7 +127,9 @@ class Health:
             laps, self._laps = self._laps, []
             (outcome, reason), self._loss = self._loss, ("", "")
             troubles, counts = list(self._troubles.values()), self._counts.copy()
-        if outcome == "failed" and not laps:
+        if level == DiagnosticStatus.ERROR:
+            pass  # which says what is done about it
+        elif outcome == "failed" and not laps:
             level, message = DiagnosticStatus.ERROR, f"all frames fail: {reason}"
         elif outcome and not laps and level == DiagnosticStatus.OK:
             level, message = DiagnosticStatus.WARN, f"all frames are rejected: {reason}"

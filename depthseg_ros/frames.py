@@ -19,8 +19,10 @@ class NewestFrames(Generic[Camera, Frame]):
         self._closed = False
 
     def put(self, camera: Camera, frame: Frame) -> bool:
-        """Place a frame; returns whether it displaced one that nobody had taken."""
+        """Place a frame; returns whether one is lost: an older one, or, if closed, this one."""
         with self._changed:
+            if self._closed:
+                return True
             displaced = camera in self._frames
             self._frames[camera] = frame  # a dict: one that displaces keeps its turn
             self._changed.notify()
@@ -38,8 +40,13 @@ class NewestFrames(Generic[Camera, Frame]):
             return [self._frames.pop(camera) for camera in first]
 
     def close(self) -> None:
-        """Let `take` return none from now on."""
+        """Let `take` return none, and take no frames, until it is opened again."""
         with self._changed:
             self._closed = True
             self._frames.clear()
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        """Take frames again."""
+        with self._changed:
+            self._closed = False

@@ -4,10 +4,13 @@ It loads models, goes through the lifecycle and answers services; what belongs t
 `stream`, what is published in `outputs`.
 
 Two threads share it. The executor's keeps each camera's newest frame and camera_info, answers
-services and publishes diagnostics. The worker's, alive while the node is active, takes the newest
-frames, the cameras in turn, runs the network and publishes what somebody subscribes to. Frames
-that come while it is busy replace each other, so that no output is older than the frame before the
-camera's last.
+services and publishes diagnostics. The worker's (`worker`), alive while the node is active, takes
+the newest frames, the cameras in turn, runs the network and publishes what somebody subscribes to.
+Frames that come while it is busy replace each other, so that no output is older than the frame
+before the camera's last.
+
+A network that hangs or keeps failing is loaded anew, after pauses that grow while that does not
+help; `backend: auto` goes from TensorRT to ONNX Runtime then.
 """
 
 from __future__ import annotations
@@ -33,20 +36,25 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from . import model_card
-from .backends import choose
+from .backends import BackendError, choose
 from .frames import NewestFrames
 from .model_card import ModelCard
 from .parameters import Parameters, Settings
 from .perception import Perception, read_picture
 from .process import one_line, run
 from .srv import LoadModel
-from .stream import Stream, Waiting, process
+from .stream import Stream, Waiting
 from .tf import Transforms
+from .worker import Worker
 
 CLOCK_JUMP = 1.0
 """Seconds by which the node's clock may jump unsaid: a simulation's steps."""
 CLOCK_JUMP_TOLD = 10.0
 """Seconds for which diagnostics tell of a jump."""
+WATCH = 0.25
+"""Seconds between two looks at the worker and the cameras; what has changed is told at once."""
+PAUSES = (1.0, 30.0)
+"""Seconds before a model that failed is loaded anew: the first time, and at most."""
 
 
 class DepthsegNode(LifecycleNode):
@@ -55,19 +63,21 @@ class DepthsegNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("depthseg")
         self._perception: Perception | None = None
-        self._working = threading.Lock()  # held while the worker uses the model
         self._settings = Parameters(
             self, card=lambda: self._perception.card if self._perception else None
         )
         self._transforms = Transforms()
         self._streams: list[Stream] = []
         self._frames: Waiting = NewestFrames()
-        self._worker: threading.Thread | None = None
+        self._worker: Worker | None = None
         self._loader: threading.Thread | None = None
+        self._failure = ""  # why the node is active without a worker, until the model is loaded
+        self._pause, self._due = PAUSES[0], math.inf  # until it is, and when
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # A steady clock: a simulation that stands still is no reason for silence.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._every_second = self.create_timer(1.0, self._on_second, clock=steady)
+        self._watch = self.create_timer(WATCH, self._on_watch, clock=steady)
+        self._told: tuple[float, list[Any]] = (-math.inf, [])
         # Groups of their own: while a service waits, frames and transitions go on.
         self._capturing = self.create_service(
             Trigger,
@@ -128,11 +138,22 @@ class DepthsegNode(LifecycleNode):
 
     def _load(self, settings: Settings) -> tuple[Perception, str]:
         """A model that is ready to run, and a line about it; raises what backends raise."""
-        started = time.monotonic()
         backend, why = settings.backend, ""
         if backend == "auto" and not settings.providers:
             backend, why = choose()
             why = f" (auto: {why})"
+        try:
+            return self._load_on(backend, settings, why)
+        except Exception as error:  # anything a backend raises
+            if settings.backend != "auto" or not backend.startswith("tensorrt"):
+                raise
+            failed = one_line(error)
+            self.get_logger().warning(f"{backend} does not serve: {failed}; taking onnxruntime")
+            settings = replace(settings, engine="")
+            return self._load_on("onnxruntime", settings, f" (auto: not {backend}: {failed})")
+
+    def _load_on(self, backend: str, settings: Settings, why: str) -> tuple[Perception, str]:
+        started = time.monotonic()
         perception = Perception(
             _model_file(settings),
             backend,
@@ -177,15 +198,17 @@ class DepthsegNode(LifecycleNode):
         """Start the worker and listen to the cameras."""
         self._frames = NewestFrames()
         try:
+            if self._failure:  # the model was lost before the node was deactivated
+                loaded, said = self._load(self._settings.now)
+                self._exchange(loaded, None)
+                self._tell_of(loaded, said)
             for stream in self._streams:
                 stream.listen(self._frames)
-        except Exception as error:  # wrong QoS overrides: rclpy would swallow it unsaid
+        except Exception as error:  # wrong QoS overrides, say: rclpy would swallow it unsaid
             return self._refuse("activate", error)
         result = super().on_activate(state)
-        self._worker = threading.Thread(
-            target=self._work, args=(self._frames,), name="worker", daemon=True
-        )
-        self._worker.start()
+        self._pause = PAUSES[0]
+        self._work()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -222,6 +245,10 @@ class DepthsegNode(LifecycleNode):
         self._clean_up()
         super().destroy_node()
 
+    @property
+    def _active(self) -> bool:
+        return any(stream.listening for stream in self._streams)
+
     def _refuse(self, transition: str, error: Exception) -> TransitionCallbackReturn:
         self.get_logger().error(
             f"Cannot {transition}: {one_line(error)}. When that is mended:"
@@ -232,15 +259,25 @@ class DepthsegNode(LifecycleNode):
             self._clean_up()
         return TransitionCallbackReturn.FAILURE
 
+    def _work(self) -> None:
+        """Let a worker take the frames of the cameras."""
+        together = len(self._streams) if self._settings.now.batch else 1
+        assert self._perception is not None
+        self._worker = Worker(self._frames, self._perception, together, self._give_back)
+        self._failure, self._due = "", math.inf
+
+    def _halt(self, why: str) -> None:
+        """End the worker; where it hangs, the model is lost, and `why` says what for."""
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop(self._settings.now.deadline):
+            self._failure = why or "the network hangs"
+
     def _stop(self) -> None:
         self._frames.close()
         for stream in self._streams:
             stream.stop()
-        if self._worker is not None and self._perception is not None:
-            while self._worker.is_alive():
-                self._perception.backend.interrupt()  # a compilation, which takes minutes
-                self._worker.join(0.1)
-            self._worker = None
+        self._halt("")
+        self._due = math.inf
         for stream in self._streams:
             stream.give_up_capture()
 
@@ -249,8 +286,9 @@ class DepthsegNode(LifecycleNode):
             stream.close()
         self._streams = []
         perception, self._perception = self._perception, None
-        if perception is not None:
+        if perception is not None and not self._failure:
             self._give_back(perception)
+        self._failure = ""
 
     def _give_back(self, perception: Perception) -> None:
         try:
@@ -258,20 +296,76 @@ class DepthsegNode(LifecycleNode):
         except Exception as error:  # a GPU that is gone, say
             self.get_logger().error(f"Giving back the model failed: {one_line(error)}")
 
+    # --- A model that fails ---------------------------------------------------------------------
+
+    def _give_up(self, worker: Worker, why: str) -> None:
+        """Do without a model that hangs or fails, until it is loaded anew."""
+        low, high = PAUSES
+        self._pause = low if worker.succeeded else min(2 * self._pause, high)
+        self.get_logger().error(f"{why[0].upper()}{why[1:]}; loading it anew in {self._pause:g} s")
+        self._halt(why)
+        if not self._failure and self._perception is not None:
+            self._give_back(self._perception)
+        self._failure, self._due = why, time.monotonic() + self._pause
+
+    async def _load_anew(self) -> None:
+        """Load the model again; where that fails, later once more."""
+        self._due = math.inf
+        settings, before = self._settings.now, self._perception
+        wanted: dict[str, Any] = {}
+        if settings.backend == "auto" and before and before.backend.name.startswith("tensorrt"):
+            wanted = {"backend": "onnxruntime", "engine": ""}
+        loaded, said = await self._load_beside(wanted)
+        if not self._active or self._perception is not before:  # meanwhile deactivated, say
+            if loaded is not None:
+                self._give_back(loaded)
+            return
+        try:
+            if loaded is None:
+                raise BackendError(said)
+            self._exchange(loaded, None)
+        except Exception as error:  # anything a backend raises, or wrong QoS of new outputs
+            self._pause = min(2 * self._pause, PAUSES[1])
+            self._due = time.monotonic() + self._pause
+            self.get_logger().error(f"{one_line(error)}; once more in {self._pause:g} s")
+        else:
+            self.get_logger().info(f"Loaded anew. {said}")
+
     # --- The executor's thread ------------------------------------------------------------------
 
-    def _on_second(self) -> None:
+    def _on_watch(self) -> None:
+        worker, now = self._worker, time.monotonic()
+        if worker is not None and (why := worker.trouble(self._settings.now.deadline)):
+            self._give_up(worker, why)
+        elif now >= self._due and (self._loader is None or not self._loader.is_alive()):
+            self.executor.create_task(self._load_anew)
+        state = [self._state_of(stream) for stream in self._streams]
+        last, told = self._told
+        # Timers do not tick exactly.
+        if now - last < 1 - WATCH / 2 and state == told:
+            return
+        self._told = now, state
         if self._settings.now.ground == "tf":
             self._transforms.listen(self)
         for stream in self._streams:
             stream.on_second()
-            if time.monotonic() - self._clock_jumped > CLOCK_JUMP_TOLD:
+            if now - self._clock_jumped > CLOCK_JUMP_TOLD:
                 stream.trouble("clock", "")
         self._diagnostics.publish(
             DiagnosticArray(
                 header=Header(stamp=self.get_clock().now().to_msg()), status=self._statuses()
             )
         )
+
+    def _state_of(self, stream: Stream) -> tuple[bytes, str]:
+        """Level and text of what diagnostics say of a camera, before its losses and troubles."""
+        assert self._perception is not None
+        level, text = stream.state(self._perception)
+        if self._failure and stream.listening:
+            return DiagnosticStatus.ERROR, f"loading the model anew: {self._failure}"
+        if level == DiagnosticStatus.OK and self._worker is not None and self._worker.slow():
+            return DiagnosticStatus.WARN, "the network is slow or hangs"
+        return level, text
 
     def _on_clock_jump(self, jump: Any) -> None:
         seconds = jump.delta.nanoseconds / 1e9
@@ -292,7 +386,9 @@ class DepthsegNode(LifecycleNode):
                     hardware_id=name,
                 )
             ]
-        return [stream.status(self._perception) for stream in self._streams]
+        return [
+            stream.status(self._perception, *self._state_of(stream)) for stream in self._streams
+        ]
 
     async def _on_capture_background(
         self, request: Trigger.Request, response: Trigger.Response
@@ -333,6 +429,8 @@ class DepthsegNode(LifecycleNode):
             response.message = (
                 "the node holds no model yet: set the parameter model, and configure it"
             )
+        elif self._loader is not None and self._loader.is_alive():
+            response.message = "the model is being loaded anew just now, ask again"
         else:
             loaded, response.message = await self._load_beside(wanted)
         if loaded is not None and self._perception is not before:
@@ -375,31 +473,27 @@ class DepthsegNode(LifecycleNode):
     def _exchange(self, new: Perception, background: NDArray[np.uint8] | None) -> None:
         """Let the streams go on with another model; raises what `Stream.announce` does."""
         old: Any = self._perception
-        active = self._worker is not None
-        while not self._working.acquire(timeout=0.1):
-            old.backend.interrupt()  # a compilation, which takes minutes
+        active = self._active
+        self._halt("")
+        announced: list[Stream] = []
         try:
-            announced: list[Stream] = []
-            try:
-                for stream in self._streams:
-                    stream.announce(new.card, background, active)
-                    announced.append(stream)
-            except Exception:
-                for stream in announced:
-                    stream.announce(old.card, active=active)
-                raise
-            self._perception = new
-        finally:
-            self._working.release()
-        self._give_back(old)
-
-    # --- The worker's thread --------------------------------------------------------------------
-
-    def _work(self, frames: Waiting) -> None:
-        together = len(self._streams) if self._settings.now.batch else 1
-        while taken := frames.take(together):
-            with self._working:
-                process(taken, self._perception)  # type: ignore[arg-type]
+            for stream in self._streams:
+                stream.announce(new.card, background, active)
+                announced.append(stream)
+        except Exception:
+            for stream in announced:
+                stream.announce(old.card, active=active)
+            if active and self._failure:
+                self._due = time.monotonic() + self._pause
+            elif active:
+                self._work()
+            raise
+        lost, self._failure = bool(self._failure), ""
+        self._perception = new
+        if active:
+            self._work()
+        if not lost:
+            self._give_back(old)
 
 
 def _background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:

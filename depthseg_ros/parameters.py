@@ -52,6 +52,8 @@ class Settings:
     """Horizontal field of view assumed without a valid camera_info, radians."""
     max_rate: float = 0.0
     """Pictures per second that a camera gets at most; 0: as many as can be."""
+    deadline: float = 5.0
+    """Seconds that the network may take for a picture before it is taken to hang."""
     min_confidence: float = 0.0
     """Labels of less probability are unlabelled, 0 to 1."""
     depth_encoding: str = "32FC1"
@@ -223,6 +225,11 @@ _DESCRIPTORS = {
         description="Pictures per second of each camera that are looked at, at most; 0: all that"
         " there is time for.",
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1000.0)],
+    ),
+    "deadline": ParameterDescriptor(
+        description="Seconds that the network may take for a picture (compiling apart); then it"
+        " hangs, and the model is loaded anew.",
+        floating_point_range=[FloatingPointRange(from_value=0.1, to_value=600.0)],
     ),
     "min_confidence": ParameterDescriptor(
         description="Labels of less probability become 255, unlabelled.",

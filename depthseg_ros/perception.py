@@ -58,7 +58,14 @@ class Perception:
             ModelFileError: the file is missing, is not ONNX, or its card is missing or wrong.
             BackendError: the backend is missing or refuses the model.
         """
-        self.card = model_card.read(model)
+        self.card = card = model_card.read(model)
+        self._promised = {
+            **({"labels": np.uint8, "confidence": np.uint8} if card.classes else {}),
+            **({"depth": np.float32} if card.depth else {}),
+        }
+        self._known = np.full(256, model_card.UNLABELLED, np.uint8)
+        for known in card.classes:
+            self._known[known.id] = known.id
         self.backend = open_backend(model, backend, providers, threads, engine)
 
     def __call__(
@@ -88,15 +95,33 @@ class Perception:
             name: np.stack(values) if len(values) > 1 else np.asarray(values[0])[None]
             for name, values in stacks.items()
         }
-        shape = inputs["image"].shape[:3]
-        outputs = self.backend.run(inputs)
-        for name, output in outputs.items():
-            if output.shape != shape:
-                raise BackendError(f"output {name} has shape {output.shape}, expected {shape}")
+        outputs = dict(self.backend.run(inputs))
+        self._check(outputs, inputs["image"].shape[:3])
         return [
             Prediction(*(outputs[n][i] if n in outputs else None for n in _OUTPUTS))  # type: ignore[arg-type]
             for i in range(len(views))
         ]
+
+    def _check(self, outputs: dict[str, Any], shape: tuple[int, ...]) -> None:
+        """Hold outputs, by name, to the model file's contract, whatever the runtime gave.
+
+        What is out of the card's range, infinite or negative depth, is NaN from then on; labels
+        that the card does not know are unlabelled.
+        """
+        for name, kind in self._promised.items():
+            output = outputs.get(name)
+            if output is None or output.shape != shape or output.dtype != kind:
+                got = "nothing" if output is None else f"{output.dtype} {output.shape}"
+                raise BackendError(f"output {name}: got {got}, expected {kind.__name__} {shape}")
+        if self.card.classes:
+            flat = outputs["labels"].reshape(shape[0], -1)
+            outputs["labels"] = cv2.LUT(flat, self._known).reshape(shape)
+        if limits := self.card.depth:
+            depth = outputs["depth"].reshape(shape[0], -1)  # float32's rounding is no fault
+            inside = cv2.inRange(depth, limits.min * (1 - 1e-3), limits.max * (1 + 1e-3))
+            if cv2.countNonZero(inside) < depth.size:
+                depth = np.where(inside, depth, np.float32(np.nan))
+            outputs["depth"] = depth.reshape(shape)
 
     def _inputs(self, view: View) -> dict[str, Any]:
         """The network's inputs for one picture, without the batch axis."""

@@ -8,9 +8,10 @@ subscribes to (`outputs`).
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -48,9 +49,13 @@ from .process import on_incompatible_qos, one_line
 from .tf import Transforms
 
 SILENCE = 5.0
-"""Seconds without a frame after which the node says so, and gives up capturing a background."""
+"""Seconds without a frame after which the log says so, and a background is no longer waited for."""
+STALE = 1.0
+"""Seconds by which a picture's stamp and the node's clock may differ when it comes."""
 REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
+LINES = 10
+"""Warnings that a camera may log in `REPEAT` seconds."""
 CAMERA_INFO_PATIENCE = 1.0
 """Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
@@ -92,30 +97,6 @@ class Task(NamedTuple):
     watch: Stopwatch
 
 
-def process(frames: Sequence[Frame], perception: Perception) -> None:
-    """Perceive frames and publish what is wanted, or say why not; raises nothing.
-
-    Several at once if all of them are wanted and of one size, so that the network is run in
-    batches of one or of all cameras: for another number TensorRT would compile another engine.
-    """
-    prepared = [frame.stream.prepare(frame, perception) for frame in frames]
-    tasks = [task for task in prepared if task is not None]
-    at_once = len(tasks) == len(frames) and len({task.view.image.shape for task in tasks}) == 1
-    for batch in [tasks] if at_once else [[task] for task in tasks]:
-        for task in batch:
-            task.watch.lap("wait")
-        try:
-            predictions = perception.batch([task.view for task in batch])
-        except Exception as error:  # anything a backend raises: the next frame may do
-            for task in batch:
-                task.stream.lose(task.watch, error)
-            continue
-        for task in batch:
-            task.watch.lap("infer")
-        for task, prediction in zip(batch, predictions, strict=True):
-            task.stream.publish(task, prediction, perception.card)
-
-
 class Stream:
     """A camera that the node `node` perceives.
 
@@ -149,7 +130,7 @@ class Stream:
         self._background = Background(
             SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
         )
-        self._health = Health()
+        self._health = Health(SILENCE)
         self._scale = ScaleEstimate()
         self._rays = RayCache()
         self._transforms = transforms
@@ -256,6 +237,11 @@ class Stream:
         self._inputs = []
         self._camera_info_awaited.set()
 
+    @property
+    def listening(self) -> bool:
+        """Whether it listens to the camera."""
+        return bool(self._inputs)
+
     def give_up_capture(self) -> None:
         """End a capture that is under way, once the worker has ended."""
         self._background.give_up()
@@ -274,8 +260,8 @@ class Stream:
         now = time.monotonic()
         if self._silent:
             self._node.get_logger().info(self._of_camera("Images come again"))
-        self._health.last_frame, self._silent = now, False
-        self._health.count("received")
+        self._silent = False
+        self._health.receive(now)
         if rate := self._settings.now.max_rate:
             due = self._last_taken + 1 / rate
             if now < due - 0.1 / rate:  # a camera of just that rate does not tick exactly
@@ -284,6 +270,8 @@ class Stream:
             self._last_taken = max(due, now - 1 / rate)
         stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
         age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
+        stale = f"images come with stamps {age:+.1f} s old: clocks differ, or they come late"
+        self._health.trouble("stamp", stale if abs(age) > STALE else "")
         if frames.put(self, Frame(self, message, now, age)):
             self._health.count("dropped")
 
@@ -304,6 +292,9 @@ class Stream:
         if self._inputs and not self._silent and time.monotonic() - heard > SILENCE:
             self._silent = True
             self._node.get_logger().warning(self._of_camera(self._why_silent()))
+        cameras = self._node.count_publishers(self._inputs[0].topic_name) if self._inputs else 0
+        twice = f"{cameras} publishers share the topic of the images" if cameras > 1 else ""
+        self._health.trouble("cameras", twice)
         for subscription in self._inputs:
             about = f"QoS of {subscription.topic_name}"
             if self._health.troubled(about) and all(
@@ -337,18 +328,20 @@ class Stream:
         """Something for diagnostics to warn of; see `Health.trouble`."""
         self._health.trouble(about, text)
 
-    def status(self, perception: Perception) -> DiagnosticStatus:
-        """The stream's state, see `Health.status`."""
-        if not self._inputs:
-            level, text = DiagnosticStatus.STALE, "inactive"
-        elif self._silent:
-            level, text = DiagnosticStatus.WARN, "no images"
-        elif state := perception.backend.state:
-            level, text = DiagnosticStatus.WARN, state
-        elif perception.card.needs_background and self._background.picture is None:
-            level, text = DiagnosticStatus.WARN, "no background"
-        else:
-            level, text = DiagnosticStatus.OK, "active"
+    def state(self, perception: Perception) -> tuple[bytes, str]:
+        """Level and text of the stream's state, before its losses and troubles."""
+        if not self.listening:
+            return DiagnosticStatus.STALE, "inactive"
+        if self._health.overdue(self._listening_since):
+            return DiagnosticStatus.WARN, "no images"
+        if state := perception.backend.state:
+            return DiagnosticStatus.WARN, state
+        if perception.card.needs_background and self._background.picture is None:
+            return DiagnosticStatus.WARN, "no background"
+        return DiagnosticStatus.OK, "active"
+
+    def status(self, perception: Perception, level: bytes, text: str) -> DiagnosticStatus:
+        """What diagnostics say of the stream in such a state, see `Health.status`."""
         card = perception.card
         values = {
             "model": card.name,
@@ -511,11 +504,15 @@ class Stream:
         return f"{self.camera}: {text}" if self.camera else text
 
     def _warn(self, text: str, repeat: float = math.inf) -> None:
-        """Log a warning, and the same one again only after `repeat` seconds."""
+        """Log a warning, and one like it again only after `repeat` seconds; never a flood."""
         now = time.monotonic()
-        last = self._warned.get(text)
-        if last is None or now - last > repeat:
-            if len(self._warned) > 100:  # texts with ever new numbers in them
-                self._warned.clear()
-            self._warned[text] = now
-            self._node.get_logger().warning(self._of_camera(text))
+        # What comes again is the same with other numbers, too.
+        kind = text if repeat == math.inf else re.sub(r"[0-9.]+", "#", text)
+        recent = [at for at in self._warned.values() if now - at < REPEAT]
+        known = kind in self._warned and now - self._warned[kind] <= repeat
+        if known or len(recent) >= LINES:
+            return
+        if len(self._warned) >= 10 * LINES:
+            self._warned = {k: at for k, at in self._warned.items() if now - at < REPEAT}
+        self._warned[kind] = now
+        self._node.get_logger().warning(self._of_camera(text))

@@ -92,11 +92,14 @@ class Observer:
         self.node.create_subscription(message_type, topic, messages.append, qos)
         return messages
 
-    def until(self, condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+    def until(
+        self, condition: Callable[[], T], what: str | Callable[[], str], patience: float = PATIENCE
+    ) -> T:
         """Wait, while messages come, for a condition; returns what it returned."""
         end = time.monotonic() + patience
         while not (result := condition()):
-            assert time.monotonic() < end, f"did not come: {what}"
+            late = time.monotonic() > end
+            assert not late, f"did not come: {what() if callable(what) else what}"
             self._executor.spin_once(timeout_sec=0.05)
         return result
 
@@ -179,7 +182,9 @@ class Depthseg:
             of_frame = [[m for m in o if m.header.stamp == stamp] for o in outputs]
             return [m[0] for m in of_frame] if all(of_frame) else None
 
-        return self.observer.until(all_came, f"outputs for {frame.encoding}\n{self.process.log}")
+        return self.observer.until(
+            all_came, lambda: f"outputs for {frame.encoding}\n{self.process.log}"
+        )
 
     # --- What it says of itself ---
 
@@ -195,7 +200,9 @@ class Depthseg:
         return int(self.diagnostics().get(f"frames {what}", 0))
 
     def until_diagnostics(self, condition: Callable[[], T], what: str) -> T:
-        return self.observer.until(condition, f"{what}: {self.diagnostics()}\n{self.process.log}")
+        return self.observer.until(
+            condition, lambda: f"{what}: {self.diagnostics()}\n{self.process.log}"
+        )
 
     # --- Lifecycle and parameters ---
 

@@ -108,7 +108,9 @@ def test_a_publisher_whose_qos_does_not_fit_is_named(start_depthseg, observer):
     node.image = observer.node.create_publisher(Image, node.image.topic, 5)
     labels = node.collect("label/image")
     node.perceive(image_message(image(), "rgb8", header()), info(), labels)
-    node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no warning")
+    node.until_diagnostics(
+        lambda: "does not fit" not in node.diagnostics()["message"], "no warning"
+    )
 
 
 def test_diagnostics_say_that_every_frame_is_rejected(start_depthseg):
@@ -131,7 +133,7 @@ def test_a_missing_camera_info_is_a_warning_until_it_comes(start_depthseg):
         "a warning",
     )
     node.camera_info.publish(info())  # that it comes is enough
-    node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no warning")
+    node.until_diagnostics(lambda: "camera_info" not in node.diagnostics()["message"], "no warning")
     node.perceive(image_message(image(), "rgb8", header()), info(), labels)
     values = node.diagnostics()
     assert values["precision"] == "fp32" and float(values["last frame [s ago]"]) >= 0

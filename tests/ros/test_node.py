@@ -1,6 +1,7 @@
 """What the node makes of a camera's messages."""
 
 import math
+import re
 from itertools import count
 
 import numpy as np
@@ -273,9 +274,10 @@ def test_diagnostics_say_that_every_frame_fails_until_one_does_not(start_depthse
 
     def fails():
         node.image.publish(wide)
-        return node.diagnostics().get("message", "").startswith("all frames fail: ONNX Runtime")
+        message = node.diagnostics().get("message", "")
+        return re.search("(all frames fail|the network failed .* times).*: ONNX Runtime", message)
 
     node.until_diagnostics(fails, "an error")
     assert len(node.process.says("Lost a frame: ONNX Runtime failed")) == 1
     node.perceive(frame(), None, labels)
-    node.until_diagnostics(lambda: node.diagnostics().get("message") == "active", "no error")
+    node.until_diagnostics(lambda: "fail" not in node.diagnostics()["message"], "no error")

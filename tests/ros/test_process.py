@@ -76,22 +76,25 @@ def test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1(start, param
     assert len(process.log.strip().splitlines()) == 1, process.log
 
 
-def segment(process, others):
-    """Bytes of Fast DDS's shared memory that a process made to send in, beside that of others."""
-    size = 0
+def segments(process, others):
+    """Fast DDS's shared memory that a process made to send in, beside that of others: bytes."""
+    sizes = {}
     for line in Path(f"/proc/{process.process.pid}/maps").read_text().splitlines():
         name = line.rpartition("/dev/shm/")[2]
         if re.fullmatch("fast(rtps|dds)_[0-9a-f]{16}", name) and name not in others:
             low, high = (int(end, 16) for end in line.split()[0].split("-"))
-            size = max(size, high - low)
-    return size
+            sizes[name] = high - low
+    return sizes
 
 
-@pytest.mark.skipif(
+needs_shared_memory = pytest.mark.skipif(
     os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") != "rmw_fastrtps_cpp"
     or shutil.disk_usage("/dev/shm").free < 2**27,
     reason="needs Fast DDS, and room in /dev/shm",
 )
+
+
+@needs_shared_memory
 @pytest.mark.parametrize("transports, least, most", [(None, 2**24, 2**25), ("DEFAULT", 0, 2**20)])
 def test_shared_memory_holds_pictures_unless_the_user_configures_fast_dds(
     start, monkeypatch, transports, least, most
@@ -100,8 +103,30 @@ def test_shared_memory_holds_pictures_unless_the_user_configures_fast_dds(
         monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", transports)
     others = os.listdir("/dev/shm")  # which the process maps, too, where it hears of them
     process = start("camera_node", "/sharing", rate=5.0, width=64, height=48)
-    process.until(lambda: segment(process, others), "shared memory")
-    assert least <= segment(process, others) <= most
+    process.until(lambda: segments(process, others), "shared memory")
+    assert least <= max(segments(process, others).values()) <= most
+
+
+@needs_shared_memory
+def test_shared_memory_of_killed_processes_is_removed_and_no_other(start):
+    from depthseg_ros.process import clear_shared_memory
+
+    room, before = Path("/dev/shm"), os.listdir("/dev/shm")
+    killed = start("camera_node", "/killed", rate=5.0, width=64, height=48)
+    killed.until(lambda: segments(killed, before), "shared memory")
+    left = segments(killed, before)
+    before = os.listdir("/dev/shm")
+    lives = start("camera_node", "/lives", rate=5.0, width=64, height=48)
+    lives.until(lambda: segments(lives, before), "shared memory")
+    used = segments(lives, before)
+
+    killed.kill()
+    assert all((room / name).exists() for name in left)  # Fast DDS leaves it there
+    clear_shared_memory()  # too young: it might belong to one that only begins
+    assert all((room / name).exists() for name in left)
+    clear_shared_memory(age=0)
+    assert not any((room / name).exists() or (room / f"{name}_el").exists() for name in left)
+    assert used and all((room / name).exists() for name in used)
 
 
 def test_a_machine_without_room_for_shared_memory_is_left_alone(monkeypatch, tmp_path):

@@ -297,8 +297,8 @@ def test_without_weight_no_views_are_asked_for(batch):
 
 def test_the_default_system_learns_from_neighbours(batch):
     torch.manual_seed(0)
-    # No narrower: oneDNN (torch 2.13, AVX-512) writes beyond its memory in the gradient of a strided
-    # 1x1 convolution of 8 channels.
+    # No narrower: oneDNN (torch 2.13, AVX-512) writes beyond its memory in the gradient of a 1x1
+    # convolution of 8 channels with a stride.
     system = SharedEncoder(len(CAMVID), widths=(32, 16, 16, 16), context=16, decoder=(16, 16, 16))
     data = batch | {"depth": torch.full_like(batch["depth"], torch.nan)}
     parts, present = Neighbours()(system, data, WEIGHTS, CANONICAL)
