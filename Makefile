@@ -1,5 +1,6 @@
 # make setup    .venv, and the ROS 2 package built into .ros (under a second when nothing changed)
 # make demo     street, camera, model, node: the whole way once, pictures in demo/
+# make soak     camera, node and subscriber for an hour (SOAK_SECONDS=3600): what grows, in soak/
 # make test     check, then every test, in the real ROS 2
 # make check    lint, format, types, import rules
 # make format   format the sources
@@ -14,12 +15,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check format clean
+.PHONY: setup demo soak test check format clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 # A test process that dies ends the run: what it leaves of its file would be waited for in vain.
 PYTEST_FLAGS ?= -n 2 --dist loadfile --max-worker-restart 0
+SOAK_SECONDS ?= 3600
 RUN := tools/env.sh
 
 ifneq ($(wildcard .venv/ros-prefix),)
@@ -62,6 +64,9 @@ setup: .ros/built
 demo: setup
 	@$(RUN) python examples/demo.py
 
+soak: setup
+	@$(RUN) python -m benchmarks.soak --seconds $(SOAK_SECONDS)
+
 test: check setup
 	$(RUN) pytest $(PYTEST_FLAGS)
 
@@ -76,7 +81,7 @@ format: .venv/packages
 	.venv/bin/ruff format
 
 clean:
-	rm -rf .ros build install log demo dist *.egg-info
+	rm -rf .ros build install log demo soak dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(name: str, main: Callable[[], None]) -> int:
@@ -16,3 +21,14 @@ def run(name: str, main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def become(script: str) -> NoReturn:
+    """Go on as a script of `node/`, with the same arguments, in the built package's environment.
+
+    As a script of that environment, since the checkout's own folder, which `python -m` looks in
+    first, has no messages.
+    """
+    os.environ.pop("PYTHONSAFEPATH", None)  # the script imports what lies beside it
+    path = str(ROOT / "benchmarks/node" / script)
+    os.execv(ROOT / "tools/env.sh", ["env.sh", "python", path, *sys.argv[1:]])
