@@ -194,21 +194,25 @@ def draw(
     def series(name: str) -> np.ndarray:
         return np.array([row[name] for row in rows])
 
-    steady: list[float] = []  # what counts: the warm-up may be cut off
     after = series("time [s]") >= warm
-    for name, style in (("node RSS", "C0"), ("node private", "C2"), ("camera RSS", "C1")):
+    base = {}
+    for name, style in (("node RSS", "C0"), ("node private", "C2")):
         values = series(f"{name} [MB]")
-        base = np.median(values[after][: max(2, len(rows) // 10)])
-        axes[0].plot(minutes, values - base, style, label=f"{name}: {base:.0f} MB", lw=1)
-        steady.extend(values[after] - base)
-        if name == "node RSS":
-            bound = base * BOUND / 100
-            axes[0].axhline(bound, color="k", ls="--", lw=0.8, label=f"1 %: {bound:.1f} MB")
+        base[name] = float(np.median(values[after][: max(2, len(rows) // 10)]))
+        label = f"{name}, {base[name]:.0f} MB"
+        axes[0].plot(minutes, values - base[name], style, label=label)
+    bound = base["node RSS"] * BOUND / 100
+    axes[0].axhline(bound, color="k", ls="--", lw=0.8, label=f"{BOUND:g} % of the RSS")
+    steady = series("node RSS [MB]")[after] - base["node RSS"]
     axes[0].set(
-        title="Resident memory, against that after the warm-up",
-        ylabel="change [MB]",
-        ylim=(min(-2 * bound, *steady) - bound, max(2 * bound, *steady) + bound),
+        title="Memory; the node's against that after the warm-up",
+        ylabel="node, change [MB]",
+        ylim=(min(-bound, *steady) - bound, max(bound, *steady) + 2 * bound),  # without the warm-up
     )
+    camera = axes[0].twinx()
+    camera.plot(minutes, series("camera RSS [MB]"), "C1", lw=1)
+    camera.set(ylim=(0, 1.6 * camera.dataLim.ymax))
+    camera.set_ylabel("camera RSS [MB]", color="C1")
     span = min(60.0, rows[-1]["time [s]"] / 10)
     bins: dict[int, list[float]] = {}
     for when, age in frames:
@@ -217,7 +221,8 @@ def draw(
     for percent in (50, 95):
         ages = [np.percentile(of_bin, percent) for of_bin in bins.values()]
         axes[1].plot(centers, ages, "o-", ms=3, label=f"p{percent} of every {span:.0f} s")
-    axes[1].set(title="Camera's stamp to the last output", ylabel="latency [ms]", ylim=(0, None))
+    axes[1].set(title="Camera's stamp to the last output", ylabel="latency [ms]")
+    axes[1].set(ylim=(0, 1.3 * axes[1].dataLim.ymax))
     for ax, name in ((axes[2], "descriptors"), (axes[3], "threads")):
         for process, style in (("node", "C0"), ("camera", "C1")):
             ax.plot(minutes, series(f"{process} {name}"), style, label=process)
@@ -226,7 +231,7 @@ def draw(
     axes[3].set(xlabel="time since the first frame [min]", xlim=(0, minutes[-1]))
     for ax in axes:
         ax.axvspan(0, warm / 60, color="0.9", zorder=0)
-        ax.legend(fontsize=8, loc="lower right", ncols=2)
+        ax.legend(fontsize=8, loc="upper right", ncols=3)
     with whole(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=100)
 
@@ -305,7 +310,7 @@ def main() -> int:
     if options.json:
         print(json.dumps(result, indent=2))
     elif options.markdown:
-        print("|".join(("", *HEADINGS, "")) + "\n|---|---:|---:|---:|")
+        print(f"| {' | '.join(HEADINGS)} |\n|---|---:|---:|---:|")
         print("\n".join(f"| {' | '.join(line)} |" for line in shown(result)))
         print("\n" + summary(result))
     else:

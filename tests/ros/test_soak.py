@@ -14,9 +14,11 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
-pytestmark = pytest.mark.ros
-
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks" / "node"))  # as of the scripts there
+import soak  # noqa: E402
+
+pytestmark = pytest.mark.ros
 
 
 def start(folder, *arguments):
@@ -60,3 +62,30 @@ def test_ctrl_c_keeps_the_table_as_far_as_it_came(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["soak.csv"]
     with (tmp_path / "soak.csv").open() as file:
         assert float(next(csv.DictReader(file))["time [s]"]) > 0
+
+
+def rows_of(seconds, **end):
+    """Rows of a run in which all stands still but for what grows steadily to another end."""
+    names = (*soak.JUDGED, *soak.REPORTED, *(f"frames {name}" for name in soak.COUNTS))
+    still = dict.fromkeys(names, 100.0) | {"frames rejected": 0.0, "frames failed": 0.0}
+    for second in range(1, seconds + 1):
+        grown = {name: 100 + (value - 100) * second / seconds for name, value in end.items()}
+        yield still | grown | {"time [s]": float(second)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "end", "faults"),
+    [
+        (600, {}, []),
+        (600, {"node RSS [MB]": 101.0}, []),
+        (600, {"node RSS [MB]": 103.0}, ["node RSS [MB] grew"]),
+        (60, {"node RSS [MB]": 103.0}, []),  # the allocator's own warm-up
+        (60, {"node threads": 110.0}, ["node threads grew"]),
+        (600, {"latency [ms]": 200.0, "camera RSS [MB]": 200.0}, []),  # told, not judged
+        (600, {"frames failed": 2.0}, ["2 frames failed"]),
+    ],
+)
+def test_what_grows_by_more_than_a_hundredth_is_a_fault(seconds, end, faults):
+    result = soak.judge(list(rows_of(seconds, **end)), float(seconds))
+    assert result["faults"] == faults
+    assert set(result["above_bound"]) <= set(end)
