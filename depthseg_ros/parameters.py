@@ -40,7 +40,8 @@ class Settings:
     threads: int = 0
     """CPU threads of the network; 0: the backend's own choice."""
     engine: str = ""
-    """Path of a TensorRT engine of the model; empty: the user's cache has it, or it is compiled."""
+    """Path of a TensorRT engine of the model; empty: the user's cache has it, or it is compiled.
+    An engine is code, so only the one that is named at the start is ever run."""
     background: str = ""
     """Path of a picture of the view without foreground, for models that compare with one; empty:
     it is captured."""
@@ -200,7 +201,8 @@ _DESCRIPTORS = {
     "engine": ParameterDescriptor(
         description="Path of a TensorRT engine that 'depthseg compile --output' made of the model;"
         " empty: the user's cache has it, or it is compiled for the camera's first picture.",
-        additional_constraints="Can be changed while the node is unconfigured.",
+        additional_constraints="Can be emptied, or set to what it was at the start, while the node"
+        " is unconfigured; no other engine, since an engine is code.",
     ),
     "background": ParameterDescriptor(
         description="Path of a picture of the view without foreground, for models that compare with"
@@ -330,6 +332,7 @@ class Parameters:
             values[field.name] = _from_ros(parameter)
         self.now = Settings(**values)
         """The values in force."""
+        self._engines = {"", self.now.engine}
         node.add_on_set_parameters_callback(self._on_set)
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
@@ -341,6 +344,12 @@ class Parameters:
                 successful=False,
                 reason=f"{', '.join(late)}: fixed while the node holds a model; deactivate and"
                 " clean up the node first, or call ~/load_model",
+            )
+        if changes.get("engine", "") not in self._engines:
+            return SetParametersResult(
+                successful=False,
+                reason=f"engine is {changes['engine']!r}: an engine is code, and none is run that"
+                " was not named when the node was started; start the node with it",
             )
         try:
             settings = replace(self.now, **changes)
