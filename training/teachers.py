@@ -11,7 +11,7 @@ these and perhaps one more, "none of them", S the student's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -425,9 +425,9 @@ def _made_for(name: str) -> str:
 
 def _load(kind: Any, name: str) -> Any:
     """What transformers makes of a name or folder; raises `TrainingError`."""
-    load: Callable[[str], Any] = kind.from_pretrained
     try:
-        return load(name)
+        # Never its own code: where nothing is said, transformers asks whoever sits there.
+        return kind.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # of every library below
         reason = (str(error).splitlines() or [type(error).__name__])[0]
     if Path(name).is_dir():

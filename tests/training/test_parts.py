@@ -1,3 +1,4 @@
+import gzip
 import tarfile
 
 import numpy as np
@@ -79,6 +80,22 @@ def test_a_damaged_index_is_named(index, tmp_path):
     path.write_text(index)
     with pytest.raises(TrainingError, match=r"part-00000\.json is no part's index.*remove it"):
         Part(path)
+
+
+@pytest.mark.parametrize("key", ["../a", "/tmp/a", "a/b", ""])
+def test_a_key_that_leaves_the_part_is_refused(key, tmp_path):
+    path = tmp_path / "part-00000.json"
+    write_json(path, {"frames": [{"key": key}]})
+    with pytest.raises(TrainingError, match=r"part-00000\.json is no part's index.*no file's name"):
+        Part(path)
+
+
+def test_a_compressed_tar_file_is_not_unpacked(tmp_path):
+    part = write(tmp_path, packed=True)
+    path = tmp_path / "part-00000.tar"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(TrainingError, match="cannot be read"):
+        part.has("a", "jpg")
 
 
 def test_a_damaged_tar_file_is_named(tmp_path):

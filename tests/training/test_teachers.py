@@ -344,6 +344,19 @@ def test_a_damaged_folder_is_one_clear_line(tmp_path):
         Segmenter(str(folder), CPU)
 
 
+def test_code_that_comes_with_a_model_is_not_run_whatever_is_answered(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda _: "yes")
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}})
+    )
+    (tmp_path / "own.py").write_text(
+        f"from transformers import PretrainedConfig as Own\nopen({str(tmp_path / 'ran')!r}, 'w')\n"
+    )
+    with pytest.raises(TrainingError, match="contains custom code"):
+        Segmenter(str(tmp_path), CPU)
+    assert not (tmp_path / "ran").exists()
+
+
 # --- Maps of classes
 
 

@@ -37,6 +37,9 @@ class Part:
             """What the index says beside the frames."""
             self.frames: list[dict[str, Any]] = self.about.pop("frames")
             self.keys = [str(frame["key"]) for frame in self.frames]
+            outside = [key for key in self.keys if not key or Path(key).name != key]
+            if outside:  # they name files, to be read and, of labels, to be written
+                raise ValueError(f"the key {outside[0]!r} is no file's name")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"{index} is no part's index: {error!r}; remove it to make the part anew"
@@ -82,7 +85,7 @@ class Part:
     @cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
         """Where each member of the tar file begins, and how long it is."""
-        with tarfile.open(self.folder / f"{self.name}.tar") as tar:
+        with tarfile.open(self.folder / f"{self.name}.tar", "r:") as tar:
             return {member.name: (member.offset_data, member.size) for member in tar}
 
 
