@@ -4,6 +4,8 @@
 # make test     check, then every test, in the real ROS 2
 # make check    lint, format, types, import rules
 # make format   format the sources
+# make lock     write anew the hashes of what constraints.txt pins, in requirements.txt
+# make audit    known vulnerabilities of what constraints.txt pins, as a report
 # make clean    remove what was built or drawn; .venv stays
 #
 # An installed ROS 2 is used where one is sourced or ROS_DISTRO names it; otherwise ROS 2 Jazzy
@@ -15,7 +17,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test check format clean
+.PHONY: setup demo soak test check format lock audit clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -35,6 +37,7 @@ endif
 TORCH := $(shell grep '^torch==' constraints.txt)
 ifeq ($(ROS_PREFIX),)
 PINS := constraints.txt
+HASHES := requirements.txt
 HEADLESS := $(subst python,python-headless,$(shell grep '^opencv-python==' constraints.txt))
 ROS_WHEELS := 'ros-rclpy[fastrtps]' ros-common-interfaces ros-lifecycle-msgs ros-ament-cmake \
   ros-ament-cmake-gmock ros-ament-cmake-gtest ros-ament-cmake-include-directories \
@@ -43,6 +46,7 @@ ROS_WHEELS := 'ros-rclpy[fastrtps]' ros-common-interfaces ros-lifecycle-msgs ros
 else
 # Its compiled messages work with the numpy that they were compiled for, and no later major one.
 PINS := .venv/ros-numpy.txt
+HASHES :=
 HEADLESS := opencv-python-headless
 ROS_WHEELS :=
 endif
@@ -80,6 +84,22 @@ format: .venv/packages
 	.venv/bin/ruff check --fix --exit-zero
 	.venv/bin/ruff format
 
+# Not torch: its CPU build is another file than PyPI's, from wherever pip is pointed.
+lock: .venv/supply
+	@grep -v '^torch==' constraints.txt | .venv/supply/bin/uv pip compile -q --universal --no-deps \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header - -o requirements.txt
+
+# A report, never a reason to fail: what it says changes from day to day.
+audit: .venv/supply
+	@.venv/supply/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip \
+	  -r constraints.txt 2> .venv/supply/audit.log || \
+	  echo "audit: $$(tail -n 1 .venv/supply/audit.log | sed 's/^ERROR:[^:]*:/not done, /')"
+
+# Apart from the rest: they bring packages of their own.
+.venv/supply: | .venv/ros-prefix
+	@.venv/bin/python -m venv $@ && $@/bin/pip install -q $(PIP_FLAGS) uv==0.13.9 pip-audit==2.10.1 || { \
+	  rm -rf $@; echo "setup: uv and pip-audit cannot be installed"; exit 1; }
+
 clean:
 	rm -rf .ros build install log demo soak dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -99,8 +119,11 @@ endif
 .venv/ros-numpy.txt: | .venv/ros-prefix
 	@$(RUN) $(PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' > $@
 
-.venv/packages: setup.py package.xml $(PINS) tools/patch_ros_wheels.py | .venv/ros-prefix
+.venv/packages: setup.py package.xml $(PINS) $(HASHES) tools/patch_ros_wheels.py | .venv/ros-prefix
 	@echo "setup: Python packages (the first time takes a minute or two; pip is quiet)"
+ifneq ($(HASHES),)
+	@.venv/bin/pip install -q $(PIP_FLAGS) --require-hashes --no-deps -r $(HASHES)
+endif
 	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(TORCH)
 	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[train,teachers,export,dev]' $(ROS_WHEELS)
 	@.venv/bin/python -c 'import cv2' 2> /dev/null || { \

@@ -120,6 +120,17 @@ def test_pip_alone_brings_numpy_opencv_and_onnx_but_neither_torch_nor_ros(setup_
     assert required == {"numpy", "opencv-python", "onnx", "onnxruntime", "rich"}
 
 
+def test_every_pin_but_torchs_has_hashes():
+    """`make lock` writes them; torch's CPU build is another file than PyPI's."""
+    pins = re.findall(r"^([\w.-]+==\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    hashed = (ROOT / "requirements.txt").read_text().replace("\\\n", "").splitlines()
+    assert all(re.search(" --hash=sha256:[0-9a-f]{64}( |$)", line) for line in hashed)
+    found = {re.sub("[-_.]+", "-", line.split()[0]).lower() for line in hashed}
+    assert found == {
+        re.sub("[-_.]+", "-", pin).lower() for pin in pins if not pin.startswith("torch==")
+    }
+
+
 def test_every_import_of_the_runtime_is_declared(setup_arguments):
     extras = setup_arguments["extras_require"].values()
     from_pip = names([*setup_arguments["install_requires"], *(name for e in extras for name in e)])

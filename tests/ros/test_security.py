@@ -1,6 +1,7 @@
 """Who may do what: the SROS2 policy is what the nodes open, and an engine is the user's choice."""
 
 import importlib.util
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -10,6 +11,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
 from rclpy.node import NodeNameNonExistentError
+
+from depthseg_ros.srv import LoadModel
 
 pytestmark = pytest.mark.ros
 
@@ -119,3 +122,13 @@ def test_no_engine_is_run_that_was_not_named_at_the_start(start_depthseg):
     assert node.set("engine", "").successful
     assert not node.set("engine", "/another.engine").successful
     assert node.set("engine", "/mine.engine").successful
+
+
+def test_what_is_no_regular_file_is_not_opened_as_a_model(start_depthseg, observer, tmp_path):
+    node = start_depthseg()
+    node.process.says("Model street on onnxruntime")
+    os.mkfifo(tmp_path / "pipe")  # whoever opened it would wait for ever
+    for path in ("/dev/zero", str(tmp_path), str(tmp_path / "pipe")):
+        request = LoadModel.Request(model=path)
+        response = observer.call(LoadModel, f"{node.name}/load_model", request, again=True)
+        assert (response.success, response.message) == (False, f"there is no model file {path}")
