@@ -16,6 +16,7 @@ FORBIDDEN = {
     *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load"),
     *("torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
     "shutil.unpack_archive",
+    "rosbags.highlevel.AnyReader",  # runs Python that it makes of a bag's message definitions
 }
 METHODS = {"extract", "extractall", "register_custom_ops_library", "load_library"}
 """Of whatever: archives that are unpacked where their members say, libraries that files name."""
@@ -78,6 +79,7 @@ def test_no_file_and_no_message_chooses_what_code_runs(folder):
         "load(name, trust_remote_code=True)",
         "import yaml\nyaml.load(text, yaml.Loader)",
         "tarfile.open(file).extractall(folder)",
+        "from rosbags.highlevel import AnyReader\nAnyReader([bag])",
         "options.register_custom_ops_library(file)",
     ],
 )
