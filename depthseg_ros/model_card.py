@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
 SCHEMA_VERSION = 1
@@ -21,6 +23,10 @@ UNLABELLED = 255
 
 MAX_SIZE = 8192
 """Greatest width or height of a network, pixels."""
+MAX_CARD = 2**20
+"""Greatest length of a card, characters."""
+MAX_NAME = 100
+"""Greatest length of the name of a model, a system or a class, characters."""
 
 CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
 DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
@@ -48,9 +54,7 @@ class SemanticClass:
 
     def __post_init__(self) -> None:
         _require(_is_int(self.id) and 0 <= self.id < UNLABELLED, f"class id {self.id!r}", "0..254")
-        _require(
-            isinstance(self.name, str) and self.name != "", f"class name {self.name!r}", "text"
-        )
+        _require(self.name != "" and _is_name(self.name), f"class name {self.name!r}", _NAME)
         _require(
             len(self.color) == 3 and all(_is_int(c) and 0 <= c <= 255 for c in self.color),
             f"color {self.color!r} of class {self.name}",
@@ -109,6 +113,9 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         _require(bool(self.classes) or self.depth is not None, "no classes and no depth", "either")
+        _require(
+            len(self.classes) <= UNLABELLED, f"{len(self.classes)} classes", f"at most {UNLABELLED}"
+        )
         for what in ("id", "name"):
             values = [getattr(c, what) for c in self.classes]
             twice = sorted({v for v in values if values.count(v) > 1})
@@ -125,9 +132,10 @@ class ModelCard:
             f"needs_background {self.needs_background!r}",
             "true or false",
         )
-        for entry in ("name", "system", "terms"):
+        for entry in ("name", "system"):
             value = getattr(self, entry)
-            _require(isinstance(value, str), f"{entry} {value!r}", "text")
+            _require(_is_name(value), f"{entry} {value!r}", _NAME)
+        _require(isinstance(self.terms, str), f"terms {self.terms!r}", "text")
         _require(
             self.precision in PRECISIONS, f"precision {self.precision!r}", f"one of {PRECISIONS}"
         )
@@ -179,17 +187,22 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         """Read a card; raises `ModelFileError` naming the entry that is wrong."""
+        if len(text) > MAX_CARD:
+            raise ModelFileError(
+                f"the model card has {len(text)} characters, expected at most {MAX_CARD}"
+            )
         try:
             entries = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            json.dumps(entries, ensure_ascii=False).encode()  # half characters: printable nowhere
+        except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits, too
             raise ModelFileError(f"the model card is not JSON: {error}") from None
         _require(isinstance(entries, dict), "model card that is no JSON object", "an object")
         version = entries.pop("schema_version", None)
         _require(_is_int(version) and version >= 1, f"schema_version {version!r}", "an integer")
         if version > SCHEMA_VERSION:
             raise ModelFileError(
-                f"the model card has schema version {version}, this depthseg_ros reads up to"
-                f" {SCHEMA_VERSION}: update depthseg_ros or export the model again"
+                f"the model card has schema version {shortened(str(version))}, this depthseg_ros"
+                f" reads up to {SCHEMA_VERSION}: update depthseg_ros or export the model again"
             )
         try:
             classes = tuple(
@@ -208,10 +221,12 @@ class ModelCard:
                 },
             )
         except KeyError as error:
-            raise ModelFileError(f"the model card lacks the entry {error}") from None
-        except (TypeError, AttributeError) as error:
             raise ModelFileError(
-                f"the model card has an entry of the wrong type: {error}"
+                f"the model card lacks the entry {shortened(str(error))}"
+            ) from None
+        except (TypeError, AttributeError, RecursionError) as error:
+            raise ModelFileError(
+                f"the model card has an entry of the wrong type: {shortened(str(error), 200)}"
             ) from None
 
 
@@ -244,7 +259,8 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise ModelFileError(f"{path} is not an ONNX file: {error}") from None
+        reason = shortened(str(error), 200)
+        raise ModelFileError(f"{path} is not an ONNX file: {reason}") from None
     if not model.graph.node:
         raise ModelFileError(f"{path} is not an ONNX file, or its graph is empty")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -288,13 +304,15 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     """Compare the graph's inputs and outputs with what the card promises."""
     from onnx import TensorProto
 
-    if any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer):
+    if any(t.data_location == TensorProto.EXTERNAL for t in _tensors(model)):
         raise ModelFileError("its weights lie in another file; a model file is one file")
+
+    elements = {number: name for name, number in TensorProto.DataType.items()}
 
     def shapes(values: Any) -> dict[str, tuple[str, int]]:
         types = {value.name: value.type.tensor_type for value in values}
         return {
-            name: (TensorProto.DataType.Name(t.elem_type), len(t.shape.dim))
+            name: (elements.get(t.elem_type, str(t.elem_type)), len(t.shape.dim))
             for name, t in types.items()
         }
 
@@ -308,6 +326,19 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     _compare("output", outputs, _OUTPUTS, promised_outputs)
 
 
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors of a protobuf message: weights, and those in attributes, subgraphs, functions."""
+    from onnx import TensorProto
+
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:
+            for part in value if hasattr(value, "__len__") else [value]:
+                yield from _tensors(part)
+
+
 def _compare(
     kind: str,
     found: dict[str, tuple[str, int]],
@@ -316,7 +347,8 @@ def _compare(
 ) -> None:
     if set(found) != promised:
         raise ModelFileError(
-            f"its graph has the {kind}s {sorted(found)}, its card promises {sorted(promised)}"
+            f"its graph has the {kind}s {shortened(repr(sorted(found)), 200)}, its card promises"
+            f" {sorted(promised)}"
         )
     for name, (element, rank) in found.items():
         if (element, rank) != contract[name]:
@@ -334,7 +366,7 @@ def _build(kind: Any, entries: dict[str, Any]) -> Any:
 
 def _require(condition: bool, got: str, expected: str) -> None:
     if not condition:
-        raise ModelFileError(f"model card: got {got}, expected {expected}")
+        raise ModelFileError(f"model card: got {shortened(got, 200)}, expected {expected}")
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -347,4 +379,14 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Also whether it is of a float's size: JSON has integers of any."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 2**1023
+
+
+_NAME = f"one line of at most {MAX_NAME} characters"
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_NAME and value.isprintable()

@@ -110,7 +110,19 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
         ({"canonical_fx": math.nan}, "canonical_fx nan"),
         ({"depth": {"kind": "metres", "min": 0, "max": 1}}, "depth kind 'metres'"),
         ({"depth": {"kind": "metric", "min": 5, "max": 1}}, "depth range 5..1"),
-        ({"name": 7}, "name 7, expected text"),
+        ({"name": 7}, "name 7, expected one line"),
+        ({"name": "two\nlines"}, "name 'two.*', expected one line"),
+        ({"name": "x" * 10**5}, "name 'xxxx.*, expected one line of at most 100"),
+        ({"name": "\ud800"}, "not JSON.*surrogates"),
+        ({"terms": "\ud800"}, "not JSON.*surrogates"),
+        ({"terms": "x" * 2**21}, "characters, expected at most 1048576"),
+        (
+            {"classes": [{"id": 0, "name": "a", "color": [0, 0, 0], "flags": []}] * 9999},
+            "9999 clas",
+        ),
+        ({"palette" * 10**4: []}, "unknown entries"),
+        ({"metrics": {"miou": 10**4000}}, "metrics"),
+        ({"depth": {"kind": "metric", "min": 0, "max": 10**4000}}, "depth range"),
         ({"terms": None}, "terms None, expected text"),
         ({"trained_on": "streets"}, "trained_on 'streets', expected a list"),
         ({"trained_on": [1]}, "trained_on"),
@@ -131,7 +143,16 @@ def test_a_contradicting_card_is_refused(tmp_path, changes, message):
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelFileError, match=message) as caught:
         model_card.read(tmp_path / "m.onnx")
-    assert "\n" not in str(caught.value)
+    said = str(caught.value).removeprefix(str(tmp_path))
+    assert len(said.splitlines()) == 1 and len(said) < 500
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 3000 + "]" * 3000, "[" * 10**5])
+def test_a_card_of_numbers_or_lists_without_end_is_refused(value):
+    text = CARD.to_json().replace('"parameters": 42', f'"parameters": {value}')
+    with pytest.raises(ModelFileError) as caught:
+        model_card.ModelCard.from_json(text)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -160,13 +181,61 @@ def test_a_graph_that_breaks_the_contract_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_in_another_file_are_refused(tmp_path):
-    model = graph()
+def elsewhere():
+    """A tensor that lies in a file outside the model's folder."""
     tensor = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
     tensor.data_location = TensorProto.EXTERNAL
-    model.graph.initializer.append(tensor)
+    tensor.external_data.add(key="location", value="../../secret")
+    return tensor
+
+
+def in_initializer(model):
+    model.graph.initializer.append(elsewhere())
+
+
+def in_attribute(model):
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=elsewhere()))
+
+
+def in_list_of_attribute(model):
+    model.graph.node.add(op_type="X").attribute.add(name="ts").tensors.append(elsewhere())
+
+
+def in_subgraph(model):
+    inner = helper.make_graph([], "inner", [], [], [elsewhere()])
+    model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inner))
+
+
+def in_sparse_initializer(model):
+    model.graph.sparse_initializer.add().values.CopyFrom(elsewhere())
+
+
+def in_function(model):
+    constant = helper.make_node("Constant", [], ["c"], value=elsewhere())
+    model.functions.append(helper.make_function("d", "f", [], ["c"], [constant], []))
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        in_initializer,
+        in_attribute,
+        in_list_of_attribute,
+        in_subgraph,
+        in_sparse_initializer,
+        in_function,
+    ],
+)
+def test_weights_in_another_file_are_refused_wherever_the_graph_names_them(tmp_path, put):
+    model = graph()
+    put(model)
     with pytest.raises(ModelFileError, match="one file"):
         model_card.write(tmp_path / "m.onnx", model, CARD)
+
+
+def test_a_type_that_onnx_does_not_know_is_refused(tmp_path):
+    with pytest.raises(ModelFileError, match="its output depth is 99 with 3 axes"):
+        model_card.write(tmp_path / "m.onnx", graph(depth_type=99), CARD)
 
 
 def test_the_default_model_is_found_and_sound():
