@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .texts import shortened
+
 MAX_SIZE = 8192
-"""Greatest width or height of a picture that is decoded, pixels."""
+"""Greatest width or height of a picture, pixels."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -39,6 +42,12 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         ValueError: the data are empty, neither JPEG nor PNG, cut off, corrupt or of a picture
             greater than `MAX_SIZE`.
     """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return np.asarray(cv2.cvtColor(unpack(data, flags), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def unpack(data: bytes, flags: int) -> NDArray[Any]:
+    """What `cv2.imdecode` makes of a JPEG or PNG; raises `ValueError` as `decode` does."""
     if data.startswith(_JPEG):
         kind, size = "JPEG", _jpeg_size(data)
     elif data.startswith(_PNG):
@@ -54,14 +63,14 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         raise ValueError(
             f"the {kind} has {width}x{height} pixels, expected 1x1 to {MAX_SIZE}x{MAX_SIZE}"
         )
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise ValueError(f"the {kind} cannot be decoded: {' '.join(str(error).split())}") from None
-    if bgr is None:
+        reason = shortened(str(error), 200)
+        raise ValueError(f"the {kind} cannot be decoded: {reason}") from None
+    if stored is None:
         raise ValueError(f"the {kind} of {width}x{height} pixels is cut off or corrupt")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return stored
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:

@@ -9,8 +9,8 @@ cv_bridge where it is installed.
 
 from __future__ import annotations
 
-import math
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import compressed
 from .geometry import Intrinsics
 from .lens import PINHOLE, Lens
+from .texts import shortened
 
 
 class Image(Protocol):
@@ -114,8 +115,8 @@ def image_to_rgb(message: Image) -> NDArray[np.uint8]:
         (H, W, 3) uint8 RGB, contiguous; a view of the message's own memory if it holds just that.
 
     Raises:
-        ValueError: the picture is empty, its data are shorter than it says, or its encoding is
-            unknown.
+        ValueError: the picture is empty or greater than `compressed.MAX_SIZE`, its data are
+            shorter than it says, or its encoding is unknown.
     """
     width, height = _size(message)
     encoding = _ENCODINGS.get(message.encoding)
@@ -132,10 +133,15 @@ def image_to_rgb(message: Image) -> NDArray[np.uint8]:
 
 
 def _size(message: Image) -> tuple[int, int]:
-    """Width and height, neither of them 0."""
+    """Width and height, 1 to `compressed.MAX_SIZE`."""
     width, height = message.width, message.height
     if width == 0 or height == 0:
         raise ValueError(f"the image is empty: {width}x{height} pixels")
+    greatest = compressed.MAX_SIZE
+    if max(width, height) > greatest:
+        raise ValueError(
+            f"the image has {width}x{height} pixels, expected 1x1 to {greatest}x{greatest}"
+        )
     return width, height
 
 
@@ -164,15 +170,16 @@ def _to_rgb(pixels: NDArray[np.uint8], encoding: _Encoding) -> NDArray[np.uint8]
 
 
 def _through_cv_bridge(message: Image) -> NDArray[np.uint8]:
-    unknown = f"unknown image encoding {message.encoding!r}"
+    unknown = f"unknown image encoding {shortened(message.encoding)!r}"
     try:
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError:
         raise ValueError(f"{unknown}, expected one of {', '.join(ENCODINGS)}") from None
     try:
         image = CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
-    except (CvBridgeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{unknown}, and cv_bridge refuses it: {error}") from None
+    except (CvBridgeError, cv2.error, KeyError, TypeError, ValueError) as error:
+        reason = shortened(str(error), 200)
+        raise ValueError(f"{unknown}, and cv_bridge refuses it: {reason}") from None
     return np.ascontiguousarray(image, np.uint8)
 
 
@@ -191,11 +198,13 @@ def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
     """
     source, _, codec = (part.strip() for part in message.format.partition(";"))
     if source in ("16UC1", "32FC1") or codec.startswith("compressedDepth"):
-        raise ValueError(f"the compressed image is depth, not a picture: format {message.format!r}")
+        raise ValueError(
+            f"the compressed image is depth, not a picture: format {shortened(message.format)!r}"
+        )
     try:
         rgb = compressed.decode(bytes(message.data))
     except ValueError as error:
-        raise ValueError(f"{error} (format {message.format!r})") from None
+        raise ValueError(f"{error} (format {shortened(message.format)!r})") from None
     if source.startswith("bayer_") and codec.startswith("png") and source in _ENCODINGS:
         # image_transport stores the mosaic itself there. (Into a JPEG it puts a gray picture.)
         return _to_rgb(np.ascontiguousarray(rgb[..., :1]), _ENCODINGS[source])
@@ -213,7 +222,9 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
     """
     kind = {"16UC1": "u2", "32FC1": "f4"}.get(message.encoding)
     if kind is None:
-        raise ValueError(f"the image holds no depth: {message.encoding!r}, expected 16UC1 or 32FC1")
+        raise ValueError(
+            f"the image holds no depth: {shortened(message.encoding)!r}, expected 16UC1 or 32FC1"
+        )
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     stored = np.ascontiguousarray(_rows(message, dtype.itemsize)).view(dtype)
     return _metres(stored, 1000 if kind == "u2" else 1)
@@ -226,23 +237,26 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
         (H, W) float32 metres, NaN where unknown.
 
     Raises:
-        ValueError: the message holds no depth, or not as PNG, or half of one.
+        ValueError: the message holds no depth, or not as PNG, half of one, or one greater than
+            `compressed.MAX_SIZE`.
     """
     source, _, codec = (part.strip() for part in message.format.partition(";"))
     data, scale, offset = bytes(message.data), 1.0, 0.0
     if codec.startswith("compressedDepth"):  # begins with a kind and two parameters
         _, scale, offset = struct.unpack("<iff", data[:12].ljust(12, b"\0"))
         data = data[12:]
-    png = data.startswith(b"\x89PNG") and source in ("16UC1", "32FC1")
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if png else None
+    stored = None
+    if data.startswith(b"\x89PNG") and source in ("16UC1", "32FC1"):
+        with suppress(ValueError):  # what follows says it
+            stored = compressed.unpack(data, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
         raise ValueError(
             "the compressed image is no depth, or damaged: expected 16UC1 or 32FC1 as a PNG of 16"
-            f" bits (format {message.format!r})"
+            f" bits (format {shortened(message.format)!r})"
         )
     if source == "16UC1":
         return _metres(stored, 1000)
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):  # the parameters may be anything
         return _metres(np.where(stored > 0, scale / (stored - offset), 0), 1)
 
 
@@ -262,7 +276,9 @@ def labels_of(message: Image) -> NDArray[np.uint8]:
         ValueError: the image is empty, its data are shorter than it says, or of another encoding.
     """
     if message.encoding not in ("mono8", "8UC1"):
-        raise ValueError(f"the image holds no labels: {message.encoding!r}, expected mono8 or 8UC1")
+        raise ValueError(
+            f"the image holds no labels: {shortened(message.encoding)!r}, expected mono8 or 8UC1"
+        )
     return np.ascontiguousarray(_rows(message, 1))
 
 
@@ -285,12 +301,12 @@ def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
     name, (fx, fy, cx, cy) = "K", (float(message.k[i]) for i in (0, 4, 2, 5))
     if rectified and message.p[0] != 0:
         name, (fx, fy, cx, cy) = "P", (float(message.p[i]) for i in (0, 5, 2, 6))
-    if not all(math.isfinite(focal) and focal > 0 for focal in (fx, fy)):
+    if not all(1e-3 < focal < 1e9 for focal in (fx, fy)):  # NaN is not, either
         raise ValueError(
             f"camera_info is not calibrated: {name} has the focal lengths {fx}, {fy}, expected"
             " pixels above 0"
         )
-    if not (math.isfinite(cx) and math.isfinite(cy)):
+    if not all(abs(centre) < 1e9 for centre in (cx, cy)):
         raise ValueError(f"camera_info is not calibrated: {name} has the centre {cx}, {cy}")
     roi = message.roi
     if roi.width and roi.height:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .texts import shortened
+
 MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
 """Distortion models -> how many coefficients they may have."""
 
@@ -37,7 +39,7 @@ class Lens:
         """Raise `ValueError` for an unknown model, or coefficients that are not its own."""
         counts = MODELS.get(self.model)
         if counts is None:
-            raise ValueError(f"lens {self.model!r}, expected one of {', '.join(MODELS)}")
+            raise ValueError(f"lens {shortened(self.model)!r}, expected one of {', '.join(MODELS)}")
         if self.coefficients and len(self.coefficients) not in counts:
             raise ValueError(
                 f"{len(self.coefficients)} coefficients of a {self.model} lens, expected"

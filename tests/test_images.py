@@ -1,11 +1,13 @@
 """What messages hold is read without ROS: here those of rosbags, whose fields are numpy arrays."""
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 
+from depthseg_ros.compressed import MAX_SIZE
 from depthseg_ros.geometry import Intrinsics
 from depthseg_ros.images import (
     compressed_depth_to_metres,
@@ -124,6 +126,48 @@ SHORT = image(random(HEIGHT, WIDTH, kind=np.uint16), "16UC1")
 SHORT.data = SHORT.data[:-1]
 
 
+LONG = "x" * 10**6
+
+
+def claiming(width, height, encoding="mono8"):
+    """An Image message that says it is of that size, and holds all the bytes of one row."""
+    message = image(random(1, min(width, 2**20)), encoding, width=width)
+    message.height = height
+    return message
+
+
+def claiming_png(width, height):
+    """A PNG of 16 bits that says it is of that size, and holds next to nothing."""
+    data = png(random(4, 4, kind=np.uint16))
+    header = struct.pack(">II", width, height) + data[24:29]
+    crc = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    return data[:16] + header + crc + data[33:]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [INF, 3e38, 1e-45, NAN])
+@pytest.mark.parametrize("offset", [INF, -INF, NAN, 3.0, 3e38])
+def test_senseless_parameters_of_compressed_depth_give_depth_or_nan_without_a_warning(
+    scale, offset
+):
+    header = struct.pack("<iff", 0, scale, offset)
+    data = header + png(random(HEIGHT, WIDTH, kind=np.uint16))
+    depth = compressed_depth_to_metres(compressed(data, "32FC1; compressedDepth png"))
+    assert depth.shape == (HEIGHT, WIDTH) and depth.dtype == np.float32
+    assert (np.isnan(depth) | ((depth > 0) & np.isfinite(depth))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("k", (0, 1e-300)), ("k", (4, 1e300)), ("k", (2, -1e300)), ("p", (0, INF))]
+)
+def test_focal_lengths_and_centres_beyond_all_measure_are_no_calibration(name, values):
+    info = camera_info(p=450)
+    place, value = values
+    getattr(info, name)[place] = value
+    with pytest.raises(ValueError, match="not calibrated"):
+        intrinsics(info, rectified=name == "p")
+
+
 @pytest.mark.parametrize(
     ("read", "message", "says"),
     [
@@ -141,9 +185,22 @@ SHORT.data = SHORT.data[:-1]
         (compressed_depth_to_metres, compressed(png(random(4, 4)), "16UC1; png"), "16 bits"),
         (compressed_depth_to_metres, compressed(png(random(4, 4)), "rgb8; png"), "no depth"),
         (compressed_depth_to_metres, compressed(b"\x89PNG\r\n", "16UC1; png"), "damaged"),
+        (compressed_depth_to_metres, compressed(claiming_png(65000, 65000), "16UC1; png"), "dam"),
+        (compressed_depth_to_metres, compressed(b"", LONG), "no depth"),
+        (compressed_to_rgb, compressed(b"", f"16UC1; {LONG}"), "is depth.*xxx"),
+        (compressed_to_rgb, compressed(b"", LONG), "empty.*xxx"),
+        (image_to_rgb, claiming(MAX_SIZE + 1, 1), "8193x1 pixels, expected 1x1 to 8192x8192"),
+        (image_to_rgb, claiming(1, 2**32 - 1), "1x4294967295 pixels"),
+        (image_to_rgb, image(random(HEIGHT, WIDTH), LONG), "unknown image encoding 'xxx"),
+        (depth_to_metres, claiming(1, MAX_SIZE + 1, "16UC1"), "1x8193 pixels"),
+        (depth_to_metres, image(random(HEIGHT, WIDTH), LONG), "no depth"),
+        (labels_of, image(random(HEIGHT, WIDTH), LONG), "no labels"),
+        (lens_of, camera_info([0.1] * 5, model=LONG), "lens 'xxx"),
+        (lens_of, camera_info([0.1] * 99), "99 coefficients"),
     ],
 )
 def test_what_is_no_depth_or_labels_is_refused_in_one_line_that_says_why(read, message, says):
     with pytest.raises(ValueError, match=says) as error:
         read(message)
-    assert "\n" not in str(error.value)
+    said = str(error.value)
+    assert len(said.splitlines()) == 1 and len(said) < 500
