@@ -28,6 +28,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
+from depthseg_ros.texts import shortened
+
 from .errors import TrainingError
 
 try:
@@ -77,7 +79,7 @@ class Recording:
     @property
     def lost(self) -> str:
         """What could not be read so far, in one line; empty if nothing."""
-        return "; ".join(f"{name} {what}" for name, what in self._lost.items())
+        return shortened("; ".join(f"{name} {what}" for name, what in self._lost.items()), 400)
 
     def messages(self, topics: Collection[str], start: int = 0) -> Iterator[Message]:
         """The messages of some topics that were recorded at `start` (ns) or later."""
@@ -106,18 +108,29 @@ class Recording:
         try:
             metadata = yaml.safe_load((self.path / "metadata.yaml").read_text())
             about = metadata["rosbag2_bagfile_information"]
-            for file in about.get("files") or ():
-                begin = file["starting_time"]["nanoseconds_since_epoch"]
-                end = begin + file["duration"]["nanoseconds"]
-                self._ends[Path(file["path"]).name] = end
+            ends = {
+                Path(file["path"]).name: int(file["starting_time"]["nanoseconds_since_epoch"])
+                + int(file["duration"]["nanoseconds"])
+                for file in about.get("files") or ()
+            }
             counts: Counter[tuple[str, str]] = Counter()
             for of_topic in about["topics_with_message_count"]:
                 topic = of_topic["topic_metadata"]
-                counts[topic["name"], topic["type"]] += of_topic["message_count"]
-            return [Path(name).name for name in about["relative_file_paths"]], counts
+                counts[str(topic["name"]), str(topic["type"])] += int(of_topic["message_count"])
+            names = [Path(name).name for name in about["relative_file_paths"]]
+            self._ends |= ends
+            return names, counts
         except FileNotFoundError:
             self._lost["metadata.yaml"] = "is missing: the recording was not ended in order"
-        except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+        except (
+            yaml.YAMLError,
+            ValueError,  # not UTF-8, dates and numbers that are none
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ):
             self._lost["metadata.yaml"] = "is damaged"
         return [], Counter()
 
@@ -126,7 +139,9 @@ class Recording:
         with self._plain(file) as plain:
             try:
                 with Reader(plain) as reader:
-                    return Counter({(c.topic, c.msgtype): c.msgcount for c in reader.connections})
+                    return Counter(
+                        {(str(c.topic), str(c.msgtype)): c.msgcount for c in reader.connections}
+                    )
             except Exception:  # see `_of_file`
                 messages = self._of_file(file.name, plain, None, 0)
                 return Counter((topic, kind) for topic, kind, *_ in messages)
@@ -145,14 +160,14 @@ class Recording:
                     yield c.topic, c.msgtype, time, _unpacked(raw)
             return
         except Exception as error:  # damage shows in errors of every kind
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = shortened(str(error), 200) or type(error).__name__
         self._lost[name] = f"is damaged or was not closed, read as far as it goes: {reason}"
         try:
             for topic, kind, time, raw in _salvaged(plain):
                 if time >= start and (topics is None or topic in topics):
                     yield topic, kind, time, _unpacked(raw)
-        except (ValueError, OSError, sqlite3.Error) as error:
-            self._lost[name] = str(error)
+        except (ValueError, OSError, OverflowError, sqlite3.Error) as error:
+            self._lost[name] = shortened(str(error), 200)
 
     @contextmanager
     def _plain(self, file: Path) -> Iterator[Path]:
@@ -242,7 +257,15 @@ def _salvaged_mcap(
                 if packing:
                     records = _UNPACKERS[packing]().decompress(records)
                 yield from _salvaged_mcap(BytesIO(records), kinds, channels)
-        except (struct.error, UnicodeDecodeError, KeyError, RuntimeError, zstd.ZstdError):
+        except (
+            struct.error,
+            UnicodeDecodeError,
+            KeyError,
+            EOFError,
+            MemoryError,  # damaged sizes
+            RuntimeError,
+            zstd.ZstdError,
+        ):
             continue  # with the next record
 
 
@@ -257,13 +280,17 @@ def _salvaged_sqlite(path: Path) -> Iterator[Message]:
     last, skip = 0, 1
     with closing(sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True)) as data:
         data.execute("PRAGMA writable_schema=ON")  # or a file that is cut off is refused as a whole
-        topics = {topic[0]: topic[1:] for topic in data.execute("SELECT id,name,type FROM topics")}
+        topics = {
+            number: (str(name), str(kind))
+            for number, name, kind in data.execute("SELECT id,name,type FROM topics")
+        }
         while skip < 2**20:
             try:
                 for number, topic, time, raw in data.execute(query, (last,)):
                     if number > last and topic in topics:  # damage may lead in circles
                         last, skip = number, 1
-                        yield *topics[topic], time, raw
+                        if isinstance(time, int) and isinstance(raw, bytes):  # a cell may be any
+                            yield *topics[topic], time, raw
                 return
             except sqlite3.DatabaseError:  # damage in the middle costs what lies there
                 last, skip = last + skip, 2 * skip
@@ -278,8 +305,8 @@ def parsed(raw: bytes, kind: str) -> Any:
     """A message, with the fields of its type; raises `ValueError` where it is damaged."""
     try:
         return _types().deserialize_cdr(raw, kind)
-    except SerdeError as error:
-        raise ValueError(str(error)) from None
+    except (SerdeError, KeyError) as error:  # KeyError: a damaged type
+        raise ValueError(shortened(str(error), 200)) from None
 
 
 def stamp_of(raw: bytes, recorded: int) -> int:

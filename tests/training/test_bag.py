@@ -622,6 +622,50 @@ def test_messages_in_a_journal_are_not_forgotten(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "before, after",
+    [
+        ("message_count: 10", "message_count: many"),
+        ("message_count: 10", "message_count: .inf"),
+        ("message_count: 10", "message_count: 2001-99-99"),
+        ("nanoseconds_since_epoch: ", "nanoseconds_since_epoch: x"),
+        ("version: ", "version: " + "[" * 3000),
+    ],
+)
+def test_damaged_metadata_costs_nothing_else(before, after, tmp_path):
+    bag = write_bag(tmp_path / "bag", drive(10))
+    metadata = (bag / "metadata.yaml").read_text()
+    assert before in metadata
+    (bag / "metadata.yaml").write_text(metadata.replace(before, after))
+    recording = Recording(bag)
+    assert recording.lost == "metadata.yaml is damaged"
+    assert len(list(recording.messages(["/camera/image_raw"]))) == 10
+
+
+def test_names_that_are_numbers_do_not_hide_the_others(tmp_path):
+    bag = write_bag(tmp_path / "bag", drive(10))
+    metadata = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text(metadata.replace("name: /chatter", "name: 7"))
+    assert "/camera/image_raw" in Recording(bag).topics
+
+
+@pytest.mark.parametrize("kind", ["sensor_msgs/msg/ImagE", "7"])
+def test_a_type_that_is_damaged_in_the_file_costs_its_pictures(kind, tmp_path, capsys):
+    bag = write_humble_bag(tmp_path / "bag", drive(10))
+    with sqlite3.connect(bag / "bag_0.db3") as data:
+        data.execute("UPDATE topics SET type = ? WHERE type = ?", (kind, IMAGE))
+    assert run("--input", bag, "--output", tmp_path / "data", "--topic", "/camera/image_raw") == 1
+    assert "no picture could be read" in capsys.readouterr().err
+
+
+def test_cells_of_other_types_are_left_out(tmp_path):
+    bag = write_humble_bag(tmp_path / "bag", drive(10))
+    with sqlite3.connect(bag / "bag_0.db3") as data:
+        data.execute("UPDATE messages SET data = 'text' WHERE id = 3")
+        data.execute("UPDATE messages SET timestamp = 'late' WHERE id = 4")
+    assert len(list(Recording(bag).messages(["/camera/image_raw", "/camera/camera_info"]))) == 18
+
+
+@pytest.mark.parametrize(
     "name, data, says",
     [
         ("a.mcap", b"\x00" * 1000, "neither MCAP nor SQLite; encrypted?"),
