@@ -19,8 +19,11 @@ from rclpy.parameter import Parameter
 
 from .backends import BACKENDS, MAX_THREADS
 from .model_card import ModelCard
+from .texts import shortened
 
 FOV_RANGE = (0.05, 3.1)
+MAX_NAMESPACE = 100
+"""Greatest length of a camera's namespace, characters: ROS bounds the names of topics."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,13 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise `ValueError` for what the parameters' types and ranges do not rule out."""
         for camera in self.cameras:
-            if not _NAMESPACE.fullmatch(camera):
+            if len(camera) > MAX_NAMESPACE or not _NAMESPACE.fullmatch(camera):
                 raise ValueError(
-                    f"cameras has {camera!r}, expected namespaces such as front or left/wide"
+                    f"cameras has {shortened(camera)!r}, expected namespaces such as front or"
+                    f" left/wide, of at most {MAX_NAMESPACE} characters"
                 )
         if len(set(self.cameras)) < len(self.cameras):
-            raise ValueError(f"cameras names one twice: {', '.join(self.cameras)}")
+            raise ValueError(f"cameras names one twice: {shortened(', '.join(self.cameras))}")
         if self.background and len(self.cameras) > 1:
             raise ValueError(
                 "background is a picture of one camera's view; for several, leave it empty and"
@@ -111,7 +115,8 @@ class Settings:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
+                    f"{name} is {shortened(getattr(self, name))!r}, expected one of"
+                    f" {', '.join(choices)}"
                 )
         for field in fields(self):
             value = getattr(self, field.name)
@@ -120,8 +125,8 @@ class Settings:
         heights = self.obstacle_heights
         if len(heights) != 2 or not -100 <= heights[0] < heights[1] <= 100:
             raise ValueError(
-                f"obstacle_heights is {list(heights)}, expected two heights in metres, the lower"
-                " first"
+                f"obstacle_heights is {shortened(repr(list(heights)))}, expected two heights in"
+                " metres, the lower first"
             )
         if self.ground == "mounting" and self.camera_height == 0:
             raise ValueError("ground: mounting needs camera_height, in metres")
@@ -134,9 +139,10 @@ class Settings:
         for parameter in _CLASSES:
             unknown = [name for name in getattr(self, parameter) if name not in names]
             if unknown:
+                known = shortened(", ".join(names), 200) or "it has none"
                 raise ValueError(
-                    f"{parameter} has {', '.join(unknown)}, expected classes of {card.name}:"
-                    f" {', '.join(names) or 'it has none'}"
+                    f"{parameter} has {shortened(', '.join(unknown))}, expected classes of"
+                    f" {card.name}: {known}"
                 )
 
 
