@@ -262,7 +262,8 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
 
 def _metres(stored: NDArray[Any], units: float) -> NDArray[np.float32]:
     """Stored depth in metres; what is not positive and finite is unknown."""
-    depth = stored.astype(np.float32) / np.float32(units)
+    with np.errstate(invalid="ignore"):  # NaN of the kind that signals
+        depth = stored.astype(np.float32) / np.float32(units)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 

@@ -97,6 +97,12 @@ def test_depth_is_in_metres_whatever_the_byte_order_and_the_padding(bigendian, p
     np.testing.assert_array_equal(depth.ravel()[5:], metres.ravel()[5:])
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_bits_of_a_float_are_depth_or_nan_without_a_warning():
+    signalling = np.full((HEIGHT, WIDTH), 0x7FA00000, np.uint32)
+    assert np.isnan(depth_to_metres(image(signalling, "32FC1"))).all()
+
+
 def test_compressed_depth_is_in_metres():
     millimetres = random(HEIGHT, WIDTH, kind=np.uint16)
     expected = np.where(millimetres > 0, millimetres / 1000, NAN)
