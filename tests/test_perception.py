@@ -190,6 +190,15 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_runtime_says_at_length_is_cut_to_its_reason(tmp_path):
+    model = onnx.load(model_card.default_model())
+    model.ir_version = 99
+    onnx.save(model, tmp_path / f"{'m' * 200}.onnx")
+    with pytest.raises(BackendError, match="Unsupported model IR version: 99") as caught:
+        backends.open_backend(tmp_path / f"{'m' * 200}.onnx", "onnxruntime")
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 600
+
+
 @pytest.fixture(scope="module")
 def two_images(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "difference.onnx"

@@ -77,4 +77,6 @@ class OnnxRuntimeBackend(Backend):
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Of a long one the end: it says why, after what of the runtime's code found it."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 300 else f"{line[:40]} ... {line[-255:]}"
