@@ -312,7 +312,7 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     def shapes(values: Any) -> dict[str, tuple[str, int]]:
         types = {value.name: value.type.tensor_type for value in values}
         return {
-            name: (elements.get(t.elem_type, str(t.elem_type)), len(t.shape.dim))
+            str(name): (elements.get(t.elem_type, str(t.elem_type)), len(t.shape.dim))
             for name, t in types.items()
         }
 

@@ -233,6 +233,15 @@ def test_weights_in_another_file_are_refused_wherever_the_graph_names_them(tmp_p
         model_card.write(tmp_path / "m.onnx", model, CARD)
 
 
+def test_names_that_are_no_text_are_refused(tmp_path):
+    model_card.write(tmp_path / "m.onnx", graph(), CARD)
+    data = (tmp_path / "m.onnx").read_bytes()
+    assert b"confidence" in data
+    (tmp_path / "m.onnx").write_bytes(data.replace(b"confidence", b"\xff" * 10))
+    with pytest.raises(ModelFileError, match="its graph has the outputs"):
+        model_card.read(tmp_path / "m.onnx")
+
+
 def test_a_type_that_onnx_does_not_know_is_refused(tmp_path):
     with pytest.raises(ModelFileError, match="its output depth is 99 with 3 axes"):
         model_card.write(tmp_path / "m.onnx", graph(depth_type=99), CARD)
