@@ -1,7 +1,8 @@
 """Compressed pictures, JPEG or PNG -> arrays.
 
 OpenCV decodes. Refused here is what it would take: a picture that was cut off, of which versions
-before 5 return the upper part over grey, and some kB that unpack to gigabytes.
+before 5 return the upper part over grey, and some kB that unpack to gigabytes or
+take minutes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .texts import shortened
 
 MAX_SIZE = 8192
 """Greatest width or height of a picture, pixels."""
+MAX_SCANS = 100
+"""Of a JPEG: each goes over the whole picture, and some kB hold thousands; encoders write ten."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -39,8 +42,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        ValueError: the data are empty, neither JPEG nor PNG, cut off, corrupt or of a picture
-            greater than `MAX_SIZE`.
+        ValueError: the data are empty, neither JPEG nor PNG, cut off, corrupt, of a picture
+            greater than `MAX_SIZE` or of more than `MAX_SCANS`.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     return np.asarray(cv2.cvtColor(unpack(data, flags), cv2.COLOR_BGR2RGB), np.uint8)
@@ -82,7 +85,10 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height by the frame header; None without it or without an end after the scan."""
+    """Width and height by the frame header; None without it or without an end after the scan.
+
+    Raises `ValueError` where there are more than `MAX_SCANS` scans.
+    """
     size, at = None, 2
     while marker := _MARKER.search(data, at):
         kind, at = marker[1][0], marker.end()
@@ -95,5 +101,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             break
         at += int.from_bytes(data[at : at + 2], "big")
         if kind == _SCAN:  # in what follows, 0xff is escaped; a thumbnail's end came before
+            if data.count(bytes((0xFF, _SCAN)), at) >= MAX_SCANS:
+                raise ValueError(f"the JPEG has more than {MAX_SCANS} scans")
             return size if data.rfind(bytes((0xFF, _END)), at) >= 0 else None
     return None

@@ -145,6 +145,7 @@ def test_gray_jpeg_has_three_equal_channels():
         (with_size(PNG, 0, 3), "0x3"),
         (with_size(JPEG, 65500, 65500), f"65500x65500 .* {MAX_SIZE}x{MAX_SIZE}"),
         (with_size(JPEG, 3, 0), "3x0"),
+        (JPEG[:-2] + 100 * JPEG[JPEG.index(b"\xff\xda") : -2] + JPEG[-2:], "more than 100 scans"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_one_line_that_says_why(data, says):
