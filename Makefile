@@ -2,6 +2,8 @@
 # make demo     street, camera, model, node: the whole way once, pictures in demo/
 # make soak     camera, node and subscriber for an hour (SOAK_SECONDS=3600): what grows, in soak/
 # make test     check, then every test, in the real ROS 2
+# make fuzz     hostile messages and files by the thousand; its table goes to docs/reliability.md
+# make faults   every fault of tests/ros/test_faults.py, 200 rounds; likewise to docs/reliability.md
 # make check    lint, format, types, import rules
 # make format   format the sources
 # make lock     write anew the hashes of what constraints.txt pins, in requirements.txt
@@ -17,7 +19,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test check format lock audit clean
+.PHONY: setup demo soak test fuzz faults check format lock audit clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -73,6 +75,11 @@ soak: setup
 
 test: check setup
 	$(RUN) pytest $(PYTEST_FLAGS)
+
+fuzz: setup
+	@failed=0; DEPTHSEG_FUZZ=long DEPTHSEG_FUZZ_RESULTS=.ros/fuzz.json \
+	  $(RUN) pytest tests/fuzz tests/ros/test_fuzz.py || failed=$$?; \
+	$(RUN) python -m benchmarks.fuzz .ros/fuzz.json --write docs/reliability.md && exit $$failed
 
 check: .venv/packages
 	.venv/bin/ruff check

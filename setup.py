@@ -73,6 +73,7 @@ setup(
             CUDA,
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "hypothesis>=6.100",  # generates what the fuzz tests send
             "pyyaml>=6",
             "ruff>=0.9",
             "mypy>=1.13",

@@ -1,0 +1,52 @@
+"""`python -m benchmarks.fuzz RESULTS --write DOCUMENT`: what the fuzz tests tried, as a table.
+
+It is printed, and put between two comments in the document, whose other sections stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import run
+
+BEGIN, END = "<!-- begin: make fuzz -->", "<!-- end: make fuzz -->"
+COLUMNS = ("what", "tried", "refused", "crashes", "growth_mb")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table, and write it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
+    parser.add_argument("results", type=Path, help="JSON that the tests wrote")
+    parser.add_argument("--write", type=Path, required=True, help="Markdown to put the table into")
+    options = parser.parse_args(arguments)
+    made = table(json.loads(options.results.read_text()))
+    print(made)
+    options.write.write_text(put(options.write.read_text(), made))
+
+
+def table(results: list[dict[str, str | float]]) -> str:
+    """A line for each thing that was tried, and their sum."""
+    sums = {name: sum(result[name] for result in results) for name in COLUMNS[1:4]}  # type: ignore[misc]
+    rows = [
+        ["", "tried", "refused", "crashes", "growth [MB]"],
+        ["---", *["---:"] * 4],
+        *([str(result[name]) for name in COLUMNS] for result in results),
+        ["all", *map(str, sums.values()), ""],
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def put(document: str, made: str) -> str:
+    """The document with the table between the comments."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the document lacks the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    sys.exit(run("fuzz", main))
