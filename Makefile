@@ -81,6 +81,10 @@ fuzz: setup
 	  $(RUN) pytest tests/fuzz tests/ros/test_fuzz.py || failed=$$?; \
 	$(RUN) python -m benchmarks.fuzz .ros/fuzz.json --write docs/reliability.md && exit $$failed
 
+faults: setup
+	@failed=0; DEPTHSEG_ROUNDS=200 $(RUN) pytest tests/ros/test_faults.py --junitxml .ros/faults.xml || failed=$$?; \
+	$(RUN) python -m benchmarks.faults .ros/faults.xml --write docs/reliability.md && exit $$failed
+
 check: .venv/packages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check

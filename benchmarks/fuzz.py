@@ -12,7 +12,6 @@ from pathlib import Path
 
 from benchmarks import run
 
-BEGIN, END = "<!-- begin: make fuzz -->", "<!-- end: make fuzz -->"
 COLUMNS = ("what", "tried", "refused", "crashes", "growth_mb")
 
 
@@ -24,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     made = table(json.loads(options.results.read_text()))
     print(made)
-    options.write.write_text(put(options.write.read_text(), made))
+    options.write.write_text(put(options.write.read_text(), "fuzz", made))
 
 
 def table(results: list[dict[str, str | float]]) -> str:
@@ -39,13 +38,14 @@ def table(results: list[dict[str, str | float]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def put(document: str, made: str) -> str:
-    """The document with the table between the comments."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def put(document: str, target: str, made: str) -> str:
+    """The document with a table between the comments that name the target of make."""
+    opening, closing = f"<!-- begin: make {target} -->", f"<!-- end: make {target} -->"
+    before, begin, rest = document.partition(opening)
+    _, end, after = rest.partition(closing)
     if not (begin and end):
-        raise ValueError(f"the document lacks the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+        raise ValueError(f"the document lacks the lines {opening} and {closing}")
+    return f"{before}{opening}\n{made}\n{closing}{after}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 import pytest
 
-from benchmarks.fuzz import BEGIN, END, put, table
+from benchmarks.fuzz import put, table
+
+BEGIN, END = "<!-- begin: make fuzz -->", "<!-- end: make fuzz -->"
 
 RESULTS = [
     {"what": "Image", "tried": 8000, "refused": 7000, "crashes": 0, "growth_mb": 0.1},
@@ -10,13 +12,13 @@ RESULTS = [
 
 def test_the_table_replaces_its_own_section_alone():
     document = f"# Title\n{BEGIN}\nold\n{END}\n## Another\n"
-    once = put(document, table(RESULTS))
+    once = put(document, "fuzz", table(RESULTS))
     assert once.startswith(f"# Title\n{BEGIN}\n| ") and once.endswith(f"|\n{END}\n## Another\n")
     assert "| Image | 8000 | 7000 | 0 | 0.1 |" in once and "old" not in once
     assert "| all | 8400 | 7001 | 2 |" in once
-    assert put(once, table(RESULTS)) == once
+    assert put(once, "fuzz", table(RESULTS)) == once
 
 
 def test_a_document_without_the_section_is_refused():
     with pytest.raises(ValueError, match="lacks the lines"):
-        put(f"# Title\n{BEGIN}\n", table(RESULTS))
+        put(f"# Title\n{BEGIN}\n", "fuzz", table(RESULTS))
