@@ -82,7 +82,7 @@ fuzz: setup
 	$(RUN) python -m benchmarks.fuzz .ros/fuzz.json --write docs/reliability.md && exit $$failed
 
 faults: setup
-	@failed=0; DEPTHSEG_ROUNDS=200 $(RUN) pytest tests/ros/test_faults.py --junitxml .ros/faults.xml || failed=$$?; \
+	@failed=0; DEPTHSEG_ROUNDS=200 $(RUN) pytest tests/ros/test_faults.py -o junit_family=xunit1 --junitxml .ros/faults.xml || failed=$$?; \
 	$(RUN) python -m benchmarks.faults .ros/faults.xml --write docs/reliability.md && exit $$failed
 
 check: .venv/packages

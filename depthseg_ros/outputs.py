@@ -33,6 +33,7 @@ from .msg import Ground as GroundMessage
 from .parameters import Settings
 from .perception import Prediction
 from .rendering import overlay
+from .texts import shortened
 from .tf import Transforms
 
 COARSE_WIDTH = 320
@@ -59,6 +60,7 @@ class Seen:
         scale: What the camera's pictures before told of the depth's scale.
         rays: Those of the camera, as far as pictures before needed them.
         transforms: What tf says.
+        doubts: What is doubtful about the picture, see `derived.doubts`.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class Seen:
         scale: ScaleEstimate,
         rays: RayCache,
         transforms: Transforms,
+        doubts: tuple[str, ...] = (),
     ) -> None:
         self.header, self.image, self.card = header, image, card
         self.camera, self.info, self.settings = camera, info, settings
         self._prediction, self._scale = prediction, scale
-        self._rays, self._transforms = rays, transforms
+        self._rays, self._transforms, self._doubts = rays, transforms, doubts
 
     @cached_property
     def labels(self) -> Any:
@@ -254,8 +257,8 @@ class Seen:
         frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
         if frame == optical:
             raise Unavailable(
-                f"the images' frame {optical!r} has no _optical to be left out: give scan_frame, a"
-                " frame at the camera with x forward and z up"
+                f"the images' frame {shortened(optical)!r} has no _optical to be left out: give"
+                " scan_frame, a frame at the camera with x forward and z up"
             )
         header = Header(stamp=self.header.stamp, frame_id=frame)
         return scan_message(scan, nearest, farthest, header)
@@ -280,7 +283,11 @@ class Seen:
         depth = self.depth if self.card.depth and self.in_metres else None
         names = {c.id: c.name for c in self.card.classes}
         found = class_distances(self.labels, names, self.confidence, depth, self.rays)
-        return ClassDistances(header=self.header, classes=[ClassDistance(**vars(d)) for d in found])
+        return ClassDistances(
+            header=self.header,
+            classes=[ClassDistance(**vars(d)) for d in found],
+            doubts=self._doubts,
+        )
 
     def traversable(self) -> Image:
         """`traversable`."""

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from .backends import BACKENDS, MAX_THREADS
+from .derived.doubts import UNSURE
 from .model_card import ModelCard
 from .texts import shortened
 
@@ -60,6 +61,8 @@ class Settings:
     """Seconds that the network may take for a picture before it is taken to hang."""
     min_confidence: float = 0.0
     """Labels of less probability are unlabelled, 0 to 1."""
+    unsure_below: float = UNSURE
+    """Mean probability of a picture's labels under which the model is unsure of it, 0 to 1."""
     depth_encoding: str = "32FC1"
     """Of depth/image, one of `DEPTH_ENCODINGS`."""
     depth_scale: float = 1.0
@@ -241,6 +244,11 @@ _DESCRIPTORS = {
     ),
     "min_confidence": ParameterDescriptor(
         description="Labels of less probability become 255, unlabelled.",
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
+    ),
+    "unsure_below": ParameterDescriptor(
+        description="Mean probability of a picture's labels under which diagnostics and"
+        " class_distances say that the model is unsure of it; 0: never.",
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
     ),
     "depth_encoding": ParameterDescriptor(

@@ -34,6 +34,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from . import model_card
+from .texts import shortened
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -223,5 +224,5 @@ def on_incompatible_qos(tell: Callable[[str], None]) -> SubscriptionEventCallbac
 
 
 def one_line(error: Exception) -> str:
-    """The error's text without line breaks, or its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The error's text in a line that is not endless, or its kind if it says nothing."""
+    return shortened(str(error), 500) or type(error).__name__

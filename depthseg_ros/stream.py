@@ -34,6 +34,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from .background import Background, Capture
+from .derived.doubts import Doubts
 from .derived.scale import ScaleEstimate
 from .diagnostics import Health, Stopwatch
 from .frames import NewestFrames
@@ -133,6 +134,7 @@ class Stream:
         self._health = Health(SILENCE)
         self._scale = ScaleEstimate()
         self._rays = RayCache()
+        self._doubts = Doubts()
         self._transforms = transforms
         self._last_taken = -math.inf
         self._listening_since = math.nan
@@ -416,6 +418,15 @@ class Stream:
             self._health.count("processed", task.watch)
 
     def _publish(self, task: Task, prediction: Prediction, card: ModelCard) -> None:
+        settings, stamp = self._settings.now, task.header.stamp
+        doubts = self._doubts.of(
+            task.view.image,
+            prediction.confidence,
+            stamp.sec + stamp.nanosec / 1e9,
+            settings.unsure_below,
+        )
+        doubtful = f"the picture is doubtful: {', '.join(doubts)}" if doubts else ""
+        self._health.trouble("picture", doubtful)
         seen = Seen(
             task.header,
             task.view.image,
@@ -423,10 +434,11 @@ class Stream:
             card,
             task.camera,
             task.info,
-            self._settings.now,
+            settings,
             self._scale,
             self._rays,
             self._transforms,
+            doubts,
         )
         for name, publisher in task.wanted:
             try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from .backends import BackendError
 from .perception import Perception
+from .process import one_line
 from .stream import Frame, Task, Waiting
 
 FAILURES = 3
@@ -122,7 +123,7 @@ class Worker:
                 return
             if predictions is None:
                 if not isinstance(reason, ValueError):  # which is the picture's fault
-                    self._failed, self._reason = self._failed + 1, str(reason)
+                    self._failed, self._reason = self._failed + 1, one_line(reason)
                 for task in batch:
                     task.stream.lose(task.watch, reason)
                 continue

@@ -1,0 +1,214 @@
+"""`python -m benchmarks.doubts`: how often doubts are raised for nothing, and how often missed.
+
+Good pictures are rendered streets, CamVid's and redkitchen's where they are; bad ones are made
+from these. The thresholds of `depthseg_ros.derived.doubts` are chosen on one half (`--half choose`,
+which shows the measures, too), the rates that are reported come from the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import timeit
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import run
+from depthseg_ros import model_card, street
+from depthseg_ros.derived import doubts
+from depthseg_ros.perception import Perception
+from training.datasets.rendered import FIRST_SEED
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+RATE = 30.0
+"""Pictures per second of what is shown in turn."""
+Picture = NDArray[np.uint8]
+
+
+def streets(half: str, count: int) -> Iterator[Picture]:
+    """Rendered streets that no training has seen."""
+    first = FIRST_SEED["val" if half == "choose" else "test"]
+    return (street.Street(first + i).frame(0).image for i in range(count))
+
+
+def photographs(half: str, count: int, pattern: str) -> Iterator[Picture]:
+    """The first or the second half of the pictures of a data set, evenly thinned to `count`."""
+    files = sorted(SHARED.glob(pattern))
+    middle = len(files) // 2
+    files = files[:middle] if half == "choose" else files[middle:]
+    for i in range(min(count, len(files))):
+        yield cv2.imread(str(files[i * len(files) // min(count, len(files))]))[..., ::-1].copy()
+
+
+# --- What goes wrong ----------------------------------------------------------------------------
+
+
+def noisy(picture: Any, rng: np.random.Generator, sigma: float) -> Picture:
+    """A picture under noise of so many grey levels."""
+    return np.clip(np.rint(picture + rng.normal(0, sigma, picture.shape)), 0, 255).astype(np.uint8)
+
+
+def covered(picture: Picture, rng: np.random.Generator) -> Picture:
+    """A finger or cloth before the lens: one colour, out of focus, lit more from one side."""
+    height, width = picture.shape[:2]
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    light = 1 + 0.5 * (x * np.cos(angle) + y * np.sin(angle))
+    return noisy(light[..., None] * rng.uniform(40, 160, 3), rng, 2)
+
+
+def fogged(picture: Picture, rng: np.random.Generator) -> Picture:
+    """A film of water or grease: blur, and a third of the contrast."""
+    blurred = cv2.GaussianBlur(picture, (0, 0), picture.shape[1] / rng.uniform(25, 50))
+    return noisy(150 + 0.3 * (blurred - blurred.mean()), rng, 2)
+
+
+def texture(picture: Picture, rng: np.random.Generator) -> Picture:
+    """Coloured clouds of all sizes, of no world at all."""
+    height, width = picture.shape[:2]
+    clouds: Any = np.zeros(picture.shape, np.float32)
+    for octave in range(2, 8):
+        cells = rng.standard_normal((2**octave, 2**octave, 3)).astype(np.float32)
+        clouds += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) * 0.8**octave
+    return np.clip(128 + 50 * clouds / clouds.std(), 0, 255).astype(np.uint8)
+
+
+Spoil = Callable[[Picture, np.random.Generator], Picture]
+SPOILT: dict[str, tuple[str, Spoil]] = {
+    "black": ("dark", lambda p, rng: np.zeros_like(p)),
+    "3 % of the light, noise of 3": ("dark", lambda p, rng: noisy(0.03 * p, rng, 3)),
+    "exposed 4 times": ("over-exposed", lambda p, rng: noisy(4.0 * p, rng, 2)),
+    "exposed 8 times": ("over-exposed", lambda p, rng: noisy(8.0 * p, rng, 2)),
+    "finger or cloth": ("covered", covered),
+    "fogged lens": ("covered", fogged),
+    "noise of 60": ("noisy", lambda p, rng: noisy(p, rng, 60)),
+    "coloured clouds": ("unsure", texture),
+    "turned upside down": ("unsure", lambda p, rng: p[::-1, ::-1].copy()),
+}
+"""Kind -> the doubt that it deserves, and how it is made of a good picture."""
+
+
+def pictures(half: str, count: int) -> Iterator[tuple[str, str, Picture]]:
+    """Kind, the doubt that it deserves or "", and picture."""
+    good = {
+        "streets": list(streets(half, count)),
+        "CamVid": list(photographs(half, count, "camvid/val/*")),
+        "redkitchen": list(photographs(half, count, "redkitchen/*.color.jpg")),
+    }
+    for name, images in good.items():
+        for image in images:
+            yield name, "unsure" if name == "redkitchen" else "", image
+    sources = [image for images in good.values() for image in images]
+    outdoors = good["streets"] + good["CamVid"]
+    rng = np.random.default_rng(0 if half == "choose" else 1)
+    for kind, (doubt, spoil) in SPOILT.items():
+        chosen = outdoors if doubt == "unsure" else sources
+        for i in range(count):
+            yield kind, doubt, spoil(chosen[i * len(chosen) // count], rng)
+
+
+def shown_in_turn(half: str, count: int) -> Iterator[tuple[str, str, Iterator[Picture]]]:
+    """Kind, the doubt that it deserves or "", and two seconds of pictures."""
+    rng = np.random.default_rng(0 if half == "choose" else 1)
+    length = int(2 * RATE)
+    first = FIRST_SEED["val" if half == "choose" else "test"]
+    for i in range(count):
+        drive = street.Street(first + i, 320, 240)
+        still = drive.frame(0).image
+        yield "a drive", "", (drive.frame(k).image for k in range(length))
+        noise = (noisy(still, rng, 0.5) for _ in range(length))
+        yield "a parked camera, noise of 0.5", "", noise
+        yield "each picture twice", "", (drive.frame(k // 2).image for k in range(length))
+        yield "one picture", "frozen", (still for _ in range(length))
+
+
+# --- What is found ------------------------------------------------------------------------------
+
+
+def measure(half: str, count: int, quiet: bool) -> dict[str, Any]:
+    """Kind -> how many pictures or videos, the doubt deserved, shares of doubts, the measures."""
+    perception = Perception(model_card.default_model(), threads=1)
+    results: dict[str, Any] = {}
+
+    def note(kind: str, deserved: str, found: set[str], look: doubts.Look | None) -> None:
+        new = {"count": 0, "deserved": deserved, "found": {}, "any": 0, "looks": []}
+        entry = results.setdefault(kind, new)
+        entry["count"] += 1
+        entry["any"] += bool(found)
+        entry["looks"] += [look] if look else []
+        for name in found:
+            entry["found"][name] = entry["found"].get(name, 0) + 1
+
+    for kind, deserved, image in track(
+        pictures(half, count), "pictures", transient=True, disable=quiet
+    ):
+        confidence = perception(image, float(image.shape[1])).confidence
+        found = doubts.Doubts().of(image, confidence, 0.0)
+        note(kind, deserved, set(found), doubts.look(image, confidence))
+    for kind, deserved, video in shown_in_turn(half, max(1, count // 10)):
+        camera = doubts.Doubts()
+        said = (camera.of(image, None, i / RATE) for i, image in enumerate(video))
+        note(kind, deserved, {name for names in said for name in names}, None)
+    return results
+
+
+def milliseconds() -> float:
+    """The median time of one picture of 640 x 480 with its confidence."""
+    image = street.Street(FIRST_SEED["test"]).frame(0).image
+    images = [image, noisy(image, np.random.default_rng(0), 2)]
+    confidence = np.full(image.shape[:2], 200, np.uint8)
+    camera = doubts.Doubts()
+    times = timeit.repeat(
+        lambda: [camera.of(image, confidence, 0.0) for image in images], number=1, repeat=500
+    )
+    return float(np.median(times)) * 1000 / len(images)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.doubts", description=__doc__)
+    parser.add_argument("--count", type=int, default=50, help="pictures a kind (default: 50)")
+    parser.add_argument("--half", choices=("choose", "report"), default="report")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("--count: at least 1")
+    cv2.setNumThreads(1)
+    results = measure(options.half, options.count, options.json)
+    spent = milliseconds()
+    if options.json:
+        for entry in results.values():
+            entry["looks"] = [look._asdict() for look in entry["looks"]]
+        print(json.dumps({"kinds": results, "milliseconds": spent}, indent=2))
+        return
+    console = Console()
+    names = ("dark", "over-exposed", "covered", "noisy", "frozen", "unsure")
+    table = Table("half: " + options.half, "", *names, "any doubt, %", "false or missed, %")
+    for kind, entry in results.items():
+        deserved, count = entry["deserved"], entry["count"]
+        share = {name: 100 * entry["found"].get(name, 0) / count for name in names}
+        wrong = 100 - share[deserved] if deserved else 100 * entry["any"] / count
+        cells = (f"{share[name]:.0f}" if share[name] else "" for name in names)
+        table.add_row(kind, str(count), *cells, f"{100 * entry['any'] / count:.0f}", f"{wrong:.0f}")
+    console.print(table)
+    console.print(f"{spent:.2f} ms a picture of 640 x 480, in the median")
+    if options.half == "choose":
+        measures = Table("1st, 50th and 99th percentile", *doubts.Look._fields)
+        for kind, entry in results.items():
+            if entry["looks"]:
+                cuts = np.percentile(np.array(entry["looks"]), (1, 50, 99), axis=0).T
+                measures.add_row(kind, *(" ".join(f"{v:.3g}" for v in cut) for cut in cuts))
+        console.print(measures)
+
+
+if __name__ == "__main__":
+    sys.exit(run("doubts", main))

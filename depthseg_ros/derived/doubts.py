@@ -1,0 +1,119 @@
+"""Whether a picture is one that a network can be asked about, by simple tests."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+DARK = 25.0
+"""Grey level (0 to 255) that the brightest twentieth of a picture reaches, if it shows anything."""
+BURNT = 0.4
+"""Share of a picture at the sensor's end from which it is over-exposed."""
+PLAIN = 1.5
+"""Mean grey levels between neighbouring patches, under which a picture has no detail."""
+NOISE = 30.0
+"""Grey levels between neighbouring pixels, in the median, from which a picture is noise."""
+UNSURE = 0.88
+"""Mean probability of its own labels, under which the default model does not know what it sees."""
+STILL = 1.0
+"""Seconds that a picture stays the same to the last bit before it is called frozen: drivers and
+video encoders repeat pictures for shorter, and a sensor's noise never does for so long."""
+REPEATS = 3
+"""Pictures that are the same as the one before them, at least, for the same reason."""
+
+_SIZE = 80, 60
+"""Columns and rows of patches."""
+_WHITE = 250
+
+
+class Look(NamedTuple):
+    """What the tests look at."""
+
+    light: float
+    """Grey level that the brightest twentieth of the patches reaches."""
+    burnt: float
+    """Share of patches that are white."""
+    detail: float
+    """Mean difference of a patch from the mean of its neighbours, grey levels."""
+    noise: float
+    """Median difference of a pixel from the mean of its neighbours, grey levels."""
+    confidence: float
+    """Mean probability of the labels; 1 where the model has none."""
+
+
+def look(image: NDArray[np.uint8], confidence: NDArray[np.uint8] | None) -> Look:
+    """Look at one picture, of which every so many rows are enough.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        confidence: (H, W) uint8, probability of the labels from 0 to 255.
+    """
+    step = max(1, len(image) // 120)
+    patches: Any = cv2.resize(image[::step], _SIZE, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(patches, cv2.COLOR_RGB2GRAY)
+    wide: Any = grey.astype(np.int16)
+    green = image[:: 4 * step, :, 1].astype(np.int16)
+    return Look(
+        light=float(np.partition(grey, -grey.size // 20, axis=None)[-grey.size // 20]),
+        burnt=float(np.count_nonzero(grey >= _WHITE) / grey.size),
+        detail=float(np.abs(_bend(wide)).mean() / 2),
+        noise=float(np.median(np.abs(_bend(green))) / 2) if green.shape[1] > 2 else 0.0,
+        confidence=1.0 if confidence is None else float(confidence[::8, ::8].mean() / 255),
+    )
+
+
+def _bend(rows: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Twice each pixel's difference from the mean of the ones to its left and right."""
+    bend: NDArray[np.int16] = 2 * rows[:, 1:-1] - rows[:, :-2] - rows[:, 2:]
+    return bend
+
+
+class Doubts:
+    """What is doubtful about the pictures of one camera, shown one after the other."""
+
+    def __init__(self) -> None:
+        self._last: NDArray[np.uint8] | None = None
+        self._since = 0.0
+        self._repeats = 0
+
+    def of(
+        self,
+        image: NDArray[np.uint8],
+        confidence: NDArray[np.uint8] | None,
+        stamp: float,
+        unsure: float = UNSURE,
+    ) -> tuple[str, ...]:
+        """The doubts about the next picture; none: ().
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            confidence: (H, W) uint8, probability of the labels from 0 to 255; None: not known.
+            stamp: Of the picture, seconds.
+            unsure: Mean probability of the labels under which the model is unsure.
+
+        Returns:
+            Of "dark", "over-exposed", "covered" (or nothing but a plain wall in view), "noisy",
+            "frozen" and "unsure" those that hold.
+        """
+        seen = look(image, confidence)
+        found = {
+            "dark": seen.light < DARK,
+            "over-exposed": seen.burnt > BURNT,
+            "covered": seen.detail < PLAIN and seen.light >= DARK and seen.burnt <= BURNT,
+            "noisy": seen.noise > NOISE,
+            "frozen": self._frozen(image, stamp),
+            "unsure": seen.confidence < unsure,
+        }
+        return tuple(name for name, holds in found.items() if holds)
+
+    def _frozen(self, image: NDArray[np.uint8], stamp: float) -> bool:
+        pixels = image[::8, ::8].copy()
+        same = self._last is not None and np.array_equal(pixels, self._last)
+        if not same or stamp < self._since:
+            self._last, self._since, self._repeats = pixels, stamp, 0
+            return False
+        self._repeats += 1
+        return self._repeats >= REPEATS and stamp - self._since >= STILL
