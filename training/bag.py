@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
         try:
             dataset.record(entries[path], bag, topics[path])
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise TrainingError(
                 f"no space left, for {options.output} or temporary files: complete parts stay;"

@@ -41,7 +41,6 @@ def test_every_stage_is_measured_beside_the_plain_way_with_two_cameras_and_drawn
     figures = [results[name] for name in ("network_ms", "overhead_ms", "plain_overhead_ms")]
     figures += [*stages.values(), *results["end_to_end_ms"].values(), *results["age_ms"].values()]
     assert all(math.isfinite(figure) and figure > 0 for figure in figures)
-    assert results["end_to_end_ms"]["p50"] > stages["infer"]  # of the same frames
     assert results["peak_rss_mb"] > 50
     cameras = results["cameras"]
     assert cameras["one_node"]["frames_per_second"] > 0
