@@ -28,6 +28,9 @@ MAX_CARD = 2**20
 MAX_NAME = 100
 """Greatest length of the name of a model, a system or a class, characters."""
 
+MAX_BYTES = 2**31
+"""Size of a model file that is not read any more."""
+
 CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
 DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -256,6 +259,8 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
+    if path.stat().st_size >= MAX_BYTES:
+        raise ModelFileError(f"{path} is of 2 GiB or more, which no ONNX file can be")
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
@@ -304,8 +309,12 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     """Compare the graph's inputs and outputs with what the card promises."""
     from onnx import TensorProto
 
-    if any(t.data_location == TensorProto.EXTERNAL for t in _tensors(model)):
-        raise ModelFileError("its weights lie in another file; a model file is one file")
+    for part in _tensors_and_nodes(model):
+        if isinstance(part, TensorProto):
+            if part.data_location == TensorProto.EXTERNAL:
+                raise ModelFileError("its weights lie in another file; a model file is one file")
+        elif part.op_type == "EPContext":
+            raise ModelFileError("it holds an engine (EPContext), which is code; export the graph")
 
     elements = {number: name for name, number in TensorProto.DataType.items()}
 
@@ -326,17 +335,18 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     _compare("output", outputs, _OUTPUTS, promised_outputs)
 
 
-def _tensors(message: Any) -> Iterator[Any]:
-    """All tensors of a protobuf message: weights, and those in attributes, subgraphs, functions."""
-    from onnx import TensorProto
+def _tensors_and_nodes(message: Any) -> Iterator[Any]:
+    """Those of a protobuf message, also in attributes, subgraphs and functions."""
+    from onnx import NodeProto, TensorProto
 
-    if isinstance(message, TensorProto):
+    if isinstance(message, TensorProto | NodeProto):
         yield message
+    if isinstance(message, TensorProto):
         return
     for descriptor, value in message.ListFields():
         if descriptor.message_type is not None:
             for part in value if hasattr(value, "__len__") else [value]:
-                yield from _tensors(part)
+                yield from _tensors_and_nodes(part)
 
 
 def _compare(

@@ -233,6 +233,21 @@ def test_weights_in_another_file_are_refused_wherever_the_graph_names_them(tmp_p
         model_card.write(tmp_path / "m.onnx", model, CARD)
 
 
+def test_an_engine_in_a_model_file_is_refused_wherever_it_lies(tmp_path):
+    model = graph()
+    inner = helper.make_graph([helper.make_node("EPContext", [], ["y"])], "inner", [], [])
+    model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inner))
+    with pytest.raises(ModelFileError, match="holds an engine"):
+        model_card.write(tmp_path / "m.onnx", model, CARD)
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
+    with (tmp_path / "m.onnx").open("wb") as file:
+        file.truncate(model_card.MAX_BYTES)  # takes no room on the disk
+    with pytest.raises(ModelFileError, match="2 GiB or more"):
+        model_card.read(tmp_path / "m.onnx")
+
+
 def test_names_that_are_no_text_are_refused(tmp_path):
     model_card.write(tmp_path / "m.onnx", graph(), CARD)
     data = (tmp_path / "m.onnx").read_bytes()

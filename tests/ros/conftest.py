@@ -34,7 +34,9 @@ class NodeProcess:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        """Its output, but for what Fast DDS says of shared memory that killed processes left."""
+        lines = self.log_path.read_text(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if "RTPS_TRANSPORT_SHM" not in line)
 
     def lines(self, pattern: str) -> list[str]:
         """The lines of the output that contain a pattern."""
