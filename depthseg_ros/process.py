@@ -50,6 +50,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _KEPT = 32 << 20
 _PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # until 2, from 3
 _SEGMENT = re.compile("fast(rtps|dds)_[0-9a-f]{16}")
+_YOUNG = 10.0  # seconds
 _ROOM = 128 << 20  # for some nodes' 16 MiB
 
 
@@ -188,22 +189,18 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
             os.environ.update(dict.fromkeys(_PROFILES, str(profile)))
 
 
-def clear_shared_memory(room: Path = Path("/dev/shm"), age: float = 10.0) -> None:
+def clear_shared_memory() -> None:
     """Remove what killed processes of this user left of Fast DDS's shared memory, 16 MiB each.
 
     Fast DDS never does. A process holds a lock on a file beside each of its segments for as long as
-    it lives.
-
-    Args:
-        room: Where the segments lie.
-        age: Seconds for which younger ones are left alone: they may not be locked yet.
+    it lives; one of the last seconds may not be locked yet.
     """
-    for lock in room.glob("fast*_el"):
+    for lock in Path("/dev/shm").glob("fast*_el"):
         segment = lock.with_name(lock.name.removesuffix("_el"))
         if not _SEGMENT.fullmatch(segment.name):
             continue
         with suppress(OSError), lock.open() as file:
-            if lock.stat().st_uid != os.getuid() or time.time() - lock.stat().st_mtime < age:
+            if lock.stat().st_uid != os.getuid() or time.time() - lock.stat().st_mtime < _YOUNG:
                 continue
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which fails while it lives
             segment.unlink(missing_ok=True)
