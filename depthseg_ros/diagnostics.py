@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import threading
 import time
@@ -46,6 +47,43 @@ class Stopwatch:
         latency = age - self.seconds["take"]
         overhead = latency - self.seconds["infer"]
         return self.seconds | {"overhead": overhead, "latency": latency, "age": age}
+
+
+LINES, SPAN = 10, 10.0
+"""Warnings that a camera may log in so many seconds."""
+
+
+class Gate:
+    """Keeps warnings from flooding the log; any thread may ask it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logged: dict[str, float] = {}  # what, and when, `time.monotonic()`
+
+    def admits(self, text: str, repeat: float) -> bool:
+        """Whether a warning may be logged, which it then counts as.
+
+        Args:
+            text: The warning.
+            repeat: Seconds after which one like it may be, with whatever numbers; infinite: only
+                another text may be.
+        """
+        now = time.monotonic()
+        kind = text if repeat == math.inf else re.sub(r"[0-9.]+", "#", text)
+        with self._lock:
+            recent = sum(now - at < SPAN for at in self._logged.values())
+            known = kind in self._logged and now - self._logged[kind] <= repeat
+            if known or recent >= LINES:
+                return False
+            if len(self._logged) >= 10 * LINES:  # it shall not grow for months
+                self._logged = {k: at for k, at in self._logged.items() if now - at < SPAN}
+            self._logged[kind] = now
+            return True
+
+    def forget(self) -> None:
+        """Let all be said anew."""
+        with self._lock:
+            self._logged.clear()
 
 
 OVERDUE = 0.75

@@ -8,7 +8,6 @@ subscribes to (`outputs`).
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -36,7 +35,7 @@ from std_msgs.msg import Header
 from .background import Background, Capture
 from .derived.doubts import Doubts
 from .derived.scale import ScaleEstimate
-from .diagnostics import Health, Stopwatch
+from .diagnostics import Gate, Health, Stopwatch
 from .frames import NewestFrames
 from .geometry import Intrinsics, RayCache
 from .images import compressed_to_rgb, image_to_rgb, intrinsics, lens_of
@@ -55,8 +54,6 @@ STALE = 1.0
 """Seconds by which a picture's stamp and the node's clock may differ when it comes."""
 REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
-LINES = 10
-"""Warnings that a camera may log in `REPEAT` seconds."""
 CAMERA_INFO_PATIENCE = 1.0
 """Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
@@ -139,7 +136,7 @@ class Stream:
         self._last_taken = -math.inf
         self._listening_since = math.nan
         self._silent = False
-        self._warned: dict[str, float] = {}
+        self._log = Gate()
 
     # --- Transitions ----------------------------------------------------------------------------
 
@@ -211,7 +208,7 @@ class Stream:
         self._camera_info_awaited.clear()
         self._listening_since, self._silent = time.monotonic(), False
         self._health.forget()
-        self._warned.clear()
+        self._log.forget()
         image: tuple[type, str] = (Image, f"{self._topics}image")
         if self._settings.now.image_transport == "compressed":
             image = (CompressedImage, f"{self._resolved('image')}/compressed")  # as image_transport
@@ -516,15 +513,6 @@ class Stream:
         return f"{self.camera}: {text}" if self.camera else text
 
     def _warn(self, text: str, repeat: float = math.inf) -> None:
-        """Log a warning, and one like it again only after `repeat` seconds; never a flood."""
-        now = time.monotonic()
-        # What comes again is the same with other numbers, too.
-        kind = text if repeat == math.inf else re.sub(r"[0-9.]+", "#", text)
-        recent = [at for at in self._warned.values() if now - at < REPEAT]
-        known = kind in self._warned and now - self._warned[kind] <= repeat
-        if known or len(recent) >= LINES:
-            return
-        if len(self._warned) >= 10 * LINES:
-            self._warned = {k: at for k, at in self._warned.items() if now - at < REPEAT}
-        self._warned[kind] = now
-        self._node.get_logger().warning(self._of_camera(text))
+        """Log a warning, and one like it again only after `repeat` seconds; see `Gate`."""
+        if self._log.admits(text, repeat):
+            self._node.get_logger().warning(self._of_camera(text))

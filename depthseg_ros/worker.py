@@ -70,6 +70,8 @@ class Worker:
         Args:
             deadline: Seconds that the network may take for a picture.
         """
+        if not self._thread.is_alive():
+            return "the thread of the network has ended by a fault of ours"
         if self.busy() > deadline:
             return f"the network has been at one picture for {deadline:g} s"
         if self._failed >= FAILURES:

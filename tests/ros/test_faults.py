@@ -49,6 +49,8 @@ def run(self, inputs):
         raise RuntimeError("the GPU has fallen off the bus")
     if fault == "memory":
         raise MemoryError
+    if fault == "exit":  # which no handler of exceptions expects
+        raise SystemExit
     if fault == "hang":
         ORDERS.write_text("")  # once; what is loaded then is well
         time.sleep(15)
@@ -260,8 +262,9 @@ def test_a_subscriber_that_never_reads_keeps_nothing_from_others(start, watched)
 # --- The runtime --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["raise", "memory", "shape", "type", "nothing"])
+@pytest.mark.parametrize("fault", ["raise", "memory", "shape", "type", "nothing", "exit"])
 def test_a_runtime_that_fails_is_loaded_anew(faulty, order, recovers, fault):
+    why = "the thread of the network has ended" if fault == "exit" else "the network failed"
     labels = faulty.collect("label/image")
     faulty.perceive(frame(), None, labels)
     reported = len(faulty.process.lines("loading it anew"))
@@ -269,7 +272,7 @@ def test_a_runtime_that_fails_is_loaded_anew(faulty, order, recovers, fault):
 
     def given_up():
         faulty.send(frame())
-        return "loading the model anew: the network failed" in level(faulty)
+        return f"loading the model anew: {why}" in level(faulty)
 
     faulty.until_diagnostics(given_up, "that the network fails")
     assert len(faulty.process.lines("loading it anew")) == reported + 1
