@@ -1,8 +1,7 @@
 """Compressed pictures, JPEG or PNG -> arrays.
 
 OpenCV decodes. Refused here is what it would take: a picture that was cut off, of which versions
-before 5 return the upper part over grey, and some kB that unpack to gigabytes or
-take minutes.
+before 5 return the upper part over grey, and some kB that unpack to gigabytes or take minutes.
 """
 
 from __future__ import annotations
