@@ -24,7 +24,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PIP_FLAGS ?=
 # A test process that dies ends the run: what it leaves of its file would be waited for in vain.
-PYTEST_FLAGS ?= -n 2 --dist loadgroup --max-worker-restart 0
+PYTEST_FLAGS ?= -n 2 --max-worker-restart 0
 SOAK_SECONDS ?= 3600
 RUN := tools/env.sh
 

@@ -52,17 +52,26 @@ reserve_ros_domain()
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the tests' names
-def pytest_collection_modifyitems(items) -> None:
-    """Keeps the tests of a file in one process, and all that use DDS; skips what cannot be driven.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps the tests of a file in one process, and all that use DDS in one.
 
     Whatever their domains, Fast DDS gives all participants of a machine ports in shared memory from
     7000 on. Where processes of two domains start and die at the same time, they take them from each
     other: pictures are lost, and a participant that closes may crash.
     """
-    for item in items:
-        dds = item.path.is_relative_to(ROOT / "tests" / "ros")
-        item.add_marker(pytest.mark.xdist_group("dds" if dds else item.path.name))
+    from xdist.scheduler import LoadFileScheduling
+
+    class DdsInOneProcess(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "dds" if "tests/ros/" in file else file
+
+    return DdsInOneProcess(config, log)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Skips what drives the node where the built package is out of reach."""
     if importlib.util.find_spec("depthseg_ros.msg") is None:
         skip = pytest.mark.skip(reason="needs the built package: run as `tools/env.sh pytest`")
         for item in items:
