@@ -1,5 +1,6 @@
 """How the node's process begins and ends."""
 
+import mmap
 import os
 import re
 import shutil
@@ -77,13 +78,17 @@ def test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1(start, param
 
 
 def segments(process, others):
-    """Fast DDS's shared memory that a process made to send in, beside that of others: bytes."""
+    """Fast DDS's shared memory that a process made to send in, beside that of others: bytes.
+
+    Of a page are the segments by which it tries, as it starts, whether it may make any.
+    """
     sizes = {}
     for line in Path(f"/proc/{process.process.pid}/maps").read_text().splitlines():
         name = line.rpartition("/dev/shm/")[2]
         if re.fullmatch("fast(rtps|dds)_[0-9a-f]{16}", name) and name not in others:
             low, high = (int(end, 16) for end in line.split()[0].split("-"))
-            sizes[name] = high - low
+            if high - low > mmap.PAGESIZE:
+                sizes[name] = high - low
     return sizes
 
 
