@@ -4,6 +4,7 @@
 # make test     check, then every test, in the real ROS 2
 # make fuzz     hostile messages and files by the thousand; its table goes to docs/reliability.md
 # make faults   every fault of tests/ros/test_faults.py, 200 rounds; likewise to docs/reliability.md
+# make coverage the runtime's lines and branches that tests reach, in all processes that they start
 # make check    lint, format, types, import rules
 # make format   format the sources
 # make lock     write anew the hashes of what constraints.txt pins, in requirements.txt
@@ -19,7 +20,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test fuzz faults check format lock audit clean
+.PHONY: setup demo soak test fuzz faults coverage check format lock audit clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -84,6 +85,9 @@ fuzz: setup
 faults: setup
 	@failed=0; DEPTHSEG_ROUNDS=200 $(RUN) pytest tests/ros/test_faults.py -o junit_family=xunit1 --junitxml .ros/faults.xml || failed=$$?; \
 	$(RUN) python -m benchmarks.faults .ros/faults.xml --write docs/reliability.md && exit $$failed
+
+coverage: setup
+	$(RUN) pytest $(PYTEST_FLAGS) --ignore tests/training --cov --cov-report=term
 
 check: .venv/packages
 	.venv/bin/ruff check

@@ -72,6 +72,8 @@ setup(
             TENSORRT_RTX,  # it compiles without a GPU
             CUDA,
             "pytest>=8",
+            "pytest-cov>=7",
+            "coverage>=7.10",  # which follows into subprocesses
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",  # generates what the fuzz tests send
             "pyyaml>=6",

@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -161,6 +162,42 @@ def measure(half: str, count: int, quiet: bool) -> dict[str, Any]:
     return results
 
 
+def draw(half: str, path: Path) -> None:
+    """A sheet of rendered streets, each spoilt in another way, under it what was found."""
+    rng = np.random.default_rng(0)
+    kinds = {"as it should be": ("", lambda picture, rng: picture), **SPOILT}
+    shown = zip(kinds.items(), streets(half, len(kinds)), strict=True)
+    sheet = [(kind, doubt, spoil(image, rng)) for (kind, (doubt, spoil)), image in shown]
+    perception = Perception(model_card.default_model())
+    columns = 5
+    rows = -(-len(sheet) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3 * columns, 2.75 * rows), layout="constrained"
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (kind, deserved, image) in zip(axes.flat, sheet, strict=False):
+        confidence = perception(image, float(image.shape[1])).confidence
+        found = doubts.Doubts().of(image, confidence, 0.0)
+        right = deserved in found if deserved else not found
+        ax.imshow(image, aspect="auto")
+        ax.set_title(kind, fontsize=11)
+        text = ", ".join(found) or "no doubt"
+        ax.text(
+            0.5,
+            -0.03,
+            text,
+            transform=ax.transAxes,
+            ha="center",
+            va="top",
+            fontsize=11,
+            color="tab:green" if right else "tab:red",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
 def milliseconds() -> float:
     """The median time of one picture of 640 x 480 with its confidence."""
     image = street.Street(FIRST_SEED["test"]).frame(0).image
@@ -178,11 +215,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.doubts", description=__doc__)
     parser.add_argument("--count", type=int, default=50, help="pictures a kind (default: 50)")
     parser.add_argument("--half", choices=("choose", "report"), default="report")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="draw one picture of each kind, and nothing else"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(arguments)
     if options.count < 1:
         parser.error("--count: at least 1")
     cv2.setNumThreads(1)
+    if options.sheet:
+        draw(options.half, options.sheet)
+        return
     results = measure(options.half, options.count, options.json)
     spent = milliseconds()
     if options.json:

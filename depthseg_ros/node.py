@@ -1,7 +1,7 @@
 """The lifecycle node `depthseg`: cameras in, labels and depth out.
 
-It loads models, goes through the lifecycle and answers services; what belongs to one camera is in
-`stream`, what is published in `outputs`.
+It goes through the lifecycle and answers services; how it comes by its model is in `loading`, what
+belongs to one camera in `stream`, what is published in `outputs`.
 
 Two threads share it. The executor's keeps each camera's newest frame and camera_info, answers
 services and publishes diagnostics. The worker's (`worker`), alive while the node is active, takes
@@ -16,12 +16,9 @@ help; `backend: auto` goes from TensorRT to ONNX Runtime then.
 from __future__ import annotations
 
 import math
-import os
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,12 +32,11 @@ from rclpy.task import Future
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from . import model_card
-from .backends import BackendError, choose
+from .backends import BackendError
 from .frames import NewestFrames
-from .model_card import ModelCard
-from .parameters import Parameters, Settings
-from .perception import Perception, read_picture
+from .loading import Loader, background
+from .parameters import Parameters
+from .perception import Perception
 from .process import one_line, run
 from .srv import LoadModel
 from .stream import Stream, Waiting
@@ -70,7 +66,7 @@ class DepthsegNode(LifecycleNode):
         self._streams: list[Stream] = []
         self._frames: Waiting = NewestFrames()
         self._worker: Worker | None = None
-        self._loader: threading.Thread | None = None
+        self._loader = Loader(self.get_logger())
         self._failure = ""  # why the node is active without a worker, until the model is loaded
         self._pause, self._due = PAUSES[0], math.inf  # until it is, and when
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
@@ -122,86 +118,29 @@ class DepthsegNode(LifecycleNode):
         """Load the model and announce the outputs that it can give."""
         settings = self._settings.now
         try:
-            self._perception, said = self._load(settings)
+            self._perception, said = self._loader.load(settings)
             card = self._perception.card
             settings.check(card)
-            background = _background(settings, card)
+            picture = background(settings, card)
             for camera in settings.cameras or ("",):
                 self._streams.append(Stream(self, camera, self._settings, self._transforms))
-                self._streams[-1].announce(card, background)
+                self._streams[-1].announce(card, picture)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
-        self._tell_of(self._perception, said)
+        self._loader.tell_of(self._perception, said, settings)
         if settings.background and not card.needs_background:
             self.get_logger().warning("The model takes no background; that parameter is not used")
         return super().on_configure(state)
-
-    def _load(self, settings: Settings) -> tuple[Perception, str]:
-        """A model that is ready to run, and a line about it; raises what backends raise."""
-        backend, why = settings.backend, ""
-        if backend == "auto" and not settings.providers:
-            backend, why = choose()
-            why = f" (auto: {why})"
-        try:
-            return self._load_on(backend, settings, why)
-        except Exception as error:  # anything a backend raises
-            if settings.backend != "auto" or not backend.startswith("tensorrt"):
-                raise
-            failed = one_line(error)
-            self.get_logger().warning(f"{backend} does not serve: {failed}; taking onnxruntime")
-            settings = replace(settings, engine="")
-            return self._load_on("onnxruntime", settings, f" (auto: not {backend}: {failed})")
-
-    def _load_on(self, backend: str, settings: Settings, why: str) -> tuple[Perception, str]:
-        started = time.monotonic()
-        perception = Perception(
-            _model_file(settings),
-            backend,
-            settings.providers,
-            settings.threads,
-            os.path.expanduser(settings.engine),
-        )
-        try:
-            perception.warm_up()
-        except Exception:
-            perception.close()
-            raise
-        card = perception.card
-        return perception, (
-            f"Model {card.name} on {perception.backend.name}{why}, loaded in"
-            f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
-            f" {card.depth.kind if card.depth else 'no'} depth"
-        )
-
-    def _tell_of(self, perception: Perception, said: str) -> None:
-        """Log what was loaded, and what to know of it."""
-        card = perception.card
-        self.get_logger().info(said)
-        if card.depth and card.depth.kind != "metric":
-            self.get_logger().warning(
-                f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
-                " it is, other outputs leave it out"
-                + (
-                    " until correct_scale, by camera_height or tf, makes metres of it"
-                    if card.depth.kind == "up-to-scale"
-                    else ""
-                )
-            )
-        if perception.backend.ready_for(card.network_size) is None:
-            self.get_logger().info(
-                "The first picture will wait for its engine to be compiled, seconds to minutes;"
-                f" beforehand: depthseg compile {_model_file(self._settings.now)}"
-                " --size WIDTHxHEIGHT"
-            )
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and listen to the cameras."""
         self._frames = NewestFrames()
         try:
             if self._failure:  # the model was lost before the node was deactivated
-                loaded, said = self._load(self._settings.now)
+                settings = self._settings.now
+                loaded, said = self._loader.load(settings)
                 self._exchange(loaded, None)
-                self._tell_of(loaded, said)
+                self._loader.tell_of(loaded, said, settings)
             for stream in self._streams:
                 stream.listen(self._frames)
         except Exception as error:  # wrong QoS overrides, say: rclpy would swallow it unsaid
@@ -240,8 +179,7 @@ class DepthsegNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Stop the worker and give back the model before the node goes."""
         self._stop()
-        if self._loader is not None:  # no thread may be in a runtime when Python ends
-            self._loader.join()
+        self._loader.join()
         self._clean_up()
         super().destroy_node()
 
@@ -263,7 +201,7 @@ class DepthsegNode(LifecycleNode):
         """Let a worker take the frames of the cameras."""
         together = len(self._streams) if self._settings.now.batch else 1
         assert self._perception is not None
-        self._worker = Worker(self._frames, self._perception, together, self._give_back)
+        self._worker = Worker(self._frames, self._perception, together, self._loader.give_back)
         self._failure, self._due = "", math.inf
 
     def _halt(self, why: str) -> None:
@@ -287,14 +225,8 @@ class DepthsegNode(LifecycleNode):
         self._streams = []
         perception, self._perception = self._perception, None
         if perception is not None and not self._failure:
-            self._give_back(perception)
+            self._loader.give_back(perception)
         self._failure = ""
-
-    def _give_back(self, perception: Perception) -> None:
-        try:
-            perception.close()
-        except Exception as error:  # a GPU that is gone, say
-            self.get_logger().error(f"Giving back the model failed: {one_line(error)}")
 
     # --- A model that fails ---------------------------------------------------------------------
 
@@ -305,7 +237,7 @@ class DepthsegNode(LifecycleNode):
         self.get_logger().error(f"{why[0].upper()}{why[1:]}; loading it anew in {self._pause:g} s")
         self._halt(why)
         if not self._failure and self._perception is not None:
-            self._give_back(self._perception)
+            self._loader.give_back(self._perception)
         self._failure, self._due = why, time.monotonic() + self._pause
 
     async def _load_anew(self) -> None:
@@ -318,7 +250,7 @@ class DepthsegNode(LifecycleNode):
         loaded, said = await self._load_beside(wanted)
         if not self._active or self._perception is not before:  # meanwhile deactivated, say
             if loaded is not None:
-                self._give_back(loaded)
+                self._loader.give_back(loaded)
             return
         try:
             if loaded is None:
@@ -337,7 +269,7 @@ class DepthsegNode(LifecycleNode):
         worker, now = self._worker, time.monotonic()
         if worker is not None and (why := worker.trouble(self._settings.now.deadline)):
             self._give_up(worker, why)
-        elif now >= self._due and (self._loader is None or not self._loader.is_alive()):
+        elif now >= self._due and not self._loader.busy:
             self.executor.create_task(self._load_anew)
         state = [self._state_of(stream) for stream in self._streams]
         last, told = self._told
@@ -429,12 +361,12 @@ class DepthsegNode(LifecycleNode):
             response.message = (
                 "the node holds no model yet: set the parameter model, and configure it"
             )
-        elif self._loader is not None and self._loader.is_alive():
+        elif self._loader.busy:
             response.message = "the model is being loaded anew just now, ask again"
         else:
             loaded, response.message = await self._load_beside(wanted)
         if loaded is not None and self._perception is not before:
-            self._give_back(loaded)
+            self._loader.give_back(loaded)
             loaded, response.message = None, "the node was cleaned up meanwhile"
         if loaded is None:
             self.get_logger().warning(f"Not loaded: {response.message}")
@@ -442,35 +374,37 @@ class DepthsegNode(LifecycleNode):
         try:
             settings = self._settings.now
             settings.check(loaded.card)
-            self._exchange(loaded, _background(settings, loaded.card))
+            self._exchange(loaded, background(settings, loaded.card))
         except Exception as error:  # wrong QoS overrides of new outputs, say
-            self._give_back(loaded)
+            self._loader.give_back(loaded)
             response.message = one_line(error)
             self.get_logger().warning(f"Not loaded: {response.message}")
             return response
         self._settings.adopt(**wanted)
-        self._tell_of(loaded, response.message)
+        self._loader.tell_of(loaded, response.message, self._settings.now)
         response.success = True
         return response
 
     async def _load_beside(self, wanted: dict[str, Any]) -> tuple[Perception | None, str]:
-        """Load a model in a thread, while this one goes on; where that fails, why."""
+        """Load a model by the node's settings but for those, while this thread goes on.
+
+        Returns:
+            The model and a line about it, or why there is none.
+        """
         outcome: Any = Future()
+        try:
+            settings = replace(self._settings.now, **wanted)
+        except ValueError as error:
+            return None, one_line(error)
 
-        def load() -> None:
-            try:
-                settings = replace(self._settings.now, **wanted)
-                result: Any = self._load(settings)
-            except Exception as error:  # anything a backend raises
-                result = None, one_line(error)
+        def then(loaded: Perception | None, said: str) -> None:
             with suppress(Exception):  # the node is being destroyed
-                self.executor.create_task(outcome.set_result, result)
+                self.executor.create_task(outcome.set_result, (loaded, said))
 
-        self._loader = threading.Thread(target=load, name="loading", daemon=True)
-        self._loader.start()
+        self._loader.load_beside(settings, then)
         return await outcome  # type: ignore[no-any-return]
 
-    def _exchange(self, new: Perception, background: NDArray[np.uint8] | None) -> None:
+    def _exchange(self, new: Perception, picture: NDArray[np.uint8] | None) -> None:
         """Let the streams go on with another model; raises what `Stream.announce` does."""
         old: Any = self._perception
         active = self._active
@@ -478,7 +412,7 @@ class DepthsegNode(LifecycleNode):
         announced: list[Stream] = []
         try:
             for stream in self._streams:
-                stream.announce(new.card, background, active)
+                stream.announce(new.card, picture, active)
                 announced.append(stream)
         except Exception:
             for stream in announced:
@@ -493,18 +427,7 @@ class DepthsegNode(LifecycleNode):
         if active:
             self._work()
         if not lost:
-            self._give_back(old)
-
-
-def _background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
-    """The picture that a model compares with, if it does and one is given."""
-    if settings.background and card.needs_background:
-        return read_picture(Path(settings.background).expanduser())
-    return None
-
-
-def _model_file(settings: Settings) -> Path:
-    return Path(settings.model).expanduser() if settings.model else model_card.default_model()
+            self._loader.give_back(old)
 
 
 def _start() -> DepthsegNode:

@@ -8,11 +8,9 @@ subscribes to (`outputs`).
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,13 +31,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from .background import Background, Capture
+from .calibration import Calibration
 from .derived.doubts import Doubts
 from .derived.scale import ScaleEstimate
 from .diagnostics import Gate, Health, Stopwatch
 from .frames import NewestFrames
 from .geometry import Intrinsics, RayCache
-from .images import compressed_to_rgb, image_to_rgb, intrinsics, lens_of
-from .lens import PINHOLE
+from .images import compressed_to_rgb, image_to_rgb
 from .messages import label_info_message, label_info_type
 from .model_card import ModelCard
 from .outputs import OUTPUTS, Seen
@@ -54,8 +52,6 @@ STALE = 1.0
 """Seconds by which a picture's stamp and the node's clock may differ when it comes."""
 REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
-CAMERA_INFO_PATIENCE = 1.0
-"""Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
 LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 QOS_OVERRIDES = QoSOverridingOptions(
@@ -123,8 +119,7 @@ class Stream:
         self._label_info: Any = None
         self._label_threshold = 0.0
         self._inputs: list[Any] = []
-        self._camera_info: CameraInfo | None = None
-        self._camera_info_awaited = threading.Event()
+        self._calibration = Calibration(self._resolved, self._warn, self.trouble)
         self._background = Background(
             SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
         )
@@ -204,8 +199,7 @@ class Stream:
 
     def listen(self, frames: Waiting) -> None:
         """Listen to the camera, from now on; raises what rclpy does for wrong QoS overrides."""
-        self._camera_info = None
-        self._camera_info_awaited.clear()
+        self._calibration.forget()
         self._listening_since, self._silent = time.monotonic(), False
         self._health.forget()
         self._log.forget()
@@ -214,7 +208,7 @@ class Stream:
             image = (CompressedImage, f"{self._resolved('image')}/compressed")  # as image_transport
         inputs: dict[tuple[type, str], Callable[[Any], None]] = {
             image: lambda message: self._on_image(message, frames),
-            (CameraInfo, f"{self._topics}camera_info"): self._on_camera_info,
+            (CameraInfo, f"{self._topics}camera_info"): self._calibration.hear,
         }
         for (kind, topic), callback in inputs.items():
             qos = copy(qos_profile_sensor_data)  # overrides are written into it
@@ -234,7 +228,7 @@ class Stream:
         for subscription in self._inputs:
             self._node.destroy_subscription(subscription)
         self._inputs = []
-        self._camera_info_awaited.set()
+        self._calibration.await_no_more()
 
     @property
     def listening(self) -> bool:
@@ -273,11 +267,6 @@ class Stream:
         self._health.trouble("stamp", stale if abs(age) > STALE else "")
         if frames.put(self, Frame(self, message, now, age)):
             self._health.count("dropped")
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
-        self._camera_info_awaited.set()
-        self._health.trouble("camera_info", "")  # the next frame tells whether it is of use
 
     def _on_incompatible_qos(self, topic: str, policy: str) -> None:
         name = self._node.resolve_topic_name(topic)
@@ -388,9 +377,13 @@ class Stream:
         background = self._background.picture
         if card.needs_background:
             self._check_background(background, width, height)
-        info, camera = None, Intrinsics.from_fov(width, height, self._settings.now.default_fov)
+        info, fov = None, self._settings.now.default_fov
         if card.depth:
-            info, camera = self._camera_of(frame, width, height)
+            # Since the frame came, not since its turn came: cameras wait at the same time.
+            waited = time.monotonic() - frame.received
+            info, camera = self._calibration.of(width, height, fov, waited)
+        else:
+            camera = Intrinsics.from_fov(width, height, fov)
         view = View(image, camera.fx if card.needs_fx else None, background)
         return Task(self, message.header, view, camera, info, wanted, watch)
 
@@ -466,43 +459,6 @@ class Stream:
                 f"The background is of {background_width}x{background_height} pixels, the image of"
                 f" {width}x{height}: another shape; stretching it, labels may be wrong"
             )
-
-    def _camera_of(
-        self, frame: Frame, width: int, height: int
-    ) -> tuple[CameraInfo | None, Intrinsics]:
-        """What the camera said of itself last, and its intrinsics for pictures of that size."""
-        # Since the frame came, not since its turn came: cameras wait at the same time.
-        patience = CAMERA_INFO_PATIENCE - (time.monotonic() - frame.received)
-        if not self._camera_info_awaited.wait(max(0.0, patience)):
-            self._camera_info_awaited.set()  # once is enough
-        info = self._camera_info
-        try:
-            if info is None:
-                raise ValueError(f"nothing came on {self._resolved('camera_info')}")
-            # ROS names a rectified picture's topic image_rect or image_rect_color.
-            rectified = self._resolved("image").rsplit("/", 1)[-1].startswith("image_rect")
-            camera = intrinsics(info, rectified)
-        except ValueError as error:
-            fov = self._settings.now.default_fov
-            text = f"{error}; assuming a horizontal field of view of {fov} rad"
-            self._warn(f"{text} (parameter default_fov)")
-            self._health.trouble("camera_info", text)
-            return None, Intrinsics.from_fov(width, height, fov)
-        self._health.trouble("camera_info", "")
-        try:
-            camera = replace(camera, lens=PINHOLE if rectified else lens_of(info))
-        except ValueError as error:
-            text = f"camera_info: {error}; taking it for a pinhole"
-            self._warn(text)
-            self._health.trouble("camera_info", text)
-        if abs(camera.height * width / camera.width - height) > 1:
-            text = (
-                f"camera_info is of {camera.width}x{camera.height} pixels, the image of"
-                f" {width}x{height}: another shape; stretching it, depth may be wrong"
-            )
-            self._warn(text)
-            self._health.trouble("camera_info", text)
-        return info, camera.scaled(width, height)
 
     def _resolved(self, name: str) -> str:
         """The topic that an input is, after remapping."""

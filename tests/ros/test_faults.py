@@ -34,15 +34,22 @@ FAULTY = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from depthseg_ros import node
+from depthseg_ros import loading, node
 from depthseg_ros.backends import onnxruntime
 
 ORDERS = Path(os.environ["DEPTHSEG_FAULT"])
 RIGHT = onnxruntime.OnnxRuntimeBackend.run
+RIGHT_START = onnxruntime.OnnxRuntimeBackend.__init__
+loading.DEADLINE = 5.0
+
+def start(self, *arguments):
+    if ORDERS.read_text() == "load":
+        time.sleep(15)
+    RIGHT_START(self, *arguments)
 
 def run(self, inputs):
     fault = ORDERS.read_text()
-    if fault == "raise":
+    if fault in ("raise", "load"):
         raise RuntimeError("the GPU has fallen off the bus")
     if fault == "memory":
         raise MemoryError
@@ -66,11 +73,12 @@ def run(self, inputs):
         outputs["labels"][:] = 200
     return outputs
 
+onnxruntime.OnnxRuntimeBackend.__init__ = start
 onnxruntime.OnnxRuntimeBackend.run = run
 """
 TENSORRT = """
 from depthseg_ros.backends import tensorrt
-node.choose = lambda: ("tensorrt", "as told")
+loading.choose = lambda: ("tensorrt", "as told")
 
 class OnCpu(onnxruntime.OnnxRuntimeBackend):  # stands in for a GPU
     def __init__(self, model, flavour, engine):
@@ -308,6 +316,27 @@ def test_a_runtime_that_hangs_keeps_nobody_from_deactivating(faulty, order, reco
     assert faulty.change("activate")
     recovers(faulty, labels)
     assert busy <= len(faulty.process.lines("Lost a frame"))
+
+
+def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, recovers):
+    labels = faulty.collect("label/image")
+    faulty.perceive(frame(), None, labels)
+    order("load")
+
+    def given_up():
+        faulty.send(frame())
+        return faulty.process.lines("did not load within 5 s; once more in")
+
+    faulty.observer.until(given_up, "that the model does not load")
+    order("")
+    recovers(faulty, labels)
+    assert faulty.change("deactivate") and faulty.change("cleanup")
+    order("load")
+    assert not faulty.change("configure") and faulty.state() == "unconfigured"
+    assert faulty.process.lines("Cannot configure: the model did not load within 5 s")
+    order("")
+    assert faulty.change("configure") and faulty.change("activate")
+    faulty.perceive(frame(), None, labels)
 
 
 def test_depth_and_labels_are_honest_whatever_the_runtime_says(faulty, order):

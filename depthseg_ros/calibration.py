@@ -1,0 +1,92 @@
+"""A camera's intrinsics, by what it says of itself on camera_info, or guessed where it does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from sensor_msgs.msg import CameraInfo
+
+from .geometry import Intrinsics
+from .images import intrinsics, lens_of
+from .lens import PINHOLE
+
+PATIENCE = 1.0
+"""Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
+
+
+class Calibration:
+    """The newest camera_info of a camera; heard by the executor's thread, used by the worker's.
+
+    Args:
+        topic: The name of an input, `image` or `camera_info`, after remapping.
+        warn: Logs a line.
+        trouble: Tells diagnostics of a trouble, see `Health.trouble`.
+    """
+
+    def __init__(
+        self,
+        topic: Callable[[str], str],
+        warn: Callable[[str], None],
+        trouble: Callable[[str, str], None],
+    ) -> None:
+        self._topic, self._warn, self._trouble = topic, warn, trouble
+        self._info: CameraInfo | None = None
+        self._awaited = threading.Event()  # set when nothing shall wait for the first any more
+
+    def forget(self) -> None:
+        """Begin anew, without a camera_info."""
+        self._info = None
+        self._awaited.clear()
+
+    def hear(self, message: CameraInfo) -> None:
+        """What comes on camera_info."""
+        if self._info is None:
+            self._trouble("camera_info", "")  # the next frame tells whether it is of use
+        self._info = message
+        self._awaited.set()
+
+    def await_no_more(self) -> None:
+        """Let no frame wait for a camera_info."""
+        self._awaited.set()
+
+    def of(
+        self, width: int, height: int, fov: float, waited: float
+    ) -> tuple[CameraInfo | None, Intrinsics]:
+        """What the camera said of itself last, if it is of use, and the intrinsics of a picture.
+
+        Args:
+            width: Of the picture in pixels.
+            height: Likewise.
+            fov: Its horizontal field of view in radians, where the camera says nothing of use.
+            waited: Seconds for which the picture has waited.
+        """
+        if not self._awaited.wait(max(0.0, PATIENCE - waited)):
+            self._awaited.set()  # once is enough
+        info = self._info
+        try:
+            if info is None:
+                raise ValueError(f"nothing came on {self._topic('camera_info')}")
+            # ROS names a rectified picture's topic image_rect or image_rect_color.
+            rectified = self._topic("image").rsplit("/", 1)[-1].startswith("image_rect")
+            camera = intrinsics(info, rectified)
+        except ValueError as error:
+            text = f"{error}; assuming a horizontal field of view of {fov} rad"
+            self._warn(f"{text} (parameter default_fov)")
+            self._trouble("camera_info", text)
+            return None, Intrinsics.from_fov(width, height, fov)
+        said = ""
+        try:
+            camera = replace(camera, lens=PINHOLE if rectified else lens_of(info))
+        except ValueError as error:
+            said = f"camera_info: {error}; taking it for a pinhole"
+            self._warn(said)
+        if abs(camera.height * width / camera.width - height) > 1:
+            said = (
+                f"camera_info is of {camera.width}x{camera.height} pixels, the image of"
+                f" {width}x{height}: another shape; stretching it, depth may be wrong"
+            )
+            self._warn(said)
+        self._trouble("camera_info", said)
+        return info, camera.scaled(width, height)

@@ -1,0 +1,176 @@
+"""How the node comes by its model: on which backend, on what else if that fails, and how long.
+
+A runtime may hang where nothing can interrupt it. So each model is loaded in a thread of its own,
+which is given up when it takes too long; what it comes back with is given back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as Late
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import model_card
+from .backends import BackendError, choose
+from .model_card import ModelCard
+from .parameters import Settings
+from .perception import Perception, read_picture
+from .process import one_line
+
+DEADLINE = 120.0
+"""Seconds in which a model must be loaded; engines are compiled later, and may take longer."""
+
+
+class Loader:
+    """Loads models and tells of them.
+
+    Args:
+        log: The node's logger.
+    """
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._beside: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a model is being loaded beside the caller."""
+        return self._beside is not None and self._beside.is_alive()
+
+    def load(self, settings: Settings) -> tuple[Perception, str]:
+        """A model that is ready to run, and a line about it.
+
+        Raises:
+            BackendError: it took longer than `DEADLINE`.
+            Exception: whatever backends raise.
+        """
+        outcome: Future[tuple[Perception, str]] = Future()
+
+        def load() -> None:
+            try:
+                result = self._load(settings)
+            except Exception as error:  # anything a backend raises
+                with suppress(InvalidStateError):
+                    outcome.set_exception(error)
+                return
+            try:
+                outcome.set_result(result)
+            except InvalidStateError:  # given up meanwhile
+                self.give_back(result[0])
+
+        threading.Thread(target=load, name="loading", daemon=True).start()
+        try:
+            return outcome.result(DEADLINE)
+        except Late:
+            if outcome.cancel():
+                raise BackendError(f"the model did not load within {DEADLINE:g} s") from None
+            return outcome.result()
+
+    def load_beside(
+        self, settings: Settings, then: Callable[[Perception | None, str], None]
+    ) -> None:
+        """Load a model while the caller goes on.
+
+        Args:
+            settings: As the node's, but for what is wanted otherwise.
+            then: Called in another thread with the model and a line about it, or without one and
+                why there is none.
+        """
+
+        def load() -> None:
+            try:
+                then(*self.load(settings))
+            except Exception as error:  # anything a backend raises
+                then(None, one_line(error))
+
+        self._beside = threading.Thread(target=load, name="waiting for a model", daemon=True)
+        self._beside.start()
+
+    def join(self) -> None:
+        """Wait for what is loaded beside: no thread may be in a runtime when Python ends."""
+        if self._beside is not None:
+            self._beside.join()
+
+    def _load(self, settings: Settings) -> tuple[Perception, str]:
+        backend, why = settings.backend, ""
+        if backend == "auto" and not settings.providers:
+            backend, why = choose()
+            why = f" (auto: {why})"
+        try:
+            return self._load_on(backend, settings, why)
+        except Exception as error:  # anything a backend raises
+            if settings.backend != "auto" or not backend.startswith("tensorrt"):
+                raise
+            failed = one_line(error)
+            self._log.warning(f"{backend} does not serve: {failed}; taking onnxruntime")
+            settings = replace(settings, engine="")
+            return self._load_on("onnxruntime", settings, f" (auto: not {backend}: {failed})")
+
+    def _load_on(self, backend: str, settings: Settings, why: str) -> tuple[Perception, str]:
+        started = time.monotonic()
+        perception = Perception(
+            _model_file(settings),
+            backend,
+            settings.providers,
+            settings.threads,
+            os.path.expanduser(settings.engine),
+        )
+        try:
+            perception.warm_up()
+        except Exception:
+            perception.close()
+            raise
+        card = perception.card
+        return perception, (
+            f"Model {card.name} on {perception.backend.name}{why}, loaded in"
+            f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
+            f" {card.depth.kind if card.depth else 'no'} depth"
+        )
+
+    def tell_of(self, perception: Perception, said: str, settings: Settings) -> None:
+        """Log what was loaded, and what to know of it."""
+        card = perception.card
+        self._log.info(said)
+        if card.depth and card.depth.kind != "metric":
+            self._log.warning(
+                f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
+                " it is, other outputs leave it out"
+                + (
+                    " until correct_scale, by camera_height or tf, makes metres of it"
+                    if card.depth.kind == "up-to-scale"
+                    else ""
+                )
+            )
+        if perception.backend.ready_for(card.network_size) is None:
+            self._log.info(
+                "The first picture will wait for its engine to be compiled, seconds to minutes;"
+                f" beforehand: depthseg compile {_model_file(settings)} --size WIDTHxHEIGHT"
+            )
+
+    def give_back(self, perception: Perception) -> None:
+        """Give back a model's memory; raises nothing."""
+        try:
+            perception.close()
+        except Exception as error:  # a GPU that is gone, say
+            self._log.error(f"Giving back the model failed: {one_line(error)}")
+
+
+def background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
+    """The picture that a model compares with, if it does and one is given."""
+    if settings.background and card.needs_background:
+        return read_picture(Path(settings.background).expanduser())
+    return None
+
+
+def _model_file(settings: Settings) -> Path:
+    return Path(settings.model).expanduser() if settings.model else model_card.default_model()
