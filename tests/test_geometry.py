@@ -9,8 +9,9 @@ from depthseg_ros.lens import Lens
 
 
 def test_field_of_view_gives_the_focal_length_and_a_centred_principal_point():
-    camera = Intrinsics.from_fov(640, 480, math.radians(90))
-    assert camera.fx == pytest.approx(320)
+    camera = Intrinsics.from_fov(640, 480, math.radians(60))
+    assert (camera.width, camera.height) == (640, 480)
+    assert camera.fx == pytest.approx(320 * math.sqrt(3))
     assert camera.fy == camera.fx
     assert (camera.cx, camera.cy) == (319.5, 239.5)
 
@@ -48,10 +49,11 @@ def test_rays_of_a_pinhole_go_through_its_pixels(camera, step):
     assert y.T * camera.fy + camera.cy == pytest.approx(np.tile(rows, (len(columns), 1)), abs=1e-3)
 
 
-def test_of_few_pixels_one_is_looked_at():
+def test_of_few_pixels_the_middle_one_is_looked_at():
     for size in (1, 2, 3, 7):
-        assert len(range(size)[sample(size, 32)]) == 1
+        assert list(range(size)[sample(size, 32)]) == [(size - 1) // 2]
     assert list(range(7)[sample(7, 3)]) == [1, 4]
+    assert list(range(12)[sample(12, 5)]) == [2, 7]
     assert rays(Intrinsics(3, 2, 5, 5, 1, 0.5), 32).shape == (2, 1, 1)
 
 
@@ -64,6 +66,7 @@ def test_rays_of_a_lens_are_computed_once_for_each_camera_and_step():
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
     np.testing.assert_array_equal(kept(CAMERA, 2), rays(CAMERA, 2))  # another camera
+    np.testing.assert_array_equal(kept(CAMERA), rays(CAMERA))
 
 
 def test_scaling_keeps_the_lens():
@@ -75,5 +78,7 @@ def test_scaling_keeps_the_lens():
 
 
 def test_millimetres_are_zero_where_there_is_no_depth_or_no_room_for_it():
-    depth = np.array([[1.2344, np.nan, 65.535, 65.6, np.inf, -1.0, 0.0002, -np.inf]], np.float32)
-    assert to_millimetres(depth).tolist() == [[1234, 0, 65535, 0, 0, 0, 0, 0]]
+    depth = [[1.2344, np.nan, 65.535, 65.536, 65.6, np.inf, -1.0, 0.0002, 0.001, -np.inf]]
+    millimetres = to_millimetres(np.array(depth, np.float32))
+    assert millimetres.tolist() == [[1234, 0, 65535, 0, 0, 0, 0, 0, 1, 0]]
+    assert millimetres.dtype == np.uint16

@@ -244,6 +244,7 @@ def test_outgoing_images_hold_the_array_and_the_header(array, encoding, step):
     result = image_message(array, encoding, HEADER)
     assert (result.height, result.width) == array.shape[:2]
     assert (result.step, result.encoding, result.header) == (step, encoding, HEADER)
+    assert type(result.step) is int and result.is_bigendian == int(NATIVE_IS_BIG)
     back = np.frombuffer(result.data, array.dtype).reshape(array.shape)
     np.testing.assert_array_equal(back, array)
 
@@ -309,6 +310,20 @@ def test_camera_info_is_scaled_to_the_picture_and_keeps_its_distortion():
     assert list(result.r) == list(info.r)
 
 
+def test_the_offset_of_a_camera_above_another_is_scaled_as_its_focal_length():
+    p = [100, 0, 320, -45, 0, 200, 240, -30, 0, 0, 1, 0]
+    info = calibrated(p=[float(value) for value in p])
+    camera = Intrinsics(320, 120, 1, 1, 1, 1)
+    result = camera_info_message(camera, HEADER, info)
+    assert result.p[3] == pytest.approx(-45 / 2) and result.p[7] == pytest.approx(-30 / 4)
+
+
+def test_a_camera_that_is_not_rectified_has_the_projection_of_its_k():
+    info = calibrated(p=[0.0] * 12)
+    result = camera_info_message(intrinsics(info), HEADER, info)
+    assert np.reshape(result.p, (3, 4))[:, :3].ravel().tolist() == list(result.k)
+
+
 @pytest.mark.parametrize(
     "source",
     [None, CameraInfo(), calibrated(k=[float("nan")] * 9), calibrated(p=[float("nan")] * 12)],
@@ -317,6 +332,15 @@ def test_camera_info_without_a_calibrated_source_is_a_pinhole(source):
     camera = Intrinsics(640, 480, 500, 510, 320, 240)
     result = camera_info_message(camera, HEADER, source)
     assert intrinsics(result) == intrinsics(result, rectified=True) == camera
+    assert list(result.r) == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_camera_info_without_a_source_tells_of_the_lens():
+    pinhole = camera_info_message(Intrinsics(640, 480, 500, 510, 320, 240), HEADER)
+    assert pinhole.distortion_model == "plumb_bob" and list(pinhole.d) == [0.0] * 5
+    lens = Lens("equidistant", (0.1, 0.2, 0.3, 0.4))
+    bent = camera_info_message(Intrinsics(640, 480, 500, 510, 320, 240, lens), HEADER)
+    assert bent.distortion_model == "equidistant" and list(bent.d) == [0.1, 0.2, 0.3, 0.4]
 
 
 def test_encodings_agree_with_cv_bridge_where_it_is_installed():
@@ -374,11 +398,14 @@ def test_points_and_scans_are_laid_out_as_their_fields_say():
     message = points_message(points, Header(frame_id="a"))
     assert (message.height, message.width, message.point_step, message.row_step) == (2, 3, 20, 60)
     assert len(message.data) == 120 and message.header.frame_id == "a"
+    assert (message.is_bigendian, message.is_dense) == (False, False)
     assert np.frombuffer(message.data, POINT)["x"].tolist() == [1, 2, 3, 4, 5, 6]
     assert {f.name: f.offset for f in message.fields}["label"] == 16
     assert bytes(message.data[16::20]) == bytes([7] * 6)
-    scan = scan_message(
-        Scan(-0.2, 0.1, np.array([1, np.inf, np.nan, 4, 5], np.float32)), 0.5, 80.0, Header()
-    )
+    ranges = np.array([1, np.inf, np.nan, 4, 5])
+    scan = scan_message(Scan(-0.2, 0.1, ranges), 0.5, 80.0, HEADER)
+    assert (scan.header, scan.range_min, scan.range_max) == (HEADER, 0.5, 80.0)
+    assert (scan.angle_min, scan.angle_increment) == pytest.approx((-0.2, 0.1))
     assert scan.angle_max == pytest.approx(0.2) and scan.time_increment == 0
     assert list(scan.ranges[:2]) == [1, math.inf] and math.isnan(scan.ranges[2])
+    assert list(scan.ranges[3:]) == [4, 5]

@@ -71,9 +71,12 @@ def test_a_model_without_depth_needs_no_fx(tmp_path):
     [
         (None, "there is no model file"),
         (b"", "is not an ONNX file"),
-        (b"not a model at all", "is not an ONNX file"),
+        (b"not a model at all", "is not an ONNX file: .*[Pp]ars"),
         (onnx.ModelProto().SerializeToString(), "is not an ONNX file"),
-        (graph().SerializeToString(), "has no model card"),
+        (
+            graph().SerializeToString(),
+            r"\(metadata entry 'depthseg_ros'\); export it with 'python -m training export'$",
+        ),
     ],
 )
 def test_a_file_that_is_no_model_file_is_refused(tmp_path, content, message):
@@ -175,8 +178,161 @@ def test_wrong_classes_are_refused(changes, message):
         dataclasses.replace(CARD, classes=(sky, CARD.classes[1]))
 
 
+def of_class(**changes):
+    return dataclasses.replace(CARD.classes[0], **changes)
+
+
+def of_card(**changes):
+    return dataclasses.replace(CARD, **changes)
+
+
+def classes(count):
+    return tuple(SemanticClass(i, f"c{i}", (0, 0, 0)) for i in range(count))
+
+
+@pytest.mark.parametrize(
+    ("make", "got", "expected"),
+    [
+        (lambda: of_class(id=255), "class id 255", "0..254"),
+        (lambda: of_class(name=""), "class name ''", "one line of at most 100 characters"),
+        (
+            lambda: of_class(color=(1, -1, 2)),
+            "color (1, -1, 2) of class sky",
+            "three integers 0..255",
+        ),
+        (
+            lambda: of_class(flags=("wet",)),
+            "flags ['wet'] of class sky",
+            "any of ('sky', 'traversable', 'obstacle', 'movable')",
+        ),
+        (
+            lambda: DepthRange("feet", 0, 1),
+            "depth kind 'feet'",
+            "one of ('metric', 'up-to-scale', 'normalised')",
+        ),
+        (lambda: DepthRange("metric", -0.1, 1), "depth range -0.1..1", "0<=min<max"),
+        (lambda: DepthRange("metric", 1, 1), "depth range 1..1", "0<=min<max"),
+        (lambda: of_card(classes=(), depth=None), "no classes and no depth", "either"),
+        (lambda: of_card(classes=(CARD.classes * 128)), "256 classes", "at most 255"),
+        (lambda: of_card(classes=CARD.classes * 2), "class id [0, 3] given twice", "each once"),
+        (lambda: of_card(network_size=(4,)), "network_size (4,)", "[width, height] in pixels"),
+        (lambda: of_card(network_size=(4, 0)), "network_size (4, 0)", "[width, height] in pixels"),
+        (lambda: of_card(network_size=(8193, 4)), "network_size (8193, 4)", "at most 8192"),
+        (lambda: of_card(needs_background=1), "needs_background 1", "true or false"),
+        (lambda: of_card(system="\t"), r"system '\t'", "one line of at most 100 characters"),
+        (lambda: of_card(terms=1), "terms 1", "text"),
+        (lambda: of_card(precision="bf16"), "precision 'bf16'", "one of ('fp32', 'fp16', 'int8')"),
+        (lambda: of_card(parameters=-1), "parameters -1", "a count"),
+        (lambda: of_card(trained_on=(1,)), "trained_on (1,)", "a list of texts"),
+        (lambda: of_card(metrics={"a": math.inf}), "metrics {'a': inf}", "names with numbers"),
+        (
+            lambda: of_card(metrics={"a": 2**1023}),
+            f"metrics {{'a': {2**1023}}}",
+            "names with numbers",
+        ),
+        (lambda: of_card(tools={"a": 1}), "tools {'a': 1}", "names with versions"),
+        *(
+            (
+                lambda fx=fx: of_card(canonical_fx=fx),
+                f"canonical_fx {fx}",
+                "a focal length in pixels, since the depth is metric",
+            )
+            for fx in (None, 0, math.inf)
+        ),
+        (lambda: ModelCard.from_json("[]"), "model card that is no JSON object", "an object"),
+        (lambda: ModelCard.from_json("{}"), "schema_version None", "an integer"),
+        (lambda: ModelCard.from_json('{"schema_version": 0}'), "schema_version 0", "an integer"),
+        (
+            lambda: ModelCard.from_json(
+                CARD.to_json().replace("movable", "x").replace('"min"', '"low"')
+            ),
+            "unknown entries ['low']",
+            "those of DepthRange",
+        ),
+    ],
+)
+def test_each_rule_says_what_it_got_and_expected(make, got, expected):
+    with pytest.raises(ModelFileError) as caught:
+        make()
+    if len(got) > 200:  # which no line has room for
+        start, end = str(caught.value).split("...")
+        assert start.startswith("model card: got ") and got.startswith(start[16:])
+        assert end == f", expected {expected}"
+    else:
+        assert str(caught.value) == f"model card: got {got}, expected {expected}"
+
+
+def test_what_lies_at_the_ends_of_the_rules_is_taken():
+    card = dataclasses.replace(
+        CARD,
+        name="x" * model_card.MAX_NAME,
+        classes=classes(255),
+        depth=DepthRange("metric", 0, 1e-3),
+        network_size=(1, model_card.MAX_SIZE),
+        canonical_fx=0.5,
+        metrics={"a": 1e308, "b": -(2**1000), "c": 0},
+        parameters=0,
+    )
+    assert ModelCard.from_json(card.to_json()) == card
+    text = dataclasses.replace(card, terms="").to_json()
+    longest = dataclasses.replace(card, terms="x" * (model_card.MAX_CARD - len(text)))
+    assert ModelCard.from_json(longest.to_json()) == longest
+    with pytest.raises(ModelFileError, match="has 1048577 characters, expected at most 1048576"):
+        ModelCard.from_json(longest.to_json() + " ")
+
+
+def test_what_a_card_may_leave_out_has_defaults():
+    needed = (
+        "schema_version",
+        "name",
+        "system",
+        "classes",
+        "depth",
+        "network_size",
+        "canonical_fx",
+    )
+    entries = {key: value for key, value in json.loads(CARD.to_json()).items() if key in needed}
+    plain = ModelCard("test", "shared_encoder", CARD.classes, CARD.depth, (512, 384), 450.0)
+    assert ModelCard.from_json(json.dumps(entries)) == plain
+    del entries["network_size"]
+    with pytest.raises(ModelFileError, match=r"^the model card lacks the entry 'network_size'$"):
+        ModelCard.from_json(json.dumps(entries))
+    entries["network_size"] = 5
+    with pytest.raises(ModelFileError, match=r"wrong type: 'int' object is not iterable$"):
+        ModelCard.from_json(json.dumps(entries))
+
+
+def test_a_card_with_what_json_has_no_word_for_is_not_written():
+    card = dataclasses.replace(CARD, depth=None, canonical_fx=math.nan)
+    with pytest.raises(ValueError, match="JSON"):
+        card.to_json()
+
+
+def test_a_model_file_may_have_any_name_and_keeps_what_others_wrote_in_it(tmp_path):
+    model = graph()
+    model.metadata_props.add(key="author", value="somebody")
+    path = tmp_path / "a" / "b" / "model.txt"
+    model_card.write(path, model, CARD)
+    assert model_card.read(path) == CARD
+    kept = {e.key: e.value for e in onnx.load(path, format="protobuf").metadata_props}
+    assert kept == {"author": "somebody", "depthseg_ros": CARD.to_json()}
+
+
+def test_the_default_model_lies_in_the_checkout_or_in_the_prefix(tmp_path, monkeypatch):
+    package = tmp_path / "lib" / "python3" / "site-packages" / "depthseg_ros"
+    monkeypatch.setattr(model_card, "__file__", str(package / "model_card.py"))
+    beside = package.parent / "models" / "street.onnx"
+    installed = tmp_path / "share" / "depthseg_ros" / "models" / "street.onnx"
+    assert model_card.default_model() == beside
+    for path in (installed, beside):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert model_card.default_model() == path
+
+
 def test_a_graph_that_breaks_the_contract_is_not_written(tmp_path):
-    with pytest.raises(ModelFileError, match="its output depth is INT32 with 3 axes"):
+    message = "its output depth is INT32 with 3 axes, expected FLOAT with 3$"
+    with pytest.raises(ModelFileError, match=message):
         model_card.write(tmp_path / "m.onnx", graph(depth_type=TensorProto.INT32), CARD)
     assert not list(tmp_path.iterdir())
 
@@ -229,15 +385,22 @@ def in_function(model):
 def test_weights_in_another_file_are_refused_wherever_the_graph_names_them(tmp_path, put):
     model = graph()
     put(model)
-    with pytest.raises(ModelFileError, match="one file"):
+    message = "its weights lie in another file; a model file is one file$"
+    with pytest.raises(ModelFileError, match=f"^{message}"):
         model_card.write(tmp_path / "m.onnx", model, CARD)
+    model.metadata_props.add(key=model_card.METADATA_KEY, value=CARD.to_json())
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=message):  # and not that there is no such file
+        model_card.read(tmp_path / "m.onnx")
 
 
 def test_an_engine_in_a_model_file_is_refused_wherever_it_lies(tmp_path):
     model = graph()
     inner = helper.make_graph([helper.make_node("EPContext", [], ["y"])], "inner", [], [])
     model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inner))
-    with pytest.raises(ModelFileError, match="holds an engine"):
+    with pytest.raises(
+        ModelFileError, match=r"^it holds an engine \(EPContext\), which is code; export the graph$"
+    ):
         model_card.write(tmp_path / "m.onnx", model, CARD)
 
 

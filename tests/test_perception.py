@@ -1,4 +1,5 @@
 import dataclasses
+import zlib
 
 import cv2
 import numpy as np
@@ -285,3 +286,160 @@ def test_what_is_no_picture_file_is_refused(tmp_path, name, message):
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=message):
         read_picture(tmp_path / name)
+
+
+def test_a_picture_larger_than_opencv_takes_is_refused(tmp_path):
+    data = bytearray(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    data[16:24] = (100_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "large.png").write_bytes(data)
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        read_picture(tmp_path / "large.png")
+
+
+def test_a_background_is_averaged_where_it_is_made_smaller(two_images):
+    background = np.tile(np.uint8([200, 0, 0, 200]), (160, 60))  # of which some see only 0
+    background = np.repeat(background[..., None], 3, axis=2)
+    image = np.full((40, 60, 3), 100, np.uint8)
+    assert not two_images(image, background=background).labels.any()
+
+
+class Told:
+    """A backend that gives what it is told and keeps what it was asked."""
+
+    name, state, memory = "told", "", None
+
+    def __init__(self, **outputs):
+        self.outputs, self.asked = outputs, []
+
+    def run(self, inputs):
+        self.asked.append(inputs)
+        return self.outputs
+
+    def ready_for(self, size):
+        return size
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Perception whose runtime gives these outputs, and the arguments it was opened with."""
+
+    def told(model=None, *arguments, **outputs):
+        opened = []
+        backend = Told(**outputs)
+        monkeypatch.setattr(
+            "depthseg_ros.perception.open_backend", lambda *given: opened.append(given) or backend
+        )
+        perception = Perception(model or model_card.default_model(), *arguments)
+        return perception, opened[0]
+
+    return told
+
+
+def promised(count=1):
+    """Outputs as the default model promises them, for pictures of 4 x 6."""
+    return {
+        "labels": np.full((count, 4, 6), 3, np.uint8),
+        "confidence": np.full((count, 4, 6), 9, np.uint8),
+        "depth": np.full((count, 4, 6), 5, np.float32),
+    }
+
+
+PICTURE = np.zeros((4, 6, 3), np.uint8)
+
+
+def test_a_backend_is_opened_as_it_is_told(told):
+    model = model_card.default_model()
+    assert told(model)[1] == (model, "auto", (), 0, "")
+    asked = ("tensorrt", (), 3, "e.engine")
+    assert told(model, *asked)[1] == (model, *asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "got"),
+    [
+        ("labels", None, "nothing"),
+        ("confidence", np.zeros((1, 4, 5), np.uint8), "uint8 (1, 4, 5)"),
+        ("depth", np.zeros((1, 4, 6), np.float16), "float16 (1, 4, 6)"),
+        ("depth", np.zeros((1, 6, 4), np.float32), "float32 (1, 6, 4)"),
+    ],
+)
+def test_outputs_that_break_the_contract_are_refused(told, name, output, got):
+    outputs = {
+        key: value for key, value in {**promised(), name: output}.items() if value is not None
+    }
+    perception, _ = told(**outputs)
+    kind = "float32" if name == "depth" else "uint8"
+    with pytest.raises(BackendError) as caught:
+        perception(PICTURE, 5.0)
+    assert str(caught.value) == f"output {name}: got {got}, expected {kind} (1, 4, 6)"
+
+
+def test_labels_that_the_card_does_not_know_are_unlabelled(told):
+    outputs = promised(2)
+    outputs["labels"][0, 0, :3] = 0, 200, 254
+    perception, _ = told(**outputs)
+    known = {c.id for c in perception.card.classes}
+    assert known >= {0, 3} and not known & {200, 254}
+    one, two = perception.batch([View(PICTURE, 5.0)] * 2)
+    assert one.labels[0].tolist() == [0, 255, 255, 3, 3, 3]
+    assert (one.labels[1:] == 3).all() and (two.labels == 3).all()
+
+
+def test_depth_outside_of_the_cards_range_is_none(told):
+    outputs = promised(2)
+    perception, _ = told(**outputs)
+    low, high = perception.card.depth.min, perception.card.depth.max
+    within = [low, low * 0.9995, high, high * 1.0005]
+    outside = [low * 0.99, high * 1.01, 0, -1, np.inf, -np.inf, np.nan]
+    values = np.float32(within + outside)
+    outputs["depth"].reshape(-1)[: len(values)] = values
+    one, two = perception.batch([View(PICTURE, 5.0)] * 2)
+    depth = one.depth.reshape(-1)
+    assert depth[:4].tolist() == values[:4].tolist() and np.isnan(depth[4:11]).all()
+    assert (depth[11:] == 5).all() and (two.depth == 5).all()
+
+
+def test_a_model_of_depth_alone_promises_no_labels(told):
+    indoor = model_card.default_model().with_name("indoor.onnx")
+    perception, _ = told(indoor, depth=promised()["depth"])
+    assert perception(PICTURE, 5.0).labels is None
+    perception, _ = told(indoor)
+    with pytest.raises(BackendError, match="output depth: got nothing"):
+        perception(PICTURE, 5.0)
+
+
+def test_a_model_is_warmed_up_at_the_networks_size_with_what_it_takes(told):
+    perception, _ = told()
+    width, height = perception.card.network_size
+    perception.backend.outputs = {
+        "labels": np.zeros((1, height, width), np.uint8),
+        "confidence": np.zeros((1, height, width), np.uint8),
+        "depth": np.ones((1, height, width), np.float32),
+    }
+    perception.warm_up()
+    (inputs,) = perception.backend.asked
+    assert inputs.keys() == {"image", "fx"} and inputs["image"].shape == (1, height, width, 3)
+    assert inputs["fx"].tolist() == [width]
+
+
+def test_focal_lengths_are_of_cameras(told):
+    perception, _ = told(**promised())
+    for fx in (0.002, 0.5, 9e8):
+        perception(PICTURE, fx)
+    for fx in (None, 0.001, 1e9, 1e9 + 1, np.nan, -5):
+        with pytest.raises(ValueError, match=f"^fx is {fx}, metric depth needs a focal length"):
+            perception(PICTURE, fx)
+
+
+def test_what_is_wrong_with_pictures_is_said_of_the_right_one(told):
+    perception, _ = told(**promised())
+    with pytest.raises(ValueError, match=r"^image: got float32 \(4, 6, 3\), expected uint8"):
+        perception(np.float32(PICTURE), 5.0)
+    with pytest.raises(
+        ValueError, match=r"^pictures of several sizes cannot be perceived at once$"
+    ):
+        perception.batch([View(PICTURE, 5.0), View(PICTURE[:2], 5.0)])
