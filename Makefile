@@ -5,6 +5,7 @@
 # make fuzz     hostile messages and files by the thousand; its table goes to docs/reliability.md
 # make faults   every fault of tests/ros/test_faults.py, 200 rounds; likewise to docs/reliability.md
 # make coverage the runtime's lines and branches that tests reach, in all processes that they start
+# make mutants  small faults put into the core's most trusted modules: which do tests not notice?
 # make check    lint, format, types, import rules
 # make format   format the sources
 # make lock     write anew the hashes of what constraints.txt pins, in requirements.txt
@@ -20,7 +21,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test fuzz faults coverage check format lock audit clean
+.PHONY: setup demo soak test fuzz faults coverage mutants check format lock audit clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -87,7 +88,23 @@ faults: setup
 	$(RUN) python -m benchmarks.faults .ros/faults.xml --write docs/reliability.md && exit $$failed
 
 coverage: setup
-	$(RUN) pytest $(PYTEST_FLAGS) --ignore tests/training --cov --cov-report=term
+	COVERAGE_FILE=$(CURDIR)/.ros/coverage $(RUN) pytest $(PYTEST_FLAGS) --ignore tests/training \
+	  --cov --cov-report=term
+
+# In a copy, whose sources hold the messages, and win over the built package.
+MUTMUT := .venv/mutmut
+mutants: setup $(MUTMUT)
+	@mkdir -p .ros/mutants && git ls-files -z | xargs -0 cp --parents -t .ros/mutants
+	@cp -r .ros/install/depthseg_ros/lib/python3*/site-packages/depthseg_ros/{msg,srv} .ros/mutants/depthseg_ros
+	@$(RUN) bash -eo pipefail -c 'cd .ros/mutants; \
+	  export PYTHONPATH=$(CURDIR)/$(MUTMUT):$$(tr : "\n" <<< "$$PYTHONPATH" | \
+	    grep -v install/depthseg_ros | paste -sd:); python -m mutmut run; \
+	  python -m mutmut results | sed -n "s/:.*//p" | xargs -n 1 python -m mutmut show > ../mutants.txt'
+	@echo "what the survivors are: .ros/mutants.txt"
+
+# Apart from the rest: it brings packages of its own.
+$(MUTMUT): | .venv/ros-prefix
+	@.venv/bin/pip install -q $(PIP_FLAGS) --target $@ mutmut==3.8.1 || { rm -rf $@; exit 1; }
 
 check: .venv/packages
 	.venv/bin/ruff check
@@ -106,9 +123,11 @@ lock: .venv/supply
 
 # A report, never a reason to fail: what it says changes from day to day.
 audit: .venv/supply
-	@.venv/supply/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip \
-	  -r constraints.txt 2> .venv/supply/audit.log || \
-	  echo "audit: $$(tail -n 1 .venv/supply/audit.log | sed 's/^ERROR:[^:]*:/not done, /')"
+	@.venv/supply/bin/pip-audit --progress-spinner off --no-deps --disable-pip -r constraints.txt \
+	  > .venv/supply/audit.txt 2>&1 || true
+	@grep -v -e 'could not be audited' -e ^WARNING -e 'Skip Reason' -e ^--- .venv/supply/audit.txt || true
+	@echo "audit: $$(grep -c 'could not be audited' .venv/supply/audit.txt) of $$(grep -c == constraints.txt)" \
+	  "packages could not be audited; all of it is in .venv/supply/audit.txt"
 
 # Apart from the rest: they bring packages of their own.
 .venv/supply: | .venv/ros-prefix

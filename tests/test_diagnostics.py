@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("diagnostic_msgs", reason="needs ROS 2")
 
+from diagnostic_msgs.msg import DiagnosticStatus
+
 from depthseg_ros import diagnostics
 from depthseg_ros.diagnostics import LINES, SPAN, Gate, Health
 
@@ -44,6 +46,28 @@ def test_ever_new_warnings_do_not_flood_the_log(clock):
     assert sum(gate.admits(word, 5) for word in words[:300]) == LINES
     clock[0] += SPAN
     assert sum(gate.admits(word, 5) for word in words[300:]) == LINES
+
+
+def test_what_was_logged_is_not_kept_for_ever(clock):
+    gate = Gate()
+    for i in range(50 * LINES):
+        assert gate.admits(f"{chr(97 + i // 26)}{chr(97 + i % 26)}", math.inf)
+        clock[0] += SPAN / LINES * 1.01
+    assert len(gate._logged) <= 11 * LINES
+
+
+def test_frames_that_all_fail_are_an_error_and_rejected_ones_a_warning():
+    health = Health(silence=5.0)
+    state = DiagnosticStatus.OK, "active", {}
+    health.count("failed", None, "out of memory")
+    status = health.status("/node", *state)
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message == "all frames fail: out of memory"
+    health.count("rejected", None, "17 bytes")
+    status = health.status("/node", *state)
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == "all frames are rejected: 17 bytes"
+    assert health.status("/node", *state).level == DiagnosticStatus.OK
 
 
 def test_threads_may_ask_at_once():

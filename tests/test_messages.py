@@ -321,7 +321,8 @@ def test_the_offset_of_a_camera_above_another_is_scaled_as_its_focal_length():
 def test_a_camera_that_is_not_rectified_has_the_projection_of_its_k():
     info = calibrated(p=[0.0] * 12)
     result = camera_info_message(intrinsics(info), HEADER, info)
-    assert np.reshape(result.p, (3, 4))[:, :3].ravel().tolist() == list(result.k)
+    p = np.reshape(result.p, (3, 4))
+    assert p[:, :3].ravel().tolist() == list(result.k) and p[:, 3].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

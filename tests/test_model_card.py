@@ -311,7 +311,7 @@ def test_a_card_with_what_json_has_no_word_for_is_not_written():
 def test_a_model_file_may_have_any_name_and_keeps_what_others_wrote_in_it(tmp_path):
     model = graph()
     model.metadata_props.add(key="author", value="somebody")
-    path = tmp_path / "a" / "b" / "model.txt"
+    path = tmp_path / "a" / "b" / "model.json"
     model_card.write(path, model, CARD)
     assert model_card.read(path) == CARD
     kept = {e.key: e.value for e in onnx.load(path, format="protobuf").metadata_props}

@@ -22,6 +22,8 @@ CARD = ModelCard(
         ({"cameras": ("a" * 101,)}, "of at most 100 characters"),
         ({"cameras": ("front\n",)}, "cameras has 'front', expected namespaces"),
         ({"cameras": ("a" * 99,) * 999}, "cameras names one twice: aaa"),
+        ({"cameras": ("a", "b"), "background": "a.png"}, "picture of one camera's view; for sever"),
+        ({"batch": True, "engine": "a.engine"}, "an engine for one picture and one for all"),
         ({"backend": LONG}, "backend is 'xxx.*, expected one of auto"),
         ({"ground": "fit\nor not"}, "ground is 'fit or not', expected one of"),
         ({"obstacle_heights": (1.0,) * 10**5}, "obstacle_heights is .*, expected two heights"),

@@ -34,6 +34,12 @@ def test_the_legend_names_only_what_the_picture_shows():
     assert with_two[second_row].any() and not with_one[second_row].any()
 
 
+def test_without_classes_there_is_no_legend():
+    image = np.zeros((200, 300, 3), np.uint8)
+    rendering.draw_legend(image, ())
+    assert not image.any()
+
+
 def test_depth_colours_tell_near_from_far_and_none():
     depth = np.array([[1, 2, 10, 80, 500, np.nan]], np.float32)
     colors = rendering.color_depth(depth)[0].astype(int)

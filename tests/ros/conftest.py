@@ -266,6 +266,12 @@ def start_process(
         return processes[-1]
 
     yield start_process
+    left = [process for process in processes if process.process.poll() is None]
+    for process in left:  # in order, which leaves no shared memory behind
+        process.process.send_signal(signal.SIGINT)
+    for process in left:
+        with suppress(subprocess.TimeoutExpired):
+            process.process.wait(10)
     for process in processes:
         process.kill()
     for process in processes:

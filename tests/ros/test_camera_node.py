@@ -1,5 +1,8 @@
 """The stand-in camera: its pictures, its truth, its end."""
 
+import zlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -115,11 +118,23 @@ def test_a_video_starts_again_at_its_end(start, observer, video):
     assert camera.stop() == 0
 
 
-@pytest.mark.parametrize("make", ["nothing", "empty folder", "broken video", "no camera"])
+@pytest.mark.parametrize(
+    "make",
+    ["nothing", "empty folder", "broken picture", "large picture", "broken video", "no camera"],
+)
 def test_a_source_that_gives_no_pictures_is_one_line_and_exit_code_1(start, tmp_path, make):
     source = tmp_path / "source"
     if make == "empty folder":
         source.mkdir()
+    elif make == "broken picture":
+        source.mkdir()
+        (source / "1.png").write_bytes(b"no picture")
+    elif make == "large picture":
+        source.mkdir()
+        data = bytearray(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+        data[16:24] = (100_000).to_bytes(4, "big") * 2
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+        (source / "1.png").write_bytes(data)
     elif make == "broken video":
         source.write_bytes(b"no video")
     elif make == "no camera":
@@ -128,6 +143,40 @@ def test_a_source_that_gives_no_pictures_is_one_line_and_exit_code_1(start, tmp_
     assert camera.wait() == 1
     (line,) = camera.log.strip().splitlines()
     assert f"{source}" in line
+
+
+class Device:
+    """Stands in for a camera on USB, which gives pictures of its own size."""
+
+    def __init__(self, number, api):
+        assert (number, api) == (3, cv2.CAP_V4L2)
+        self.left, self.set_to, self.open = 2, {}, True
+
+    def set(self, what, value):
+        self.set_to[what] = value
+
+    def read(self):
+        self.left -= 1
+        return (True, np.full((4, 6, 3), (1, 2, 3), np.uint8)) if self.left >= 0 else (False, None)
+
+    def release(self):
+        self.open = False
+
+
+def test_a_device_gives_pictures_until_it_is_pulled_out(monkeypatch):
+    from depthseg_ros.camera_node import device_frames
+
+    devices = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *a: devices.append(Device(*a)) or devices[-1])
+    frames = device_frames(Path("/dev/video3"), 640, 480, 1.2)
+    for _ in range(2):
+        frame = next(frames)
+        assert frame.image[0, 0].tolist() == ([1, 2, 3] if frame.encoding == "bgr8" else [3, 2, 1])
+        assert (frame.intrinsics.width, frame.intrinsics.height) == (6, 4)
+    with pytest.raises(ValueError, match="/dev/video3 gives no pictures"):
+        next(frames)
+    (device,) = devices
+    assert device.set_to[cv2.CAP_PROP_FRAME_WIDTH] == 640 and not device.open
 
 
 @pytest.mark.parametrize(

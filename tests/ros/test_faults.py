@@ -23,6 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from depthseg_ros.messages import image_message
+from depthseg_ros.srv import LoadModel
 
 pytestmark = pytest.mark.ros
 
@@ -43,8 +44,10 @@ RIGHT_START = onnxruntime.OnnxRuntimeBackend.__init__
 loading.DEADLINE = 5.0
 
 def start(self, *arguments):
-    if ORDERS.read_text() == "load":
-        time.sleep(15)
+    fault = ORDERS.read_text()
+    if fault == "slow":
+        ORDERS.write_text("")  # once, and so that the test knows
+    time.sleep({"load": 15, "slow": 3}.get(fault, 0))
     RIGHT_START(self, *arguments)
 
 def run(self, inputs):
@@ -328,6 +331,13 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
         return faulty.process.lines("did not load within 5 s; once more in")
 
     faulty.observer.until(given_up, "that the model does not load")
+
+    def refused():
+        answer = faulty.observer.call(LoadModel, f"{faulty.name}/load_model", LoadModel.Request())
+        assert not answer.success
+        return "being loaded anew just now, ask again" in answer.message
+
+    faulty.observer.until(refused, "that it is being loaded")
     order("")
     recovers(faulty, labels)
     assert faulty.change("deactivate") and faulty.change("cleanup")
@@ -337,6 +347,18 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
     order("")
     assert faulty.change("configure") and faulty.change("activate")
     faulty.perceive(frame(), None, labels)
+
+
+def test_a_node_that_is_cleaned_up_takes_no_model_that_was_asked_for_before(faulty, order):
+    order("slow")
+    client = faulty.observer.node.create_client(LoadModel, f"{faulty.name}/load_model")
+    faulty.observer.until(client.service_is_ready, "the service")
+    asked = client.call_async(LoadModel.Request())
+    faulty.observer.until(lambda: not Path(os.environ["DEPTHSEG_FAULT"]).read_text(), "loading")
+    assert faulty.change("deactivate") and faulty.change("cleanup")
+    faulty.observer.until(asked.done, "an answer")
+    assert not asked.result().success and "cleaned up meanwhile" in asked.result().message
+    assert faulty.change("configure") and faulty.change("activate")
 
 
 def test_depth_and_labels_are_honest_whatever_the_runtime_says(faulty, order):
