@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rclpy.task import Future
 
 from .perception import median_picture
+from .process import one_line
 
 
 @dataclass
@@ -104,6 +105,9 @@ class Background:
             background = None
             message = f"the frames changed from {first_width}x{first_height} to {width}x{height}"
         else:
-            background = median_picture(capture.pictures)
-            message = f"background of {capture.frames} frames, {width}x{height}"
+            try:
+                background = median_picture(capture.pictures)
+                message = f"background of {capture.frames} frames, {width}x{height}"
+            except MemoryError as error:  # the service is to answer all the same
+                background, message = None, one_line(error)
         self._later(self._end, capture, message, background)

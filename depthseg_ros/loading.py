@@ -15,7 +15,7 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,17 @@ from .backends import BackendError, choose
 from .model_card import ModelCard
 from .parameters import Settings
 from .perception import Perception, read_picture
-from .process import one_line
+from .process import one_line, trim_memory
 
 DEADLINE = 120.0
 """Seconds in which a model must be loaded; engines are compiled later, and may take longer."""
+CLOSING = 5.0
+"""Seconds in which a model must be given back."""
+T = TypeVar("T")
 
 
 class Loader:
-    """Loads models and tells of them.
+    """Loads models, gives them back and tells of them.
 
     Args:
         log: The node's logger.
@@ -41,11 +44,27 @@ class Loader:
     def __init__(self, log: Any) -> None:
         self._log = log
         self._beside: threading.Thread | None = None
+        self._hung: list[threading.Thread] = []
+        self._lost = ""
 
     @property
     def busy(self) -> bool:
         """Whether a model is being loaded beside the caller."""
         return self._beside is not None and self._beside.is_alive()
+
+    def hung(self, *more: threading.Thread) -> int:
+        """How many threads hang in runtimes, `more` included from now on."""
+        self._hung = [thread for thread in (*self._hung, *more) if thread.is_alive()]
+        return len(self._hung)
+
+    def avoid(self, backend: str, why: str) -> None:
+        """Let `auto` take no TensorRT any more, if that is the backend which failed."""
+        if backend.startswith("tensorrt"):
+            self._lost = f"{backend}: {why}"
+
+    def forget(self) -> None:
+        """Let `auto` take what it likes again."""
+        self._lost = ""
 
     def load(self, settings: Settings) -> tuple[Perception, str]:
         """A model that is ready to run, and a line about it.
@@ -54,27 +73,78 @@ class Loader:
             BackendError: it took longer than `DEADLINE`.
             Exception: whatever backends raise.
         """
-        outcome: Future[tuple[Perception, str]] = Future()
+        backend, why = settings.backend, ""
+        if backend == "auto" and self._lost:
+            backend, why = "onnxruntime", f" (auto: not {self._lost})"
+            settings = replace(settings, engine="")
+        elif backend == "auto" and not settings.providers:
+            backend, why = self._within_deadline(choose)
+            why = f" (auto: {why})"
+        try:
+            return self._load_on(backend, settings, why)
+        except Exception as error:  # anything a backend raises
+            if settings.backend != "auto" or not backend.startswith("tensorrt"):
+                raise
+            failed = one_line(error)
+            self.avoid(backend, failed)
+            self._log.warning(f"{backend} does not serve: {failed}; taking onnxruntime")
+            settings = replace(settings, engine="")
+            return self._load_on("onnxruntime", settings, f" (auto: not {self._lost})")
 
-        def load() -> None:
+    def _load_on(self, backend: str, settings: Settings, why: str) -> tuple[Perception, str]:
+        started = time.monotonic()
+
+        def load() -> Perception:
+            perception = Perception(
+                _model_file(settings),
+                backend,
+                settings.providers,
+                settings.threads,
+                os.path.expanduser(settings.engine),
+            )
             try:
-                result = self._load(settings)
-            except Exception as error:  # anything a backend raises
+                perception.warm_up()
+            except Exception:
+                perception.close()
+                raise
+            return perception
+
+        perception = self._within_deadline(load, self.give_back)
+        card = perception.card
+        return perception, (
+            f"Model {card.name} on {perception.backend.name}{why}, loaded in"
+            f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
+            f" {card.depth.kind if card.depth else 'no'} depth"
+        )
+
+    def _within_deadline(self, call: Callable[[], T], late: Callable[[T], None] | None = None) -> T:
+        """What a call gives in a thread of its own, and `late` gets where it comes too late."""
+        outcome: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                result = call()
+            except (Exception, SystemExit) as error:  # anything a backend raises
                 with suppress(InvalidStateError):
                     outcome.set_exception(error)
                 return
             try:
                 outcome.set_result(result)
             except InvalidStateError:  # given up meanwhile
-                self.give_back(result[0])
+                if late is not None:
+                    late(result)
 
-        threading.Thread(target=load, name="loading", daemon=True).start()
+        thread = threading.Thread(target=work, name="loading", daemon=True)
+        thread.start()
         try:
             return outcome.result(DEADLINE)
         except Late:
             if outcome.cancel():
+                self.hung(thread)
                 raise BackendError(f"the model did not load within {DEADLINE:g} s") from None
             return outcome.result()
+        except SystemExit as error:
+            raise BackendError(f"a library wanted to end the process: {error!r}") from None
 
     def load_beside(
         self, settings: Settings, then: Callable[[Perception | None, str], None]
@@ -97,45 +167,26 @@ class Loader:
         self._beside.start()
 
     def join(self) -> None:
-        """Wait for what is loaded beside: no thread may be in a runtime when Python ends."""
+        """Wait for what is loaded beside, as far as it does not hang."""
         if self._beside is not None:
-            self._beside.join()
+            self._beside.join(CLOSING)
 
-    def _load(self, settings: Settings) -> tuple[Perception, str]:
-        backend, why = settings.backend, ""
-        if backend == "auto" and not settings.providers:
-            backend, why = choose()
-            why = f" (auto: {why})"
-        try:
-            return self._load_on(backend, settings, why)
-        except Exception as error:  # anything a backend raises
-            if settings.backend != "auto" or not backend.startswith("tensorrt"):
-                raise
-            failed = one_line(error)
-            self._log.warning(f"{backend} does not serve: {failed}; taking onnxruntime")
-            settings = replace(settings, engine="")
-            return self._load_on("onnxruntime", settings, f" (auto: not {backend}: {failed})")
+    def give_back(self, perception: Perception) -> None:
+        """Give back a model's memory, as far as that does not hang; raises nothing."""
 
-    def _load_on(self, backend: str, settings: Settings, why: str) -> tuple[Perception, str]:
-        started = time.monotonic()
-        perception = Perception(
-            _model_file(settings),
-            backend,
-            settings.providers,
-            settings.threads,
-            os.path.expanduser(settings.engine),
-        )
-        try:
-            perception.warm_up()
-        except Exception:
-            perception.close()
-            raise
-        card = perception.card
-        return perception, (
-            f"Model {card.name} on {perception.backend.name}{why}, loaded in"
-            f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
-            f" {card.depth.kind if card.depth else 'no'} depth"
-        )
+        def close() -> None:
+            try:
+                perception.close()
+            except Exception as error:  # a GPU that is gone, say
+                self._log.error(f"Giving back the model failed: {one_line(error)}")
+            trim_memory()
+
+        thread = threading.Thread(target=close, name="giving back", daemon=True)
+        thread.start()
+        thread.join(CLOSING)
+        if thread.is_alive():
+            self.hung(thread)
+            self._log.error(f"The model is not given back within {CLOSING:g} s; going on without")
 
     def tell_of(self, perception: Perception, said: str, settings: Settings) -> None:
         """Log what was loaded, and what to know of it."""
@@ -156,13 +207,6 @@ class Loader:
                 "The first picture will wait for its engine to be compiled, seconds to minutes;"
                 f" beforehand: depthseg compile {_model_file(settings)} --size WIDTHxHEIGHT"
             )
-
-    def give_back(self, perception: Perception) -> None:
-        """Give back a model's memory; raises nothing."""
-        try:
-            perception.close()
-        except Exception as error:  # a GPU that is gone, say
-            self._log.error(f"Giving back the model failed: {one_line(error)}")
 
 
 def background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:

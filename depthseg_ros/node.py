@@ -21,9 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
 from rclpy.duration import Duration
@@ -51,6 +49,8 @@ WATCH = 0.25
 """Seconds between two looks at the worker and the cameras; what has changed is told at once."""
 PAUSES = (1.0, 30.0)
 """Seconds before a model that failed is loaded anew: the first time, and at most."""
+HUNG = 3
+"""Threads that hang in runtimes, with a model each, from which on no more are loaded."""
 
 
 class DepthsegNode(LifecycleNode):
@@ -68,7 +68,7 @@ class DepthsegNode(LifecycleNode):
         self._worker: Worker | None = None
         self._loader = Loader(self.get_logger())
         self._failure = ""  # why the node is active without a worker, until the model is loaded
-        self._pause, self._due = PAUSES[0], math.inf  # until it is, and when
+        self._pause, self._due = 0.0, math.inf  # until it is, and when
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # A steady clock: a simulation that stands still is no reason for silence.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -136,18 +136,16 @@ class DepthsegNode(LifecycleNode):
         """Start the worker and listen to the cameras."""
         self._frames = NewestFrames()
         try:
-            if self._failure:  # the model was lost before the node was deactivated
-                settings = self._settings.now
-                loaded, said = self._loader.load(settings)
-                self._exchange(loaded, None)
-                self._loader.tell_of(loaded, said, settings)
             for stream in self._streams:
                 stream.listen(self._frames)
         except Exception as error:  # wrong QoS overrides, say: rclpy would swallow it unsaid
             return self._refuse("activate", error)
         result = super().on_activate(state)
-        self._pause = PAUSES[0]
-        self._work()
+        self._pause = 0.0
+        if self._failure:  # the model was lost before the node was deactivated
+            self._due = time.monotonic()
+        else:
+            self._work()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -209,6 +207,7 @@ class DepthsegNode(LifecycleNode):
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop(self._settings.now.deadline):
             self._failure = why or "the network hangs"
+            self._loader.hung(worker.thread)
 
     def _stop(self) -> None:
         self._frames.close()
@@ -226,28 +225,37 @@ class DepthsegNode(LifecycleNode):
         perception, self._perception = self._perception, None
         if perception is not None and not self._failure:
             self._loader.give_back(perception)
+        self._loader.forget()
         self._failure = ""
 
     # --- A model that fails ---------------------------------------------------------------------
 
     def _give_up(self, worker: Worker, why: str) -> None:
         """Do without a model that hangs or fails, until it is loaded anew."""
-        low, high = PAUSES
-        self._pause = low if worker.succeeded else min(2 * self._pause, high)
-        self.get_logger().error(f"{why[0].upper()}{why[1:]}; loading it anew in {self._pause:g} s")
+        perception: Any = self._perception
         self._halt(why)
-        if not self._failure and self._perception is not None:
-            self._loader.give_back(self._perception)
-        self._failure, self._due = why, time.monotonic() + self._pause
+        if not self._failure:
+            self._loader.give_back(perception)
+        self._loader.avoid(perception.backend.name, why)
+        self._failure = why
+        self._put_off(f"{why[0].upper()}{why[1:]}; loading it anew", worker.succeeded)
+
+    def _put_off(self, said: str, helped: bool) -> None:
+        """Load the model after a pause, which grows as long as that does not help."""
+        low, high = PAUSES
+        self._pause = low if helped else min(max(2 * self._pause, low), high)
+        self._due = time.monotonic() + self._pause
+        if (hung := self._loader.hung()) >= HUNG:
+            self.get_logger().error(f"{said} when one of {hung} threads that hang in it returns")
+        else:
+            self.get_logger().error(f"{said} in {self._pause:g} s")
 
     async def _load_anew(self) -> None:
         """Load the model again; where that fails, later once more."""
-        self._due = math.inf
-        settings, before = self._settings.now, self._perception
-        wanted: dict[str, Any] = {}
-        if settings.backend == "auto" and before and before.backend.name.startswith("tensorrt"):
-            wanted = {"backend": "onnxruntime", "engine": ""}
-        loaded, said = await self._load_beside(wanted)
+        if self._loader.busy or not self._active:  # since it was called for
+            return
+        self._due, before = math.inf, self._perception
+        loaded, said = await self._load_beside({})
         if not self._active or self._perception is not before:  # meanwhile deactivated, say
             if loaded is not None:
                 self._loader.give_back(loaded)
@@ -255,11 +263,9 @@ class DepthsegNode(LifecycleNode):
         try:
             if loaded is None:
                 raise BackendError(said)
-            self._exchange(loaded, None)
+            self._exchange(loaded, anew=True)
         except Exception as error:  # anything a backend raises, or wrong QoS of new outputs
-            self._pause = min(2 * self._pause, PAUSES[1])
-            self._due = time.monotonic() + self._pause
-            self.get_logger().error(f"{one_line(error)}; once more in {self._pause:g} s")
+            self._put_off(f"{one_line(error)}; once more", False)
         else:
             self.get_logger().info(f"Loaded anew. {said}")
 
@@ -269,7 +275,7 @@ class DepthsegNode(LifecycleNode):
         worker, now = self._worker, time.monotonic()
         if worker is not None and (why := worker.trouble(self._settings.now.deadline)):
             self._give_up(worker, why)
-        elif now >= self._due and not self._loader.busy:
+        elif now >= self._due and not self._loader.busy and self._loader.hung() < HUNG:
             self.executor.create_task(self._load_anew)
         state = [self._state_of(stream) for stream in self._streams]
         last, told = self._told
@@ -294,6 +300,8 @@ class DepthsegNode(LifecycleNode):
         assert self._perception is not None
         level, text = stream.state(self._perception)
         if self._failure and stream.listening:
+            if (hung := self._loader.hung()) >= HUNG:
+                return DiagnosticStatus.ERROR, f"{hung} threads hang: {self._failure}; restart it"
             return DiagnosticStatus.ERROR, f"loading the model anew: {self._failure}"
         if level == DiagnosticStatus.OK and self._worker is not None and self._worker.slow():
             return DiagnosticStatus.WARN, "the network is slow or hangs"
@@ -363,6 +371,10 @@ class DepthsegNode(LifecycleNode):
             )
         elif self._loader.busy:
             response.message = "the model is being loaded anew just now, ask again"
+        elif (hung := self._loader.hung()) >= HUNG:
+            response.message = (
+                f"{hung} threads hang in runtimes, with a model each: restart the node"
+            )
         else:
             loaded, response.message = await self._load_beside(wanted)
         if loaded is not None and self._perception is not before:
@@ -372,11 +384,8 @@ class DepthsegNode(LifecycleNode):
             self.get_logger().warning(f"Not loaded: {response.message}")
             return response
         try:
-            settings = self._settings.now
-            settings.check(loaded.card)
-            self._exchange(loaded, background(settings, loaded.card))
+            self._exchange(loaded)
         except Exception as error:  # wrong QoS overrides of new outputs, say
-            self._loader.give_back(loaded)
             response.message = one_line(error)
             self.get_logger().warning(f"Not loaded: {response.message}")
             return response
@@ -404,10 +413,21 @@ class DepthsegNode(LifecycleNode):
         self._loader.load_beside(settings, then)
         return await outcome  # type: ignore[no-any-return]
 
-    def _exchange(self, new: Perception, picture: NDArray[np.uint8] | None) -> None:
-        """Let the streams go on with another model; raises what `Stream.announce` does."""
+    def _exchange(self, new: Perception, anew: bool = False) -> None:
+        """Let the streams go on with another model, or give it back and raise why they cannot.
+
+        Args:
+            new: The model.
+            anew: Whether it is the one that was lost, of whose background nothing changed.
+        """
         old: Any = self._perception
-        active = self._active
+        active, settings = self._active, self._settings.now
+        try:
+            settings.check(new.card)
+            picture = None if anew else background(settings, new.card)
+        except Exception:
+            self._loader.give_back(new)
+            raise
         self._halt("")
         announced: list[Stream] = []
         try:
@@ -417,6 +437,7 @@ class DepthsegNode(LifecycleNode):
         except Exception:
             for stream in announced:
                 stream.announce(old.card, active=active)
+            self._loader.give_back(new)
             if active and self._failure:
                 self._due = time.monotonic() + self._pause
             elif active:

@@ -173,6 +173,12 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 8 * _KEPT)
 
 
+def trim_memory() -> None:
+    """Let malloc give back all that is free, after something large has gone."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def share_memory(room: Path = Path("/dev/shm")) -> None:
     """Let Fast DDS hand over pictures in shared memory that holds them: config/fastdds.xml.
 

@@ -400,6 +400,9 @@ class Stream:
     def publish(self, task: Task, prediction: Prediction, card: ModelCard) -> None:
         """Publish what is wanted of a frame; raises nothing."""
         task.watch.lap("wait")
+        if task.watch.seconds["infer"] > self._settings.now.deadline:  # it waited for an engine
+            self._health.count("dropped")
+            return
         try:
             self._publish(task, prediction, card)
         except Exception as error:

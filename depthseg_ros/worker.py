@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from .backends import BackendError
+from .backends import BackendError, UnservedError
 from .perception import Perception
 from .process import one_line
 from .stream import Frame, Task, Waiting
 
 FAILURES = 3
 """So many runs of the network that fail one after another are no accident."""
+COMPILING = 600.0
+"""Seconds in which a compilation gets on by a tenth, or it hangs."""
 SLOW = 1.0
 """Seconds at one picture from which the network may be called slow."""
 
@@ -43,21 +45,22 @@ class Worker:
         self._give_back = give_back
         self._given_up = False
         self._tasks: Sequence[Task] = ()
-        self._since = math.nan  # when the network began to run, NaN while it does not
+        self._since = math.nan  # when the network began to run, or its state changed
+        self._state = ""
         self._longest = 0.0
         self._failed, self._reason = 0, ""
         self.succeeded = False
         """Whether the network has run well yet."""
         frames.open()
-        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self.thread.start()
 
     # --- The executor's thread ------------------------------------------------------------------
 
     def busy(self) -> float:
-        """Seconds for which the network has been at its picture; compiling does not count."""
-        if self._perception.backend.state:
-            self._since = time.monotonic()  # what comes after it begins now
+        """Seconds for which the network has been at its picture, or got no further compiling."""
+        if (state := self._perception.backend.state) != self._state:
+            self._state, self._since = state, time.monotonic()
         return float(max(0.0, time.monotonic() - self._since)) if self._tasks else 0.0
 
     def slow(self) -> bool:
@@ -70,10 +73,13 @@ class Worker:
         Args:
             deadline: Seconds that the network may take for a picture.
         """
-        if not self._thread.is_alive():
+        if not self.thread.is_alive():
             return "the thread of the network has ended by a fault of ours"
-        if self.busy() > deadline:
-            return f"the network has been at one picture for {deadline:g} s"
+        busy, state = self.busy(), self._state
+        if busy > (max(COMPILING, deadline) if state else deadline):
+            return f"the network has been at one picture for {busy:.0f} s" + (
+                f", {state}" if state else ""
+            )
         if self._failed >= FAILURES:
             return f"the network failed {self._failed} times, at last: {self._reason}"
         return ""
@@ -81,13 +87,16 @@ class Worker:
     def stop(self, deadline: float) -> bool:
         """End the thread after what it does now; whether it gives the model back to the caller.
 
-        It does not where it has been at one picture for `deadline` seconds.
+        It does not where it has been at one picture for `deadline` seconds, or goes on compiling
+        for as long when it is told to end.
         """
         self._frames.close()
-        while self._thread.is_alive():
+        began = time.monotonic()
+        while self.thread.is_alive():
             self._perception.backend.interrupt()  # a compilation, which takes minutes
-            self._thread.join(0.1)
-            if self.busy() > deadline:
+            self.thread.join(0.1)
+            waited = time.monotonic() - began
+            if self._tasks and (waited > deadline or (not self._state and self.busy() > deadline)):
                 self._given_up = True
                 error = BackendError(f"the network did not answer in {deadline:g} s")
                 for task in self._tasks:
@@ -124,12 +133,14 @@ class Worker:
             if self._given_up:
                 return
             if predictions is None:
-                if not isinstance(reason, ValueError):  # which is the picture's fault
+                if not isinstance(reason, (ValueError, UnservedError)):  # the picture's fault
                     self._failed, self._reason = self._failed + 1, one_line(reason)
                 for task in batch:
                     task.stream.lose(task.watch, reason)
                 continue
-            self._failed, self._longest, self.succeeded = 0, max(self._longest, took), True
+            self._failed, self.succeeded = 0, True
+            if not self._state:  # compiling is another matter
+                self._longest = max(self._longest, took)
             for task in batch:
                 task.watch.lap("infer")
             for task, prediction in zip(batch, predictions, strict=True):

@@ -19,6 +19,10 @@ class BackendError(RuntimeError):
     """A runtime is missing, refuses the model, or fails while running it."""
 
 
+class UnservedError(BackendError):
+    """A runtime works, but not for pictures of this size."""
+
+
 class Backend(Protocol):
     """A loaded model."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import model_card
-from . import Backend, BackendError, why_not
+from . import Backend, BackendError, UnservedError, why_not
 from .compiler import (
     FLAVOURS,
     Cancelled,
@@ -116,10 +116,14 @@ class TensorRtBackend(Backend):
         if engine is None:
             if shapes in self._refused:
                 raise BackendError(self._refused[shapes])
-            plan = self._load(shapes)
-            while len(self._engines) >= _ENGINES:
-                self._engines.pop(next(iter(self._engines))).close()
-            engine = _Engine(self._trt, plan, self._device, self._logger, shapes)
+            self.state = "preparing an engine"
+            try:
+                plan = self._load(shapes)
+                while len(self._engines) >= _ENGINES:
+                    self._engines.pop(next(iter(self._engines))).close()
+                engine = _Engine(self._trt, plan, self._device, self._logger, shapes)
+            finally:
+                self.state = ""
         self._engines[shapes] = engine  # the last one is the one used last
         return engine
 
@@ -128,7 +132,7 @@ class TensorRtBackend(Backend):
         if self._named is not None:
             key, content = self._named
             if not key.shapes.takes(shapes.batch, *shapes.size):
-                raise BackendError(f"the engine takes pictures of {key.shapes}, got {shapes}")
+                raise UnservedError(f"the engine takes pictures of {key.shapes}, got {shapes}")
             return self._deserialized(content)
         key = self._key(shapes)
         kept = self._cache.load(key)
@@ -151,8 +155,6 @@ class TensorRtBackend(Backend):
         except BackendError as error:
             self._refused[shapes] = str(error)
             raise
-        finally:
-            self.state = ""
 
     def _compile(self, key: Key) -> bytes:
         engine, timings = compile_engine(

@@ -60,6 +60,7 @@ def run(self, inputs):
         raise SystemExit
     if fault == "hang":
         ORDERS.write_text("")  # once; what is loaded then is well
+    if fault in ("hang", "hang again"):
         time.sleep(15)
     outputs = RIGHT(self, inputs)
     if fault == "shape":
@@ -321,6 +322,23 @@ def test_a_runtime_that_hangs_keeps_nobody_from_deactivating(faulty, order, reco
     assert busy <= len(faulty.process.lines("Lost a frame"))
 
 
+def test_a_runtime_that_hangs_each_time_is_not_loaded_until_memory_is_full(faulty, order, recovers):
+    labels = faulty.collect("label/image")
+    order("")
+    faulty.perceive(frame(), None, labels)
+    order("hang again")
+
+    def given_up():
+        faulty.send(frame())
+        return "threads hang: " in level(faulty)
+
+    faulty.until_diagnostics(given_up, "that no more are loaded")
+    assert faulty.process.lines("when one of [0-9] threads that hang in it returns")
+    order("")
+    recovers(faulty, labels)
+    faulty.until_diagnostics(lambda: "hang" not in level(faulty), "that all is well")
+
+
 def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, recovers):
     labels = faulty.collect("label/image")
     faulty.perceive(frame(), None, labels)
@@ -328,11 +346,12 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
 
     def given_up():
         faulty.send(frame())
-        return faulty.process.lines("did not load within 5 s; once more in")
+        return faulty.process.lines("did not load within 5 s; once more")
 
     faulty.observer.until(given_up, "that the model does not load")
 
     def refused():
+        time.sleep(0.3)  # the node's own turn
         answer = faulty.observer.call(LoadModel, f"{faulty.name}/load_model", LoadModel.Request())
         assert not answer.success
         return "being loaded anew just now, ask again" in answer.message
