@@ -13,8 +13,8 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed")
-"""What becomes of frames: dropped for a newer one, unwanted while nobody subscribes or `max_rate`
-is reached, rejected for what they contain, failed in the backend."""
+"""What becomes of frames: dropped for a newer one, or after a wait for an engine; unwanted while
+nobody subscribes or `max_rate` is reached; rejected for what they hold; failed in the backend."""
 STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
 """What a frame's time goes into: from its stamp to the callback, until the worker has it and its
 camera_info, message to picture, network, outputs to messages, messages to subscribers."""

@@ -16,11 +16,25 @@ from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from depthseg_ros import model_card
+from depthseg_ros import background, model_card
 from depthseg_ros.messages import image_message
 from depthseg_ros.model_card import DepthRange, ModelCard, SemanticClass
 
 pytestmark = pytest.mark.ros
+
+
+def test_a_capture_for_which_there_is_no_memory_is_answered(monkeypatch):
+    def median(pictures):
+        raise MemoryError("no room for 100 pictures")
+
+    monkeypatch.setattr(background, "median_picture", median)
+    taken = background.Background(5.0, lambda call, *given: call(*given), str)
+    capture = taken.capture(3)
+    for _ in range(3):
+        taken.collect(np.zeros((4, 6, 3), np.uint8))
+    assert capture.outcome.result() == (False, "no room for 100 pictures")
+    assert taken.picture is None and not taken.awaited
+
 
 WIDTH, HEIGHT = 96, 64
 FRAMES = 5

@@ -36,7 +36,7 @@ import os, sys, time
 from pathlib import Path
 import numpy as np
 from depthseg_ros import loading, node
-from depthseg_ros.backends import onnxruntime
+from depthseg_ros.backends import UnservedError, onnxruntime
 
 ORDERS = Path(os.environ["DEPTHSEG_FAULT"])
 RIGHT = onnxruntime.OnnxRuntimeBackend.run
@@ -54,6 +54,8 @@ def run(self, inputs):
     fault = ORDERS.read_text()
     if fault in ("raise", "load"):
         raise RuntimeError("the GPU has fallen off the bus")
+    if fault == "unserved":
+        raise UnservedError("the engine takes pictures of 640x480")
     if fault == "memory":
         raise MemoryError
     if fault == "exit":  # which no handler of exceptions expects
@@ -289,6 +291,23 @@ def test_a_runtime_that_fails_is_loaded_anew(faulty, order, recovers, fault):
     recovers(faulty, labels)
     faulty.until_diagnostics(lambda: "anew" not in level(faulty), "that all is well")
     assert faulty.state() == "active"
+
+
+def test_a_size_that_a_runtime_does_not_serve_costs_no_more_than_its_frames(faulty, order):
+    labels = faulty.collect("label/image")
+    faulty.perceive(frame(), None, labels)
+    reported, failed = len(faulty.process.lines("anew")), faulty.frames("failed")
+    order("unserved")
+
+    def lost():
+        faulty.send(frame())
+        said = "all frames fail: the engine takes pictures of 640x480" in level(faulty)
+        return said and faulty.frames("failed") >= failed + 6
+
+    faulty.until_diagnostics(lost, "that frames fail")
+    assert len(faulty.process.lines("anew")) == reported
+    order("")
+    faulty.perceive(frame(), None, labels)
 
 
 def test_a_runtime_that_hangs_is_given_up_and_what_it_gives_later_is_not_shown(
