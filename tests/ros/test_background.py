@@ -307,7 +307,8 @@ def test_a_background_file_serves_from_the_start_and_a_wrong_one_is_one_line(
 def test_a_model_of_one_image_takes_no_background_and_works_without(start_depthseg):
     node = start_depthseg(background="nowhere.png")
     node.process.says("takes no background; that parameter is not used")
-    response = answer(node, ask(node))
+    service = f"{node.name}/capture_background"
+    response = node.observer.call(Trigger, service, Trigger.Request(), again=True)
     assert not response.success
     assert response.message == "the model street takes no background"
     assert mask(node, node.collect("label/image"), SCENE).shape == (HEIGHT, WIDTH)

@@ -371,7 +371,8 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
 
     def refused():
         time.sleep(0.3)  # the node's own turn
-        answer = faulty.observer.call(LoadModel, f"{faulty.name}/load_model", LoadModel.Request())
+        service = f"{faulty.name}/load_model"
+        answer = faulty.observer.call(LoadModel, service, LoadModel.Request(), again=True)
         assert not answer.success
         return "being loaded anew just now, ask again" in answer.message
 
