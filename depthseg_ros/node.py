@@ -301,7 +301,10 @@ class DepthsegNode(LifecycleNode):
         level, text = stream.state(self._perception)
         if self._failure and stream.listening:
             if (hung := self._loader.hung()) >= HUNG:
-                return DiagnosticStatus.ERROR, f"{hung} threads hang: {self._failure}; restart it"
+                return (
+                    DiagnosticStatus.ERROR,
+                    f"restart the node, {hung} threads hang: {self._failure}",
+                )
             return DiagnosticStatus.ERROR, f"loading the model anew: {self._failure}"
         if level == DiagnosticStatus.OK and self._worker is not None and self._worker.slow():
             return DiagnosticStatus.WARN, "the network is slow or hangs"
