@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -27,6 +27,7 @@ from std_msgs.msg import Header
 from .geometry import Intrinsics
 from .messages import camera_info_message, image_message
 from .process import Finished, run
+from .settings import declare, parameter
 from .street import Camera, Street
 
 QOS = QoSProfile(depth=5)
@@ -50,6 +51,67 @@ class Frame:
     """(H, W) class ids."""
     depth: NDArray[np.float32] | None = None
     """(H, W) metres, NaN where there is none."""
+
+
+_parameter = partial(parameter, read_only=True)
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Values of the parameters, all of them given at the start."""
+
+    source: str = _parameter("street", "'street', a folder of pictures, a video, or /dev/videoN.")
+    rate: float = _parameter(15.0, "Pictures per second.", within=(0.1, 1000.0))
+    width: int = _parameter(640, "Of street and device, pixels.", within=(16, 8192))
+    height: int = _parameter(480, "Of street and device, pixels.", within=(16, 8192))
+    seed: int = _parameter(
+        0, "Of the street: another number is another one.", within=(0, 2**31 - 1)
+    )
+    loop: bool = _parameter(True, "Whether folders and videos start again at their end.")
+    fov: float = _parameter(
+        0.0,
+        f"Horizontal field of view [rad]; 0.0: the street's own, {DEFAULT_FOV:g} of all else, whose"
+        " depth is off by as much as that is wrong.",
+        within=(0.0, 3.1),
+    )
+    camera_height: float = _parameter(
+        0.0,
+        "How the camera is mounted in the street: height above it [m]; 0.0: the street's own"
+        " mounting, pitch included.",
+        within=(0.0, 3.0),
+    )
+    camera_pitch: float = _parameter(
+        0.0,
+        "Likewise, pitch [rad], positive looks down; goes with camera_height.",
+        within=(-0.5, 0.5),
+    )
+    gains: tuple[float, float, float] = _parameter(
+        (1.0, 1.0, 1.0), "Another sensor's colours in the street: factors on red, green and blue."
+    )
+    gamma: float = _parameter(
+        1.0, "Likewise, the exponent of brightness; above 1 darkens.", within=(0.2, 5.0)
+    )
+    frame_id: str = _parameter("camera_optical_frame", "Of the headers.")
+
+    def street_camera(self) -> Camera:
+        """The street's camera, as far as parameters choose it.
+
+        Raises:
+            ValueError: there can be no such camera in the street.
+        """
+        height, pitch = self.camera_height, self.camera_pitch
+        if pitch and not height:
+            raise ValueError(
+                f"camera_pitch is {pitch:g}, but camera_height 0, the street's own mounting;"
+                " set both"
+            )
+        return Camera(
+            fov=self.fov or None,
+            height=height or None,
+            pitch=-pitch if height else None,
+            gains=self.gains,
+            gamma=self.gamma,
+        )
 
 
 def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
@@ -134,34 +196,26 @@ def _bgr_frame(image: Any, fov: float) -> Frame:
     return Frame(image, "bgr8", Intrinsics.from_fov(width, height, fov))
 
 
-def open_source(
-    source: str, *, loop: bool, width: int, height: int, seed: int, fov: float, camera: Camera
-) -> Iterator[Frame]:
-    """The pictures of a source, which is `street`, a folder, a video or a device.
-
-    Args:
-        source: Which of them, or where.
-        loop: Whether folders and videos start again.
-        width: Of street and device, pixels.
-        height: Of street and device, pixels.
-        seed: Of the street.
-        fov: Horizontal field of view of all but the street, radians.
-        camera: The street's.
+def open_source(settings: CameraSettings) -> Iterator[Frame]:
+    """The pictures of a source.
 
     Raises:
-        ValueError: there is no such source. (That it cannot be read shows at its first picture.)
+        ValueError: there is no such source, or it has no such camera. (That it cannot be read shows
+            at its first picture.)
     """
-    if source == "street":
-        return street_frames(seed, width, height, camera)
-    path = Path(source).expanduser()
+    s = settings
+    if s.source == "street":
+        return street_frames(s.seed, s.width, s.height, s.street_camera())
+    path = Path(s.source).expanduser()
+    fov = s.fov or DEFAULT_FOV
     if path.is_dir():
-        return folder_frames(path, loop, fov)
+        return folder_frames(path, s.loop, fov)
     if path.is_char_device():
-        return device_frames(path, width, height, fov)
+        return device_frames(path, s.width, s.height, fov)
     if path.is_file():
-        return video_frames(path, loop, fov)
+        return video_frames(path, s.loop, fov)
     raise ValueError(
-        f"source {source!r} does not exist; expected 'street', a folder of pictures, a video or"
+        f"source {s.source!r} does not exist; expected 'street', a folder of pictures, a video or"
         " /dev/videoN"
     )
 
@@ -175,28 +229,9 @@ class CameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__("camera")
-        source = self._declare(
-            "source", "street", "'street', a folder of pictures, a video, or /dev/videoN."
-        )
-        rate = self._declare("rate", 15.0, "Pictures per second.", (0.1, 1000.0))
-        self._frame_id = self._declare("frame_id", "camera_optical_frame", "Of the headers.")
-        fov = self._declare(
-            "fov",
-            0.0,
-            f"Horizontal field of view, radians; 0.0: the street's own, {DEFAULT_FOV:g} of others.",
-            (0.0, 3.1),
-        )
-        camera = self._street_camera(fov if source == "street" else 0.0)
-        fov = fov or DEFAULT_FOV
-        frames = open_source(
-            source,
-            loop=self._declare("loop", True, "Whether folders and videos start again."),
-            width=self._declare("width", 640, "Of street and device, pixels.", (16, 8192)),
-            height=self._declare("height", 480, "Of street and device, pixels.", (16, 8192)),
-            seed=self._declare("seed", 0, "Of the street.", (0, 2**31 - 1)),
-            fov=fov,
-            camera=camera,
-        )
+        settings = CameraSettings(**declare(self, CameraSettings))
+        source, self._frame_id = settings.source, settings.frame_id
+        frames = open_source(settings)
         self._live = Path(source).is_char_device()
         first = next(frames)
         self._frames = chain([first], frames)
@@ -206,60 +241,15 @@ class CameraNode(Node):
             self._true_labels = self.create_publisher(Image, "truth/label/image", QOS)
             self._true_depth = self.create_publisher(Image, "truth/depth/image", QOS)
         height, width = first.image.shape[:2]
-        self.get_logger().info(f"Pictures of {source}, {width}x{height}, at {rate:g} Hz")
+        self.get_logger().info(f"Pictures of {source}, {width}x{height}, at {settings.rate:g} Hz")
         if first.labels is None:
             self.get_logger().warning(
-                f"camera_info is a guess, a horizontal field of view of {fov:g} rad (parameter"
+                f"camera_info is a guess, a horizontal field of view of"
+                f" {settings.fov or DEFAULT_FOV:g} rad (parameter"
                 " fov): metric depth is in proportion to the focal length"
             )
         # rcl's timers are due at multiples of their period, so that the rate does not drift.
-        self._timer = self.create_timer(1 / rate, self._on_timer)
-
-    def _declare(
-        self, name: str, default: Any, description: str, bounds: tuple[Any, Any] | None = None
-    ) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if bounds and isinstance(default, int):
-            descriptor.integer_range = [IntegerRange(from_value=bounds[0], to_value=bounds[1])]
-        elif bounds:
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
-            ]
-        return self.declare_parameter(name, default, descriptor).value
-
-    def _street_camera(self, fov: float) -> Camera:
-        """The street's camera, as far as parameters choose it; `fov` 0 does not.
-
-        Raises:
-            ValueError: there can be no such camera in the street.
-        """
-        height = self._declare(
-            "camera_height", 0.0, "Above the street, metres; 0.0: the street's own.", (0.0, 3.0)
-        )
-        pitch = self._declare(
-            "camera_pitch",
-            0.0,
-            "In the street, radians, positive looks down; goes with camera_height.",
-            (-0.5, 0.5),
-        )
-        gains = self._declare(
-            "gains", [1.0, 1.0, 1.0], "Factors on the street's red, green and blue."
-        )
-        gamma = self._declare(
-            "gamma", 1.0, "Exponent of the street's brightness; above 1 darkens.", (0.2, 5.0)
-        )
-        if pitch and not height:
-            raise ValueError(
-                f"camera_pitch is {pitch:g}, but camera_height 0, the street's own mounting;"
-                " set both"
-            )
-        return Camera(
-            fov=fov or None,
-            height=height or None,
-            pitch=-pitch if height else None,
-            gains=tuple(gains),
-            gamma=gamma,
-        )
+        self._timer = self.create_timer(1 / settings.rate, self._on_timer)
 
     def _on_timer(self) -> None:
         # While nobody looks everything but a live camera stands still, so that whoever subscribes

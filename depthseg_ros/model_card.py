@@ -49,7 +49,9 @@ class SemanticClass:
     """One class of the label image."""
 
     id: int
+    """Its number in the label image, 0 to 254."""
     name: str
+    """Unique in the model."""
     color: tuple[int, int, int]
     """RGB, 0 to 255."""
     flags: tuple[str, ...] = ()
@@ -74,8 +76,9 @@ class DepthRange:
     kind: str
     """One of `DEPTH_KINDS`."""
     min: float
+    """What is nearer is `min`; metres for metric depth."""
     max: float
-    """Metres for metric depth; what is farther is NaN, what is nearer than `min` is `min`."""
+    """What is farther is NaN."""
 
     def __post_init__(self) -> None:
         _require(self.kind in DEPTH_KINDS, f"depth kind {self.kind!r}", f"one of {DEPTH_KINDS}")
@@ -90,6 +93,7 @@ class ModelCard:
     """The card of a model file."""
 
     name: str
+    """What the model is called."""
     system: str
     """The training system that made it, e.g. `shared_encoder`."""
     classes: tuple[SemanticClass, ...]
@@ -104,6 +108,7 @@ class ModelCard:
     needs_background: bool = False
     """Whether the graph takes, beside each picture, the same view without foreground."""
     trained_on: tuple[str, ...] = ()
+    """Data sources."""
     terms: str = ""
     """The terms under which the training data allow the model's use."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -111,6 +116,7 @@ class ModelCard:
     precision: str = "fp32"
     """What the graph computes in, one of `PRECISIONS`."""
     parameters: int = 0
+    """Count of the network's weights."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of what made the file."""
 

@@ -310,6 +310,8 @@ class Output:
 
     kind: type
     """Of its messages."""
+    about: str
+    """What is in it: encoding, units, what is special of some pixels."""
     given_by: Callable[[ModelCard], Any]
     """Whether a model gives it."""
     make: Callable[[Seen], Any]
@@ -333,26 +335,77 @@ def _both(card: ModelCard) -> bool:
 
 
 OUTPUTS = {
-    "label/image": Output(Image, _labels, lambda seen: seen.mono(seen.labels)),
-    "label/confidence": Output(Image, _labels, lambda seen: seen.mono(seen.confidence)),
-    "depth/image": Output(Image, _depth, Seen.depth_image),
+    "label/image": Output(
+        Image,
+        "mono8 class ids, 255 where a pixel is unlabelled",
+        _labels,
+        lambda seen: seen.mono(seen.labels),
+    ),
+    "label/confidence": Output(
+        Image,
+        "mono8, the probability of each label: 0 to 255",
+        _labels,
+        lambda seen: seen.mono(seen.confidence),
+    ),
+    "depth/image": Output(
+        Image,
+        "32FC1, metres along the optical axis, NaN where there is none; or 16UC1, millimetres, 0"
+        " where there is none (`depth_encoding`). Of a model whose depth is not metric, its own"
+        " unit, and the node warns",
+        _depth,
+        Seen.depth_image,
+    ),
     "depth/camera_info": Output(
         CameraInfo,
+        "of the depth image, pixel for pixel",
         _depth,
         lambda seen: camera_info_message(seen.camera, seen.header, seen.info),
     ),
-    "points": Output(PointCloud2, _space, Seen.points),
+    "points": Output(
+        PointCloud2,
+        "organised, in the order of pixels: x, y, z [m], rgb, label, confidence, of every"
+        " `points_step`-th row and column",
+        _space,
+        Seen.points,
+    ),
     "points/label": Output(
-        Image, _both, lambda seen: seen.mono(seen.labels, seen.settings.points_step)
+        Image,
+        "mono8, the labels pixel for pixel those of the points",
+        _both,
+        lambda seen: seen.mono(seen.labels, seen.settings.points_step),
     ),
     "points/confidence": Output(
-        Image, _both, lambda seen: seen.mono(seen.confidence, seen.settings.points_step)
+        Image,
+        "mono8, likewise the confidence",
+        _both,
+        lambda seen: seen.mono(seen.confidence, seen.settings.points_step),
     ),
-    "scan": Output(LaserScan, _both, Seen.scan),
-    "ground": Output(GroundMessage, _both, Seen.ground_message),
-    "traversable": Output(Image, _labels, Seen.traversable),
-    "class_distances": Output(ClassDistances, _labels, Seen.distances),
-    "label/overlay": Output(Image, _labels, Seen.label_overlay),
+    "scan": Output(
+        LaserScan,
+        "the nearest obstacle of each half degree, by class and by height above the ground, in a"
+        " frame of its own (`scan_frame`)",
+        _both,
+        Seen.scan,
+    ),
+    "ground": Output(
+        GroundMessage,
+        "the ground plane, how the camera stands above it, and what the depth's scale should be",
+        _both,
+        Seen.ground_message,
+    ),
+    "traversable": Output(
+        Image, "mono8, 255 where the class is traversable, else 0", _labels, Seen.traversable
+    ),
+    "class_distances": Output(
+        ClassDistances,
+        "per class: share of pixels, confidence, nearest distance and its bearing, median distance;"
+        " NaN where depth is not metric; and what is doubtful about the picture",
+        _labels,
+        Seen.distances,
+    ),
+    "label/overlay": Output(
+        Image, "rgb8, colours and legend over the picture", _labels, Seen.label_overlay
+    ),
 }
 """Topic below the camera's -> what it is, in the order in which they are made: the slowest and
 least urgent last."""

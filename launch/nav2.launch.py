@@ -19,32 +19,25 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+CONFIG = PathJoinSubstitution([FindPackageShare("depthseg_ros"), "config"])
 CAMERA = str(Path(__file__).with_name("camera.launch.py"))
 LAYER = "semantic_segmentation_layer"
 TOPICS = ("points", "points/label", "points/confidence", "label/info", "scan")
 """Of the node, that config/nav2_costmap.yaml names, without a namespace."""
+ARGUMENTS = {
+    "costmap_file": (PathJoinSubstitution([CONFIG, "nav2_costmap.yaml"]),
+                     "parameters of the costmap"),
+    "global_frame": ("odom", "frame that the costmap stands still in; base_link to try it without a"
+                     " robot's odometry"),
+    "base_frame": ("base_link", "as of camera.launch.py; 'none': tf has the camera already"),
+}  # fmt: skip
 
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    costmap_file = PathJoinSubstitution(
-        [FindPackageShare("depthseg_ros"), "config", "nav2_costmap.yaml"]
-    )
     return LaunchDescription([
-        DeclareLaunchArgument(
-            "costmap_file", default_value=costmap_file, description="parameters of the costmap"
-        ),
-        DeclareLaunchArgument(
-            "global_frame",
-            default_value="odom",
-            description="frame that the costmap stands still in; base_link to try it without a"
-            " robot's odometry",
-        ),
-        DeclareLaunchArgument(
-            "base_frame",
-            default_value="base_link",
-            description="as of camera.launch.py; 'none': tf has the camera already",
-        ),
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(CAMERA)),
         OpaqueFunction(function=costmap),
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Views, planners' files and recipes parse, and name only topics that the README promises."""
+"""Views, planners' files and recipes parse, and name only topics that the reference promises."""
 
 import json
 import re
@@ -10,11 +10,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference" / "topics.md").read_text(encoding="utf-8")
 TOPICS = {"/image", "/camera_info", "/diagnostics"} | {
-    f"/depthseg/{name}"
-    for row in re.findall(r"^\| out \|(.*)", README, re.MULTILINE)
-    for name in re.findall(r"`~/([\w/]+)`", row)
+    f"/depthseg/{name}" for name in re.findall(r"^\| `~/([\w/]+)`", REFERENCE, re.MULTILINE)
 }
 RVIZ = yaml.safe_load((CONFIG / "depthseg.rviz").read_text(encoding="utf-8"))
 FOXGLOVE = json.loads((CONFIG / "foxglove_layout.json").read_text(encoding="utf-8"))

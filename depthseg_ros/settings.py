@@ -1,0 +1,90 @@
+"""A node's parameters as the fields of a dataclass: default, limits and description, each once.
+
+What ROS, config/depthseg.yaml and docs/reference say of a parameter comes from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+
+@dataclass(frozen=True)
+class About:
+    """What is to be known of a parameter beside its name, type and default."""
+
+    description: str
+    """In the plain text that `ros2 param describe` shows."""
+    within: tuple[float, float] | None = None
+    """Its least and its greatest value."""
+    choices: tuple[str, ...] = ()
+    """All of its values."""
+    constraints: str = ""
+    """What else it has to be."""
+    fixed: bool = False
+    """Whether it takes effect when the node is configured, and cannot be changed from then on."""
+    read_only: bool = False
+    """Whether it can be given at the start alone."""
+
+    def descriptor(self, default: Any) -> ParameterDescriptor:
+        """What ROS is told of it."""
+        found = ParameterDescriptor(
+            description=self.description,
+            additional_constraints=" ".join(self.rules()),
+            read_only=self.read_only,
+        )
+        if self.within and isinstance(default, int):
+            least, greatest = map(int, self.within)
+            found.integer_range = [IntegerRange(from_value=least, to_value=greatest)]
+        elif self.within:
+            low, high = self.within
+            found.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        return found
+
+    def rules(self) -> list[str]:
+        """What holds of its values beside the range, a sentence each."""
+        rules = [f"One of {', '.join(self.choices)}."] if self.choices else []
+        if self.fixed:
+            rules.append("Can be changed while the node is unconfigured.")
+        return [*rules, self.constraints] if self.constraints else rules
+
+
+def parameter(default: Any, description: str, **others: Any) -> Any:
+    """A dataclass's field that is a parameter; `others` are those of `About`."""
+    return field(default=default, metadata={"about": About(description, **others)})
+
+
+def about(entry: Field[Any]) -> About:
+    """What `parameter` was told of a field."""
+    found: About = entry.metadata["about"]
+    return found
+
+
+def declare(node: Node, kind: type) -> dict[str, Any]:
+    """Declare a dataclass's fields as the node's parameters, and give their values.
+
+    Raises:
+        rclpy.exceptions.ParameterException: a value is of the wrong type or out of range.
+    """
+    values = {}
+    for entry in fields(kind):
+        told = about(entry).descriptor(entry.default)
+        value = node.declare_parameter(entry.name, to_ros(entry.default), told).value
+        values[entry.name] = from_ros(entry, value)
+    return values
+
+
+def to_ros(value: Any) -> Any:
+    """A field's value as a parameter's: an empty list has no type in ROS, so it is `['']`."""
+    return list(value) or [""] if isinstance(value, tuple) else value
+
+
+def from_ros(entry: Field[Any], value: Any) -> Any:
+    """A parameter's value as its field's."""
+    if not isinstance(entry.default, tuple):
+        return value
+    value = tuple(value or ())  # an empty list may come as None
+    return value if entry.default or any(value) else ()

@@ -1,0 +1,469 @@
+"""Writes what code and documents would both say: docs/reference and config/depthseg.yaml.
+
+tools/env.sh python docs/generate.py             as `make docs` does
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from importlib import import_module
+from inspect import cleandoc
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # for `training`; the built package, which has the messages, comes first
+NOTE = "<!-- Written by docs/generate.py, from the code. -->"
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A Markdown table, the first row its head."""
+    rows = (rows[0], ("---",) * len(rows[0]), *rows[1:])
+    lines = (" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows)
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def page(title: str, *parts: str) -> str:
+    """A page of Markdown."""
+    return "\n\n".join([f"# {title}\n{NOTE}", *(part.strip() for part in parts)]) + "\n"
+
+
+# --- Topics -------------------------------------------------------------------------------------
+
+
+def topics() -> str:
+    """What the nodes subscribe to, publish and serve."""
+    from depthseg_ros.outputs import OUTPUTS
+
+    def of(kind: type) -> str:
+        return f"{kind.__module__.split('.')[0]}/{kind.__name__}"
+
+    outputs = [(f"`~/{name}`", of(o.kind), o.about) for name, o in sorted(OUTPUTS.items())]
+    return page(
+        "Topics and services",
+        "`~` is the node's own name, by default `/depthseg`. All outputs carry the camera image's"
+        " stamp and frame, unchanged; the scan alone has a frame of its own. What nobody subscribes"
+        " to is not made. Types of the package's own: [messages](messages.md).",
+        "## Node `depthseg`: in",
+        table(("topic", "type", ""), *_INPUTS),
+        "Best effort, of depth 5 (sensor data), which receives from every camera; DDS may lose"
+        " large pictures that way, so set `qos_overrides./image.subscription.reliability: reliable`"
+        " where the camera is. Only the newest frame of each camera waits.",
+        "## Node `depthseg`: out",
+        table(("topic", "type", ""), *outputs, *_OTHERS),
+        "Reliable, of depth 5, which serves best-effort subscribers too. [QoS"
+        " overrides](https://docs.ros.org/en/jazzy/Concepts/Intermediate/About-Quality-of-Service-Settings.html)"
+        " are open on all of a camera's topics but `label/info`.",
+        "With `cameras: [front, rear]` there are `front/image` and `~/front/label/image` and so on:"
+        " each camera has its own stamps, camera_info, background and diagnostics. They take"
+        " turns.",
+        "## Node `depthseg`: services",
+        table(("service", "type", ""), *_SERVICES),
+        "Besides there are those of every lifecycle node (`~/change_state`, `~/get_state` ...) and"
+        " of parameters.",
+        "## Node `camera`, the stand-in for a camera's driver: out",
+        table(("topic", "type", ""), *_CAMERA),
+    )
+
+
+_INPUTS = (
+    (
+        "`image`",
+        "sensor_msgs/Image",
+        "rgb8, bgr8, rgba8, bgra8, mono8, their 16-bit kin, yuv422, yuv422_yuy2, bayer_\\*8 and 16,"
+        " 8UC1, 8UC3, 8UC4; padded rows and big-endian samples too",
+    ),
+    (
+        "`image/compressed`",
+        "sensor_msgs/CompressedImage",
+        "in its place, with `image_transport: compressed`: JPEG or PNG",
+    ),
+    (
+        "`camera_info`",
+        "sensor_msgs/CameraInfo",
+        "gives focal length and lens (plumb_bob, rational_polynomial, equidistant): the picture"
+        " need not be rectified. A topic whose name begins with `image_rect` is: P holds, and no"
+        " lens; any other is as the camera took it: K and D. Without it `default_fov` is assumed,"
+        " and said",
+    ),
+)
+_OTHERS = (
+    (
+        "`~/label/info`",
+        "vision_msgs/LabelInfo",
+        "names of the class ids, latched (transient local); where vision_msgs is installed",
+    ),
+    (
+        "`/diagnostics`",
+        "diagnostic_msgs/DiagnosticArray",
+        "once a second, per camera: rates, backend, precision and GPU memory; frames received,"
+        " processed, dropped, rejected; where their time goes, stage by stage; age of results; what"
+        " is wrong, and what is to be done",
+    ),
+)
+_SERVICES = (
+    (
+        "`~/load_model`",
+        "depthseg_ros/LoadModel",
+        "another model or backend while the node runs; the old one goes on until it is loaded",
+    ),
+    (
+        "`~/capture_background`",
+        "std_srvs/Trigger",
+        "for models that compare with a background: takes it from the next `background_frames`"
+        " frames, their median, and answers when it has them, or says why not. With several"
+        " `cameras`, of all of them",
+    ),
+)
+_CAMERA = (
+    ("`image`", "sensor_msgs/Image", "rgb8 of the street, else bgr8"),
+    ("`camera_info`", "sensor_msgs/CameraInfo", "of a street its own, else a guess by `fov`"),
+    ("`truth/label/image`", "sensor_msgs/Image", "of a street: mono8 class ids"),
+    ("`truth/depth/image`", "sensor_msgs/Image", "of a street: 32FC1 metres, NaN in the sky"),
+)
+
+
+# --- Parameters ---------------------------------------------------------------------------------
+
+
+def parameters() -> str:
+    """Both nodes' parameters."""
+    from depthseg_ros.camera_node import CameraSettings
+    from depthseg_ros.parameters import Settings
+
+    return page(
+        "Parameters",
+        "In `ros2 param describe`, too. Values for the package's launch files are in"
+        " [config/depthseg.yaml](../../config/depthseg.yaml), which has all of them with their"
+        " defaults. A wrong value is refused with the reason, and the old one stays.",
+        "## Node `depthseg`",
+        "**Fixed** parameters take effect when the node is configured, and can be changed while it"
+        " is not. The others may be changed while the node runs, but for `autostart`. A captured"
+        " background lasts until the node is cleaned up.",
+        _parameters(Settings),
+        "## Node `camera`, the stand-in for a camera's driver",
+        "All are given at the start. Each street has a camera of its own; `fov`, `camera_height`,"
+        " `camera_pitch`, `gains` and `gamma` put another into it, one that the model does not"
+        " know.",
+        _parameters(CameraSettings),
+    )
+
+
+def _parameters(kind: type) -> str:
+    from depthseg_ros.settings import about
+
+    rows = []
+    for entry in fields(kind):
+        told = about(entry)
+        rules = []
+        if told.within:
+            rules.append("{} to {}".format(*map(_short, told.within)))
+        rules += [f"`{choice}`" for choice in told.choices]
+        text = told.description + (f" {told.constraints}" if told.constraints else "")
+        text = text.replace("*", r"\*")
+        fixed = "**Fixed.** " if told.fixed else ""
+        default = f"`{_yaml(entry.default)}`"
+        rows.append((f"`{entry.name}`", default, ", ".join(rules), fixed + text))
+    return table(("parameter", "default", "values", ""), *rows)
+
+
+def configuration() -> str:
+    """config/depthseg.yaml."""
+    from depthseg_ros.camera_node import CameraSettings
+    from depthseg_ros.parameters import Settings
+
+    return (
+        "# Parameters of the nodes that camera.launch.py starts, with their defaults. Classes,"
+        " colours,\n# range and input of the model are not here: the model file knows them.\n"
+        "# Written by docs/generate.py, from the code.\n"
+        "/**:\n"
+        "  depthseg:\n    ros__parameters:\n"
+        f"{_comment(_QOS)}"
+        "      #   qos_overrides./image.subscription.reliability: reliable\n"
+        f"{_configured(Settings)}\n"
+        "  # The stand-in for a camera's driver (source is not 'none').\n"
+        "  camera:\n    ros__parameters:\n"
+        f"{_configured(CameraSettings)}"
+    )
+
+
+def _configured(kind: type) -> str:
+    from depthseg_ros.settings import about
+
+    lines, fixed = [], False
+    for entry in fields(kind):
+        told = about(entry)
+        if told.fixed != fixed:
+            fixed = told.fixed
+            lines.append(_FIXED if fixed else _FREE)
+        words = [told.description]
+        words += ["From {} to {}.".format(*map(_short, told.within))] if told.within else []
+        words += [f"One of {', '.join(told.choices)}."] if told.choices else []
+        lines.append(_comment(" ".join([*words, told.constraints]).strip()))
+        # ros2 launch gives `source` by its argument alone.
+        hidden = "# " if entry.name == "source" else ""
+        lines.append(f"      {hidden}{entry.name}: {_yaml(entry.default)}\n")
+    return "".join(lines)
+
+
+_QOS = (
+    "Any topic of a camera takes QoS overrides. Its own are best effort, which receives from all"
+    " publishers but may lose pictures; to lose none of a reliable camera:"
+)
+_FIXED = "\n      # --- Fixed while the node is configured.\n"
+_FREE = "\n      # --- May be changed while it runs.\n"
+
+
+def _short(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _comment(text: str) -> str:
+    indent = "      # "
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    """A default as YAML: numbers that are to be floats have a point."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_yaml, value))}]" if value else '[""]'
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value or '""' if isinstance(value, str) else repr(value)
+
+
+# --- Messages -----------------------------------------------------------------------------------
+
+
+def messages() -> str:
+    """The package's own messages and services, by the comments in their files."""
+    parts = []
+    for path in (*sorted((ROOT / "msg").iterdir()), *sorted((ROOT / "srv").iterdir())):
+        head, *halves = _definition(path)
+        parts += [f"## depthseg_ros/{path.stem}", head]
+        for title, half in zip(("", "Response:"), halves, strict=False):
+            parts += (
+                [title, table(("field", "type", ""), *half)]
+                if title
+                else [table(("field", "type", ""), *half)]
+            )
+    return page("Messages", *parts)
+
+
+def _definition(path: Path) -> Iterator[Any]:
+    """Of a .msg or .srv file what its head says, then the fields of each half."""
+    comment: list[str] = []
+    head, found = "", []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            comment.append(line[1:])
+        elif line == "---":
+            yield found
+            found = []
+        elif line:
+            kind, name = line.split()
+            found.append((f"`{name}`", f"`{kind}`", _flat(comment)))
+            comment = []
+        elif comment and not head:
+            head, comment = _flat(comment), []
+            yield head
+    yield found
+
+
+def _flat(comment: list[str]) -> str:
+    """A comment as one paragraph; lines that are set in become a list of code and meaning."""
+    words = [re.sub(r"^   (\S+) {2,}", r"<br>`\1`: ", line).strip() for line in comment]
+    return " ".join(words)
+
+
+# --- Launch files -------------------------------------------------------------------------------
+
+
+_NEEDS_LAUNCH = (
+    "<!-- not run: launch is not on PyPI; where it is, tests/ros/test_launch.py runs -->"
+)
+
+
+def launch() -> str:
+    """Every launch file's arguments, read and not run: `launch` is not on PyPI."""
+    parts = []
+    for path in sorted((ROOT / "launch").glob("*.launch.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = cleandoc(ast.get_docstring(tree) or "")
+        about, _, rest = text.partition("\n\n")
+        commands, _, more = rest.partition("\n\n")
+        rows = [
+            (f"`{name}`", f"`{default}`" if default else "", description)
+            for name, (default, description) in _arguments(tree).items()
+        ]
+        parts += [f"## {path.name}", about, f"{_NEEDS_LAUNCH}\n```\n{commands}\n```"]
+        parts += [more] if more else []
+        parts.append(table(("argument", "default", ""), *rows))
+    return page(
+        "Launch files",
+        "`ros2 launch depthseg_ros FILE --show-args` says the same.",
+        *parts,
+    )
+
+
+def _arguments(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Of `ARGUMENTS = {name: (default, description)}` what is in it."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ARGUMENTS":
+            given = node.value
+            assert isinstance(given, ast.Dict)
+            for key, value in zip(given.keys, given.values, strict=True):
+                default, description = value.elts  # type: ignore[attr-defined]
+                texts = [n.value for n in ast.walk(default) if isinstance(n, ast.Constant)]
+                shown = texts[0] if isinstance(default, ast.Constant) else f"config/{texts[-1]}"
+                found[ast.literal_eval(key)] = (shown, ast.literal_eval(description))  # type: ignore[arg-type]
+    return found
+
+
+# --- Command lines ------------------------------------------------------------------------------
+
+
+class _Found(Exception):
+    """Carries a parser out of the program that made it."""
+
+
+def _parser(main: Callable[[list[str]], Any]) -> argparse.ArgumentParser:
+    """The parser that a program makes for itself."""
+
+    def caught(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> Any:
+        raise _Found(parser)
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", caught):
+        try:
+            main([])
+        except _Found as found:
+            return found.args[0]  # type: ignore[no-any-return]
+    raise RuntimeError(f"{main} parses no command line")
+
+
+def command_line() -> str:
+    """`depthseg` and `python -m training`, by their own parsers."""
+    from depthseg_ros import cli
+    from training.__main__ import COMMANDS
+    from training.__main__ import __doc__ as trainer
+
+    whole = _parser(cli.main)
+    (commands,) = (a for a in whole._actions if isinstance(a, argparse._SubParsersAction))
+    helps = {a.dest: a.help or "" for a in commands._choices_actions}
+    parts = ["## depthseg", _sentence(whole.description or "")]
+    for name, parser in commands.choices.items():
+        about = parser.description or _sentence(helps[name])
+        parts += [f"### depthseg {name}", about, _options(parser)]
+    parts += ["## python -m training", f"```text\n{cleandoc(trainer or '')}\n```"]
+    for name, module in COMMANDS.items():
+        parser = _parser(import_module(f"training.{module}").main)
+        about = cleandoc(parser.description or "")
+        parts += [f"### python -m training {name}", about, _options(parser)]
+    return page("Command line", *parts)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def _options(parser: argparse.ArgumentParser) -> str:
+    rows = []
+    for action in parser._actions:
+        if action.dest == "help":
+            continue
+        value = action.metavar or ("" if action.nargs == 0 else action.dest.upper())
+        value = " ".join(value) if isinstance(value, tuple) else value
+        if action.choices and not action.metavar:
+            value = "{" + ",".join(map(str, action.choices)) + "}"
+        name = ", ".join(f"{option} {value}".strip() for option in action.option_strings) or value
+        default = action.default
+        known = default not in (None, False, "", [], argparse.SUPPRESS)
+        text = parser._get_formatter()._expand_help(action) if action.help else ""
+        text = text.replace("*", r"\*")
+        if known and action.nargs != 0 and "default" not in text:
+            text = f"{text} (default: {_plain(default)})".strip()
+        needed = "**Required.** " if action.option_strings and action.required else ""
+        rows.append((f"`{name}`", needed + text))
+    return table(("argument", ""), *rows) if rows else ""
+
+
+def _plain(default: Any) -> str:
+    if isinstance(default, Path) and default.is_absolute():  # of this machine
+        return f".../{default.name}"
+    if isinstance(default, list | tuple):
+        return " ".join(map(str, default))
+    return str(default)
+
+
+# --- The model file -----------------------------------------------------------------------------
+
+
+def model_card() -> str:
+    """The card's entries, by the docstrings of the dataclasses that read and check it."""
+    from depthseg_ros import model_card as card
+
+    tree = ast.parse(Path(card.__file__).read_text(encoding="utf-8"))
+    parts = []
+    for title, name in (
+        ("The card", "ModelCard"),
+        ("An entry of `classes`", "SemanticClass"),
+        ("`depth`", "DepthRange"),
+    ):
+        (found,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+        parts += [f"## {title}", table(("entry", "type", ""), *_entries(found, vars(card)))]
+    return page(
+        "The model card",
+        f"The JSON object in the metadata entry `{card.METADATA_KEY}` of a model file, beside"
+        f" `schema_version`, which is {card.SCHEMA_VERSION}: a file of a newer one is refused."
+        " [The model file](../model_file.md) says what else makes one.",
+        *parts,
+    )
+
+
+def _entries(found: ast.ClassDef, names: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    body = [*found.body, None]
+    for node, after in pairwise(body):
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        text = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            text = " ".join(str(after.value.value).split())
+        for constant in re.findall(r"`([A-Z_]+)`", text):
+            text = text.replace(f"`{constant}`", ", ".join(f"`{v}`" for v in names[constant]))
+        yield f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", text
+
+
+PAGES = {
+    "docs/reference/topics.md": topics,
+    "docs/reference/parameters.md": parameters,
+    "docs/reference/messages.md": messages,
+    "docs/reference/launch.md": launch,
+    "docs/reference/command_line.md": command_line,
+    "docs/reference/model_card.md": model_card,
+    "config/depthseg.yaml": configuration,
+}
+"""Every generated file, below the checkout, and what writes it."""
+
+
+def main() -> int:
+    """Write every page that has changed."""
+    for name, text_of in PAGES.items():
+        target, text = ROOT / name, text_of()
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+            print(f"docs: {name} written anew")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
