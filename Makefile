@@ -7,6 +7,7 @@
 # make coverage the runtime's lines and branches that tests reach, in all processes that they start
 # make mutants  small faults put into the core's most trusted modules: which do tests not notice?
 # make check    lint, format, types, import rules
+# make docs     the site of docs/, in docs/build, and what of it is generated from the code
 # make format   format the sources
 # make lock     write anew the hashes of what constraints.txt pins, in requirements.txt
 # make audit    known vulnerabilities of what constraints.txt pins, as a report
@@ -21,7 +22,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test fuzz faults coverage mutants check format lock audit clean
+.PHONY: setup demo soak test fuzz faults coverage mutants docs check format lock audit clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -106,6 +107,11 @@ mutants: setup $(MUTMUT)
 $(MUTMUT): | .venv/ros-prefix
 	@.venv/bin/pip install -q $(PIP_FLAGS) --target $@ mutmut==3.8.1 || { rm -rf $@; exit 1; }
 
+docs: setup
+	@$(RUN) python docs/generate.py
+	@$(RUN) python -m sphinx -W --keep-going -q docs docs/build
+	@echo "docs: docs/build/index.html"
+
 check: .venv/packages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -135,7 +141,7 @@ audit: .venv/supply
 	  rm -rf $@; echo "setup: uv and pip-audit cannot be installed"; exit 1; }
 
 clean:
-	rm -rf .ros build install log demo soak dist *.egg-info
+	rm -rf .ros build install log demo soak dist docs/build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 

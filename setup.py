@@ -80,6 +80,13 @@ setup(
             "ruff>=0.9",
             "mypy>=1.13",
             "import-linter>=2.1",
+            # The site of docs/.
+            "sphinx>=8",
+            "myst-parser>=4",
+            "furo>=2024.8",
+            # Checks of what would be published.
+            "build>=1.2",
+            "twine>=6",
         ],
     },
     entry_points={"console_scripts": ["depthseg = depthseg_ros.cli:main"]},

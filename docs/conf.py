@@ -1,0 +1,69 @@
+"""Sphinx's configuration: `make docs`."""
+
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # the built package, which has the messages, comes first
+
+project = "depthseg_ros"
+author = "the maintainers of depthseg_ros"
+project_copyright = author
+release = version = str(ElementTree.parse(ROOT / "package.xml").getroot().findtext("version"))
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3
+source_suffix = [".md"]
+exclude_patterns = ["build"]
+html_theme = "furo"
+html_title = f"depthseg_ros {release}"
+html_copy_source = False
+napoleon_use_ivar = True  # not a second description of each attribute
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "undoc-members": True}
+autodoc_typehints_format = "short"
+
+# Files above docs/ that are pages of the site, too: there -> here.
+PAGES = {
+    "../models/README.md": "models.md",
+    "../CONTRIBUTING.md": "contributing.md",
+    "../README.md": "index.md",
+}
+
+
+def links(app: Sphinx, name: str, source: list[str]) -> None:
+    """Let links that hold in the repository hold in the site."""
+    page = Path(str(app.srcdir), f"{name}.md")
+    text = source[0]
+    for included, target in PAGES.items():
+        if f"```{{include}} {included}\n" in text:  # its links start from where it lies
+            file = (page.parent / included).resolve()
+            text = text.replace(
+                f"```{{include}} {included}\n```",
+                re.sub(
+                    r"\]\((?!https?:|#)([^)#]+)",
+                    lambda found, file=file: f"]({_relative(file.parent / found[1])}",
+                    file.read_text(encoding="utf-8"),
+                ),
+            )
+        depth = len(Path(name).parents) - 1
+        text = text.replace(f"]({'../' * depth}{included}", f"]({'../' * depth}{target}")
+    source[0] = text
+
+
+def _relative(file: Path) -> str:
+    """A file of the repository, as pages of the site's top folder link to it."""
+    file = file.resolve()
+    docs = ROOT / "docs"
+    return str(
+        file.relative_to(docs) if file.is_relative_to(docs) else Path("..", file.relative_to(ROOT))
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx's hook."""
+    app.connect("source-read", links)

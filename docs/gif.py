@@ -1,0 +1,39 @@
+"""The moving picture of the README, from the video that `make demo` writes.
+
+tools/env.sh python docs/gif.py demo/demo.mp4 docs/images/demo.gif
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+from PIL import Image
+
+WIDTH, EVERY, COUNT, COLORS = 880, 3, 30, 200
+
+
+def main(source: str, target: str) -> int:
+    """Write every few frames of a video as a GIF that loops."""
+    video, frames = cv2.VideoCapture(source), []
+    while len(frames) < COUNT * EVERY and (read := video.read())[0]:
+        frames.append(read[1])
+    if not frames:
+        print(f"gif: {source} cannot be read as a video: make demo", file=sys.stderr)
+        return 1
+    height = round(frames[0].shape[0] * WIDTH / frames[0].shape[1])
+    pictures = []
+    for frame in frames[::EVERY]:
+        small = cv2.resize(frame, (WIDTH, height), interpolation=cv2.INTER_AREA)
+        pictures.append(Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB)))
+    # One palette for all, so that still parts stay still.
+    palette = pictures[0].quantize(COLORS, Image.Quantize.MEDIANCUT)
+    rest = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    rest[0].save(target, save_all=True, append_images=rest[1:], duration=200, loop=0, optimize=True)
+    print(f"{target}: {len(rest)} frames, {Path(target).stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))
