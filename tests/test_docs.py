@@ -37,13 +37,17 @@ class Block(NamedTuple):
 def blocks() -> list[Block]:
     found = []
     for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        whole = re.search(r"^<!-- page (tested by .*) -->$", text, re.MULTILINE)
         mark, before, kind, start, lines = "", "", None, 0, []
-        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(text.splitlines(), 1):
             if kind is None and line.startswith("```"):
                 before, kind, start, lines = mark, line[3:].split(" ")[0], number, []
             elif kind is not None and line == "```":
                 if kind not in PLAIN:
-                    found.append(Block(page, start, kind, "\n".join(lines), before))
+                    found.append(
+                        Block(page, start, kind, "\n".join(lines), whole[1] if whole else before)
+                    )
                 kind = None
             elif kind is not None:
                 lines.append(line)
