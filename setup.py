@@ -40,6 +40,7 @@ setup(
         "onnx>=1.14",
         "onnxruntime>=1.16",
         "rich>=12",
+        "argcomplete>=2",  # completes command lines in shells, as for ros2
     ],
     extras_require={
         "train": [

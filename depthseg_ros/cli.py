@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 import platform
 import shutil
 import signal
@@ -45,7 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     # The executable that colcon installs ends at once on signals, until here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
     logging.basicConfig(format=f"depthseg {options.command}: %(message)s", level=logging.WARNING)
     logging.getLogger(__package__).setLevel(logging.INFO)
     try:
@@ -352,12 +358,16 @@ def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="depthseg", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="depthseg",
+        description=__doc__,
+        epilog="Exit codes: 0, done; 1, failed, with a line on why; 2, wrong usage; 130, Ctrl-C.",
+    )
     parser.add_argument("--version", action="version", version=package_version())
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("info", help="print what a model file says of itself")
-    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    _add_model(command)
     command.add_argument("--json", action="store_true", help="print the card as JSON")
     command.set_defaults(run=info)
 
@@ -368,7 +378,7 @@ def _parser() -> argparse.ArgumentParser:
         " 0 for none; thousandths of whatever unit a depth has that is not metric) and"
         " NAME.overlay.png for every picture; a video's frames are numbered.",
     )
-    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    _add_model(command)
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="what to run it on")
     command.add_argument("--output", type=Path, required=True, help="folder to write to")
     command.add_argument(
@@ -386,7 +396,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PICTURE",
         help="the same view without foreground, for models that compare with it",
     )
-    command.add_argument("--backend", choices=BACKENDS, default="auto")
+    command.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
     command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
     command.set_defaults(run=predict)
 
@@ -397,11 +407,20 @@ def _parser() -> argparse.ArgumentParser:
         " medians, with the operations a second as a share of what the same runtime reaches in an"
         " fp32 matrix product.",
     )
-    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    _add_model(command)
     command.add_argument(
-        "--size", type=_size, default=(640, 480), metavar="WxH", help="of pictures (640x480)"
+        "--size",
+        type=_size,
+        default=(640, 480),
+        metavar="WxH",
+        help="of pictures (default: 640x480)",
     )
-    command.add_argument("--backend", choices=(*BACKENDS, "all"), default="auto")
+    command.add_argument(
+        "--backend",
+        choices=(*BACKENDS, "all"),
+        default="auto",
+        help="what runs the model; all: each that can",
+    )
     command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
     command.add_argument("--rounds", type=_count, default=30, help="to measure (default: 30)")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -413,9 +432,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Compiles an engine for pictures of one size and puts it where the node looks"
         " for it, or into a file of your own for the node's parameter engine.",
     )
-    command.add_argument("model", type=Path, help="a model file (.onnx)")
+    _add_model(command)
     command.add_argument(
-        "--size", type=_size, default=(640, 480), metavar="WxH", help="of pictures (640x480)"
+        "--size",
+        type=_size,
+        default=(640, 480),
+        metavar="WxH",
+        help="of pictures (default: 640x480)",
     )
     command.add_argument("--smallest", type=_size, metavar="WxH", help="that it takes, too")
     command.add_argument("--largest", type=_size, metavar="WxH", help="that it takes, too")
@@ -441,9 +464,23 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=cache)
 
     command = commands.add_parser("doctor", help="say what is found on this machine, and what not")
-    command.add_argument("--model", type=Path, default=model_card.default_model())
+    command.add_argument(
+        "--model", type=_model, default=model_card.default_model(), help="to be tried out"
+    )
     command.set_defaults(run=doctor)
     return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "model", type=_model, help="a model file (.onnx), or street or indoor: the package's own"
+    )
+
+
+def _model(text: str) -> Path:
+    """A path, or else the package's model of that name."""
+    own = model_card.default_model().parent / f"{text}.onnx"
+    return own if text.isidentifier() and not Path(text).exists() and own.is_file() else Path(text)
 
 
 def package_version() -> str:

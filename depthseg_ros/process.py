@@ -46,7 +46,7 @@ PATIENCE = 5.0
 """Seconds that a node has for closing itself before the process ends without it."""
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _KEPT = 32 << 20
 _PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # until 2, from 3
 _SEGMENT = re.compile("fast(rtps|dds)_[0-9a-f]{16}")
@@ -165,12 +165,15 @@ def keep_memory() -> None:
     """Let malloc keep freed blocks of up to 32 MiB for the next picture, 256 MiB in all.
 
     Left alone, glibc gives them back to the kernel, which clears new pages for every message again:
-    twice the time of publishing one (docs/performance.md). Elsewhere this does nothing.
+    twice the time of publishing one (docs/performance.md). One arena for all threads: each model
+    that is loaded in a thread of its own would tear holes into another one, which nobody fills
+    (docs/reliability.md). Elsewhere this does nothing.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _KEPT)
         mallopt(_M_TRIM_THRESHOLD, 8 * _KEPT)
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def trim_memory() -> None:

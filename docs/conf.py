@@ -19,6 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 source_suffix = [".md"]
 exclude_patterns = ["build"]
+smartquotes = False  # [''] and --output are code, wherever they stand
 html_theme = "furo"
 html_title = f"depthseg_ros {release}"
 html_copy_source = False
@@ -31,6 +32,9 @@ autodoc_typehints_format = "short"
 PAGES = {
     "../models/README.md": "models.md",
     "../CONTRIBUTING.md": "contributing.md",
+    "../SECURITY.md": "security_policy.md",
+    "../CODE_OF_CONDUCT.md": "code_of_conduct.md",
+    "../QUALITY_DECLARATION.md": "quality.md",
     "../README.md": "index.md",
 }
 

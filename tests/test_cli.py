@@ -240,3 +240,32 @@ def test_ctrl_c_ends_a_prediction_without_a_traceback(tmp_path, picture):
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and error == b""
+
+
+def completed(line, tmp_path):
+    """What a shell offers at the end of a line, asked as argcomplete's shell functions ask."""
+    answer = tmp_path / "answer"
+    environment = {
+        **os.environ, "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line,
+        "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "depthseg_ros.cli"]
+    subprocess.run(command, env=environment, capture_output=True)
+    return answer.read_text().split("\n")
+
+
+def test_a_shell_completes_commands_options_and_choices(tmp_path):
+    assert [word.strip() for word in completed("depthseg pre", tmp_path)] == ["predict"]
+    assert "--fov" in completed("depthseg predict --fo", tmp_path)[0]
+    assert set(completed("depthseg benchmark street --backend open", tmp_path)) == {"openvino "}
+
+
+def test_the_packages_own_models_have_names(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["info", "indoor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "indoor"
+    Path("street").write_text("no model")
+    assert cli.main(["info", "street"]) == 1
+    assert "street is not an ONNX file" in capsys.readouterr().err
+    assert cli.main(["info", "kitchen"]) == 1
+    assert "there is no model file kitchen" in capsys.readouterr().err

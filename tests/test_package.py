@@ -18,6 +18,7 @@ MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
 
 # What the sources import, by the name it is declared under: (package.xml, setup.py).
 DECLARED_AS = {
+    "argcomplete": ("python3-argcomplete", "argcomplete"),
     "cuda": (None, "cuda-bindings"),
     "cv2": ("python3-opencv", "opencv-python"),
     "google": (None, "onnx"),  # protobuf, which onnx is made of
@@ -115,9 +116,9 @@ def test_the_extra_brings(setup_arguments, extra, name):
     assert name in names(setup_arguments["extras_require"][extra])
 
 
-def test_pip_alone_brings_numpy_opencv_and_onnx_but_neither_torch_nor_ros(setup_arguments):
+def test_pip_alone_brings_what_the_model_tools_need_but_neither_torch_nor_ros(setup_arguments):
     required = names(setup_arguments["install_requires"])
-    assert required == {"numpy", "opencv-python", "onnx", "onnxruntime", "rich"}
+    assert required == {"argcomplete", "numpy", "onnx", "onnxruntime", "opencv-python", "rich"}
 
 
 def test_every_pin_but_torchs_has_hashes():

@@ -1,0 +1,45 @@
+"""One picture, without ROS: how far each class is, and where.
+
+python examples/picture.py docs/images/street.jpg --fx 541
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from depthseg_ros.derived.distances import class_distances
+from depthseg_ros.geometry import Intrinsics, rays
+from depthseg_ros.model_card import default_model
+from depthseg_ros.perception import Perception, read_picture
+from depthseg_ros.rendering import overlay
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("picture", type=Path)
+parser.add_argument("--fx", type=float, required=True, help="focal length, pixels")
+parser.add_argument("--model", type=Path, default=default_model(), help="a model file")
+parser.add_argument("--overlay", type=Path, help="picture to write, with the classes' colours")
+options = parser.parse_args()
+
+perception = Perception(options.model)
+card = perception.card
+image = read_picture(options.picture)  # (H, W, 3) uint8 RGB
+seen = perception(image, options.fx)
+
+height, width = image.shape[:2]
+camera = Intrinsics.from_fov(width, height, 2 * math.atan(width / 2 / options.fx))
+names = {c.id: c.name for c in card.classes}
+for found in class_distances(
+    seen.labels, names, seen.confidence, seen.depth, partial(rays, camera)
+):
+    print(
+        f"{found.class_name:12} {100 * found.pixel_share:5.1f} %  from {found.nearest:6.2f} m"
+        f" at {math.degrees(found.bearing):+4.0f} degrees"
+    )
+if options.overlay:
+    drawn = overlay(image, seen.labels, card.classes)
+    cv2.imwrite(str(options.overlay), drawn[..., ::-1])

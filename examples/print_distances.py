@@ -1,0 +1,47 @@
+"""A subscriber: prints how far each class is, and what is doubtful about the picture.
+
+python examples/print_distances.py
+"""
+
+from __future__ import annotations
+
+import math
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from depthseg_ros.msg import ClassDistances
+
+
+class Printer(Node):
+    """Prints each message in one line."""
+
+    def __init__(self) -> None:
+        super().__init__("print_distances")
+        self.create_subscription(ClassDistances, "depthseg/class_distances", self._show, 1)
+
+    def _show(self, message: ClassDistances) -> None:
+        stamp = message.header.stamp
+        found = [
+            f"{c.class_name} {c.nearest:.1f} m"
+            for c in sorted(message.classes, key=lambda c: c.nearest)
+            if not math.isnan(c.nearest)
+        ]
+        doubts = f"  ({', '.join(message.doubts)})" if message.doubts else ""
+        print(f"{stamp.sec}.{stamp.nanosec // 10**6:03}: {', '.join(found)}{doubts}", flush=True)
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    rclpy.init()
+    try:
+        rclpy.spin(Printer())
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

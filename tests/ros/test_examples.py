@@ -1,0 +1,66 @@
+"""The examples that are nodes, beside the real ones."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
+
+from geometry_msgs.msg import Twist
+from sensor_msgs.msg import LaserScan
+from std_msgs.msg import Header
+
+from depthseg_ros.msg import ClassDistances
+
+pytestmark = pytest.mark.ros
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name):
+    return [sys.executable, "-u", str(EXAMPLES / name)]
+
+
+def test_print_distances_prints_what_the_node_sees_of_the_camera(start):
+    start("camera_node", "/shown", rate=5.0, width=160, height=120)
+    start("depthseg", "/shown")
+    printer = start(example("print_distances.py"), "/shown")
+    line = printer.says(r"road [\d.]+ m")[0]
+    assert re.match(r"\d+\.\d{3}: \w+ [\d.]+ m, ", line)
+
+
+def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust(start, observer):
+    planner = start(example("planner_stub.py"), "/planned", cruise=1.0)
+    commands = observer.collect(Twist, "/planned/cmd_vel")
+    node = observer.node
+    scans = node.create_publisher(LaserScan, "/planned/depthseg/scan", 1)
+    distances = node.create_publisher(ClassDistances, "/planned/depthseg/class_distances", 1)
+
+    def scan(ahead):
+        """Free but for what is straight ahead, at `ahead` metres."""
+        ranges = [float("inf")] * 5 + [float(ahead)] + [float("inf")] * 5
+        header = Header(stamp=node.get_clock().now().to_msg(), frame_id="camera")
+        return LaserScan(header=header, angle_min=-0.5, angle_increment=0.1, ranges=ranges)
+
+    def until(wanted, ahead, doubts):
+        def seen():
+            if ahead is not None:
+                scans.publish(scan(ahead))
+                distances.publish(ClassDistances(doubts=doubts))
+            return commands and commands[-1].linear.x == pytest.approx(wanted)
+
+        observer.until(seen, f"{wanted} m/s: {commands[-1:]}")
+
+    until(1.0, 9.0, [])
+    until(0.5, 2.5, [])
+    until(0.0, 0.8, [])
+    planner.says("an obstacle")
+    until(1.0, 9.0, [])
+    until(0.0, 9.0, ["covered"])
+    planner.says("standing: covered")
+    until(1.0, 9.0, [])
+    until(0.0, None, [])
+    planner.says("standing: the last picture is old")

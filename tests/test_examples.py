@@ -1,0 +1,56 @@
+"""The examples that need no ROS, run as their readers would."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from depthseg_ros.street import Street
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_picture_says_how_far_each_class_is(tmp_path):
+    seen = tmp_path / "seen.png"
+    done = run("picture.py", ROOT / "docs/images/street.jpg", "--fx", 541, "--overlay", seen)
+    assert done.returncode == 0, done.stderr
+    (road,) = re.findall(r"^road .* from +([\d.]+) m at", done.stdout, re.MULTILINE)
+    assert 1 < float(road) < 10
+    assert cv2.imread(str(seen)).shape == cv2.imread(str(ROOT / "docs/images/street.jpg")).shape
+
+
+def test_video_shows_each_frame_beside_its_labels_and_depth(tmp_path):
+    drive, seen = tmp_path / "drive.mp4", tmp_path / "seen.mp4"
+    writer = cv2.VideoWriter(str(drive), cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 120))
+    street = Street(3, 160, 120)
+    for index in range(4):
+        writer.write(cv2.cvtColor(street.frame(index).image, cv2.COLOR_RGB2BGR))
+    writer.release()
+    done = run("video.py", drive, "--output", seen, "--frames", 3)
+    assert done.returncode == 0, done.stderr
+    video = cv2.VideoCapture(str(seen))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert video.read()[1].shape == (120, 3 * 160, 3)
+
+
+def test_a_video_that_is_none_is_one_line(tmp_path):
+    done = run("video.py", tmp_path / "no.mp4", "--output", tmp_path / "seen.mp4")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"video: {tmp_path / 'no.mp4'} cannot be read as a video or camera"
+    )
+    assert not (tmp_path / "seen.mp4").exists()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_every_example_is_told_of(path):
+    assert f"[{path.name}]({path.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
