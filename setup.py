@@ -20,6 +20,12 @@ TORCH = "torch>=2.6"
 OPENVINO = "openvino>=2024.4"
 TENSORRT_RTX = "tensorrt-rtx-cu13>=1.1"
 CUDA = "cuda-bindings>=12.6"  # a part of cuda-python
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",  # generates what the fuzz tests send
+    "pyyaml>=6",
+]
 
 setup(
     name="depthseg_ros",
@@ -68,16 +74,15 @@ setup(
         "pycuda": ["pycuda>=2022.1"],
         # Encoders with ImageNet weights for training. Needs torchvision, so a CUDA build of torch.
         "timm": ["timm>=1.0"],
+        # The runtime's tests without torch.
+        "test": TEST,
         "dev": [
+            *TEST,
             OPENVINO,
             TENSORRT_RTX,  # it compiles without a GPU
             CUDA,
-            "pytest>=8",
             "pytest-cov>=7",
             "coverage>=7.10",  # which follows into subprocesses
-            "pytest-xdist>=3.5",
-            "hypothesis>=6.100",  # generates what the fuzz tests send
-            "pyyaml>=6",
             "ruff>=0.9",
             "mypy>=1.13",
             "import-linter>=2.1",

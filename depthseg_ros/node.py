@@ -104,8 +104,8 @@ class DepthsegNode(LifecycleNode):
             self.trigger_activate()
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
-        # rclpy checks requested transitions by label but not by number, and its error for one that
-        # the state does not have would end the node.
+        # Before Kilted, rclpy checks requested transitions by label but not by number, and its
+        # error for one that the state does not have would end the node.
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
         except RuntimeError as error:

@@ -48,7 +48,8 @@ PATIENCE = 5.0
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _KEPT = 32 << 20
-_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # until 2, from 3
+_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+_FAST_DDS_2 = ("humble", "iron", "jazzy")  # which reads the second; 3 warns that it is deprecated
 _SEGMENT = re.compile("fast(rtps|dds)_[0-9a-f]{16}")
 _YOUNG = 10.0  # seconds
 _ROOM = 128 << 20  # for some nodes' 16 MiB
@@ -195,7 +196,8 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
     given = given or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     with suppress(OSError):
         if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
-            os.environ.update(dict.fromkeys(_PROFILES, str(profile)))
+            old = os.environ.get("ROS_DISTRO", "jazzy") in _FAST_DDS_2
+            os.environ.update(dict.fromkeys(_PROFILES if old else _PROFILES[:1], str(profile)))
 
 
 def clear_shared_memory() -> None:

@@ -23,6 +23,8 @@ depthseg_ros_env() {
     export LD_LIBRARY_PATH="$root/.venv/lib:$libraries${LD_LIBRARY_PATH:-}"
     export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
     export AMENT_PREFIX_PATH="$root/.venv" CMAKE_PREFIX_PATH="$root/.venv"
+    ROS_DISTRO="$(cat "$root/.venv/ros-distro" 2>/dev/null || echo jazzy)"
+    export ROS_DISTRO
     unset COLCON_PREFIX_PATH
   fi
   export VIRTUAL_ENV="$root/.venv"

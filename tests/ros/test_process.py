@@ -136,14 +136,19 @@ def test_shared_memory_of_killed_processes_is_removed_and_no_other(start):
     assert used and all((room / name).exists() for name in used)
 
 
-def test_a_machine_without_room_for_shared_memory_is_left_alone(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("distro", "number"), [("humble", 2), ("jazzy", 2), ("kilted", 1)])
+def test_a_machine_without_room_for_shared_memory_is_left_alone(
+    monkeypatch, tmp_path, distro, number
+):
     from depthseg_ros import process
 
+    monkeypatch.setenv("ROS_DISTRO", distro)
     for name in process._PROFILES:
         monkeypatch.setenv(name, "")  # and so taken back at the end
         monkeypatch.delenv(name)
     process.share_memory(tmp_path / "none")
     assert not set(process._PROFILES) & os.environ.keys()
     process.share_memory(tmp_path)  # whose file system has room
-    for name in process._PROFILES:
+    for name in process._PROFILES[:number]:
         assert Path(os.environ[name]).name == "fastdds.xml"
+    assert len(set(process._PROFILES) & os.environ.keys()) == number
