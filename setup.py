@@ -20,6 +20,7 @@ TORCH = "torch>=2.6"
 OPENVINO = "openvino>=2024.4"
 TENSORRT_RTX = "tensorrt-rtx-cu13>=1.1"
 CUDA = "cuda-bindings>=12.6"  # a part of cuda-python
+VIEW = "rerun-sdk>=0.24"  # depthseg view
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -74,11 +75,13 @@ setup(
         "pycuda": ["pycuda>=2022.1"],
         # Encoders with ImageNet weights for training. Needs torchvision, so a CUDA build of torch.
         "timm": ["timm>=1.0"],
+        "view": [VIEW],
         # The runtime's tests without torch.
         "test": TEST,
         "dev": [
             *TEST,
             OPENVINO,
+            VIEW,
             TENSORRT_RTX,  # it compiles without a GPU
             CUDA,
             "pytest-cov>=7",

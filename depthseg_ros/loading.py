@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from . import model_card
 from .backends import BackendError, choose
+from .memory import trim_memory
 from .model_card import ModelCard
 from .parameters import Settings
 from .perception import Perception, read_picture
-from .process import one_line, trim_memory
+from .process import one_line
 
 DEADLINE = 120.0
 """Seconds in which a model must be loaded; engines are compiled later, and may take longer."""

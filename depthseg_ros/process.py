@@ -10,7 +10,6 @@ faster one from Jazzy on, but it deadlocks (7.1.5) when another thread wakes or 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -46,8 +45,6 @@ PATIENCE = 5.0
 """Seconds that a node has for closing itself before the process ends without it."""
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
-_KEPT = 32 << 20
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 _FAST_DDS_2 = ("humble", "iron", "jazzy")  # which reads the second; 3 warns that it is deprecated
 _SEGMENT = re.compile("fast(rtps|dds)_[0-9a-f]{16}")
@@ -70,7 +67,6 @@ def run(make_node: Callable[[], Node], name: str) -> int:
     Returns:
         The exit code: 0, or 1 after an error.
     """
-    keep_memory()
     clear_shared_memory()
     share_memory()
     # A pipe that Python writes to at the very arrival of a signal: unlike a lock or a queue, it
@@ -160,27 +156,6 @@ class _Life(threading.Thread):
     def stop(self) -> None:
         """Let the node be destroyed after what it does now."""
         self._executor.create_task(self._stopped.set)  # which wakes the executor, too
-
-
-def keep_memory() -> None:
-    """Let malloc keep freed blocks of up to 32 MiB for the next picture, 256 MiB in all.
-
-    Left alone, glibc gives them back to the kernel, which clears new pages for every message again:
-    twice the time of publishing one (docs/performance.md). One arena for all threads: each model
-    that is loaded in a thread of its own would tear holes into another one, which nobody fills
-    (docs/reliability.md). Elsewhere this does nothing.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _KEPT)
-        mallopt(_M_TRIM_THRESHOLD, 8 * _KEPT)
-        mallopt(_M_ARENA_MAX, 1)
-
-
-def trim_memory() -> None:
-    """Let malloc give back all that is free, after something large has gone."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def share_memory(room: Path = Path("/dev/shm")) -> None:

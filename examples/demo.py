@@ -38,6 +38,7 @@ from depthseg_ros import model_card, rendering
 from depthseg_ros.derived.points import POINT
 from depthseg_ros.geometry import rays
 from depthseg_ros.images import intrinsics
+from depthseg_ros.measures import Measures
 from depthseg_ros.msg import ClassDistances
 
 NAMESPACE = "/demo"
@@ -133,33 +134,10 @@ def array(message: Image) -> np.ndarray:
     )
 
 
-class Score:
-    """Labels and depth against the truth, over all pixels of all pictures."""
-
-    def __init__(self, card: model_card.ModelCard) -> None:
-        self.matrix = np.zeros((256, 256), np.int64)
-        self.relative_errors: list[float] = []
-        self.depth = card.depth
-
-    def add(self, frame: dict[str, Any]) -> None:
-        """Add a picture."""
-        truth = array(frame["truth/label/image"]).astype(np.int64)
-        pairs = truth * 256 + array(frame["depthseg/label/image"])
-        self.matrix += np.bincount(pairs.ravel(), minlength=256**2).reshape(256, 256)
-        true_depth, depth = array(frame["truth/depth/image"]), array(frame["depthseg/depth/image"])
-        known = (true_depth >= self.depth.min) & (true_depth <= self.depth.max)
-        # Where the node says "nothing there", it says "beyond the range": as evaluation counts it.
-        said = np.nan_to_num(depth[known], nan=self.depth.max)
-        self.relative_errors.append(float(np.mean(np.abs(said / true_depth[known] - 1))))
-
-    def summary(self) -> dict[str, float]:
-        """`miou` of the classes that occur, and `abs_rel`."""
-        hit = np.diag(self.matrix)
-        union = self.matrix.sum(0) + self.matrix.sum(1) - hit
-        return {
-            "miou": round(float(np.mean(hit[union > 0] / union[union > 0])), 4),
-            "abs_rel": round(float(np.mean(self.relative_errors)), 4),
-        }
+def compare(measures: Measures, frame: dict[str, Any]) -> None:
+    """Add a picture's labels and depth, beside the truth."""
+    measures.add_labels(array(frame["depthseg/label/image"]), array(frame["truth/label/image"]))
+    measures.add_depth(array(frame["depthseg/depth/image"]), array(frame["truth/depth/image"]))
 
 
 def maps(
@@ -233,7 +211,7 @@ def start(executable: str, folder: Path, parameters: dict[str, object]) -> subpr
 def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
     """Run the demonstration, write its pictures to `folder`, and return the summary."""
     card = model_card.read(model_card.default_model())
-    score, console = Score(card), Console()
+    measures, console = Measures(card.depth), Console()
     recorder = Recorder()
     nodes: dict[str, subprocess.Popen[bytes]] = {}
     encodings: Counter[tuple[str, str]] = Counter()
@@ -271,7 +249,7 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                 encodings[
                     frame["depthseg/label/image"].encoding, frame["depthseg/depth/image"].encoding
                 ] += 1
-                score.add(frame)
+                compare(measures, frame)
                 picture = cv2.cvtColor(sheet(frame, card), cv2.COLOR_RGB2BGR)
                 if complete % 20 == 10:
                     cv2.imwrite(str(folder / f"frame_{complete:03}.png"), picture)
@@ -315,7 +293,8 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
         "stamps_match": matching == complete,
         "fps": round((complete - 1) / (last - first), 2),
         "latency_ms": {"p50": round(float(p50), 1), "p95": round(float(p95), 1)},
-        **score.summary(),
+        "miou": round(measures.miou, 4),
+        "abs_rel": round(measures.depth.abs_rel, 4),
     }
 
 

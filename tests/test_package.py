@@ -27,6 +27,7 @@ DECLARED_AS = {
     "onnxruntime": ("python3-onnxruntime-pip", "onnxruntime"),
     "openvino": (None, "openvino"),
     "pycuda": (None, "pycuda"),
+    "rerun": (None, "rerun-sdk"),
     "rich": (None, "rich"),
     "tensorrt": (None, "tensorrt"),
     "tensorrt_rtx": (None, "tensorrt-rtx-cu13"),
@@ -109,6 +110,7 @@ def test_the_node_needs(name):
         ("tensorrt-rtx", "tensorrt-rtx-cu13"),
         ("pycuda", "pycuda"),
         ("timm", "timm"),
+        ("view", "rerun-sdk"),
         ("dev", "pytest"),
     ],
 )

@@ -11,6 +11,7 @@ import cv2
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from depthseg_ros.model_card import ModelCard
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # it takes long to import
 
 class PredictionPictures(L.Callback):
     """Writes sheets of a few validation pictures every few epochs, and one per picture predicted.
+
+    TensorBoard, where the run logs to it, gets the sheets too, beside its curves.
 
     `FOLDER/DATA/epoch_NNN.png` has one row a picture: the picture, the labels said and true, the
     depth said and true. `FOLDER/DATA/NNNNN.png` are rows of `python -m training predict`.
@@ -69,7 +72,11 @@ class PredictionPictures(L.Callback):
         """Write the sheets."""
         for index, rows in self._rows.items():
             name = trainer.datamodule.val[index].name  # type: ignore[attr-defined]
-            self._write(f"{name}/epoch_{trainer.current_epoch + 1:03}.png", rows)
+            sheet = self._write(f"{name}/epoch_{trainer.current_epoch + 1:03}.png", rows)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    board, step = logger.experiment, trainer.global_step
+                    board.add_image(f"predictions/{name}", sheet, step, dataformats="HWC")
 
     def on_predict_batch_end(
         self,
@@ -84,7 +91,8 @@ class PredictionPictures(L.Callback):
         name = trainer.datamodule.val[dataloader_idx].name  # type: ignore[attr-defined]
         self._write(f"{name}/{batch_idx:05}.png", [row(batch, outputs, task.card)])
 
-    def _write(self, name: str, rows: list[np.ndarray]) -> None:
+    def _write(self, name: str, rows: list[np.ndarray]) -> np.ndarray:
+        """Write rows below each other; gives the sheet, (H, W, 3) RGB."""
         width = max(r.shape[1] for r in rows)
         sheet = np.vstack([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0))) for r in rows])
         path = self.folder / name
@@ -92,6 +100,7 @@ class PredictionPictures(L.Callback):
         unfinished = path.with_name(f".{path.name}")
         unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         unfinished.replace(path)
+        return sheet
 
 
 def save_figure(path: Path, figure: Figure) -> None:

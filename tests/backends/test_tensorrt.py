@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthseg_ros import cli, model_card, street
+from depthseg_ros import cli, commands, model_card, street
 from depthseg_ros.backends import BackendError, choose, open_backend, tensorrt, why_not
 from depthseg_ros.backends.compiler import FLAVOURS, Cancelled, Shapes, installed
 from depthseg_ros.backends.cuda import Buffer, Buffers, open_device
@@ -191,7 +191,7 @@ def test_ctrl_c_stops_a_compilation(home, monkeypatch):
         shown.append(progress)
         signal.raise_signal(signal.SIGINT)  # within what TensorRT calls
 
-    monkeypatch.setattr(cli.Progress, "update", interrupting)
+    monkeypatch.setattr(commands.Progress, "update", interrupting)
     try:
         assert cli.main(["compile", str(STREET), "--flavour", "tensorrt-rtx"]) == 130
     finally:

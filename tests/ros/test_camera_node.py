@@ -164,7 +164,7 @@ class Device:
 
 
 def test_a_device_gives_pictures_until_it_is_pulled_out(monkeypatch):
-    from depthseg_ros.camera_node import device_frames
+    from depthseg_ros.sources import device_frames
 
     devices = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda *a: devices.append(Device(*a)) or devices[-1])

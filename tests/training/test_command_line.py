@@ -75,6 +75,8 @@ trainer:
   logger:
     - class_path: lightning.pytorch.loggers.CSVLogger
       init_args: {save_dir: runs, name: log}
+    - class_path: lightning.pytorch.loggers.TensorBoardLogger
+      init_args: {save_dir: runs, name: board}
   callbacks: CALLBACKS
 """
 
@@ -262,6 +264,17 @@ def test_pictures_show_what_the_network_says(run):
         assert sheet.shape == (240 + 4, 5 * 320, 3)
         picture, said = sheet[:240, :320], sheet[:240, 320:640]
         assert picture.std() > 10 and not np.array_equal(picture, said)
+
+
+def test_tensorboard_gets_the_same_sheets_and_the_curves(run):
+    accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
+    (folder,) = (run / "runs" / "board").iterdir()
+    board = accumulator.EventAccumulator(str(folder)).Reload()
+    assert {"val/streets/miou", "val/streets/abs_rel"} <= set(board.Tags()["scalars"])
+    (shown,) = board.Images("predictions/streets")
+    content = np.frombuffer(shown.encoded_image_string, np.uint8)
+    sheet = cv2.imread(str(run / "runs" / "pictures" / "streets" / "epoch_002.png"))
+    np.testing.assert_array_equal(cv2.imdecode(content, cv2.IMREAD_COLOR), sheet)
 
 
 def test_test_and_predict_run_on_a_checkpoint(run, camvid):

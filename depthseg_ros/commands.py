@@ -1,0 +1,421 @@
+"""What the commands of `depthseg` do; `cli` reads their options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import math
+import platform
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from . import model_card, rendering
+from .backends import BACKENDS, BackendError, why_not
+from .geometry import Intrinsics, to_millimetres
+from .perception import Perception, Prediction, read_picture
+from .sources import PICTURES, Frame, device_frames, folder_frames, street_frames, video_frames
+from .street import Camera
+
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+_Look: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
+
+
+class UsageError(ValueError):
+    """The command line asks for what cannot be done."""
+
+
+def info(options: argparse.Namespace) -> None:
+    """Print a model file's card."""
+    card = model_card.read(options.model)
+    if options.json:
+        print(card.to_json())
+        return
+    console = Console()
+    facts = Table(title=escape(str(options.model)), show_header=False)
+    depth = card.depth
+    unit = "m" if card.needs_fx else "(not metres)"
+    for name, value in (
+        ("name", card.name),
+        ("system", f"{card.system}, {card.parameters / 1e6:.2f} M parameters, {card.precision}"),
+        ("network size", "{} x {}".format(*card.network_size)),
+        ("inputs", ", ".join(card.inputs)),
+        ("depth", f"{depth.kind}, {depth.min:g} to {depth.max:g} {unit}" if depth else "none"),
+        ("trained on", ", ".join(card.trained_on)),
+        ("terms", card.terms),
+        *((name, f"{value:g}") for name, value in card.metrics.items()),
+    ):
+        facts.add_row(escape(name), escape(value))
+    console.print(facts)
+    classes = Table("id", "class", "colour", "flags")
+    for c in card.classes:
+        patch = "[on rgb({},{},{})]      [/]".format(*c.color)
+        classes.add_row(str(c.id), escape(c.name), patch, " ".join(c.flags))
+    console.print(classes)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Write labels, depth and an overlay for every picture."""
+    sources = list(_sources(options.paths))
+    perception = Perception(options.model, options.backend, threads=options.threads)
+    background = None if options.background is None else read_picture(options.background)
+    if perception.card.needs_background != (background is not None):
+        raise UsageError(
+            f"the model {perception.card.name} needs --background, the same view without foreground"
+            if background is None
+            else f"the model {perception.card.name} takes no --background"
+        )
+    if perception.card.depth and perception.card.depth.kind != "metric":
+        print(
+            f"depthseg predict: the model's depth is {perception.card.depth.kind}, not metres;"
+            " NAME.depth.png holds thousandths of it",
+            file=sys.stderr,
+        )
+    if perception.card.needs_fx and options.fx is None:
+        print(
+            f"depthseg predict: no --fx given; taking a horizontal field of view of"
+            f" {options.fov:g} degrees, which scales every depth",
+            file=sys.stderr,
+        )
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {options.output} cannot be a folder: {error}") from None
+    console = Console(stderr=True)
+    unreadable = []
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("predict", total=sum(count for *_, count in sources))
+        for source, stem, _ in sources:
+            frame = None
+            for frame, image in enumerate(_pictures(source)):
+                name = f"{stem}_{frame:06}" if source.suffix.lower() in VIDEOS else stem
+                height, width = image.shape[:2]
+                view = Intrinsics.from_fov(width, height, math.radians(options.fov))
+                prediction = perception(image, options.fx or view.fx, background)
+                _write(options.output / name, image, prediction, perception.card)
+                progress.advance(task)
+            if frame is None:
+                unreadable.append(source)
+    if unreadable:
+        raise ValueError(
+            f"{len(unreadable)} of {len(sources)} sources could not be read as a picture or video:"
+            f" {', '.join(map(str, unreadable[:5]))}"
+        )
+
+
+class _Wanted(NamedTuple):
+    """Something that the package uses, and what to do where it is missing."""
+
+    what: str
+    module: str
+    advice: str
+    needed: bool = False
+
+
+_WANTED = (
+    _Wanted("OpenCV", "cv2", "pip install opencv-python", needed=True),
+    _Wanted("ONNX", "onnx", "pip install onnx", needed=True),
+    _Wanted("ONNX Runtime", "onnxruntime", "pip install onnxruntime", needed=True),
+    _Wanted("OpenVINO", "openvino", "optional: pip install openvino"),
+    _Wanted("ROS 2", "rclpy", "for the node: source /opt/ros/DISTRO/setup.bash, or make setup"),
+    _Wanted("own messages", "depthseg_ros.msg", "for the node: source install/setup.bash"),
+    _Wanted("cv_bridge", "cv_bridge", "optional: apt install ros-DISTRO-cv-bridge"),
+    _Wanted("TensorRT", "tensorrt", "optional: in JetPack, or from NVIDIA's archive"),
+    _Wanted("TensorRT for RTX", "tensorrt_rtx", "optional: pip install tensorrt-rtx-cu13"),
+    _Wanted("cuda-python", "cuda.bindings", "optional, with TensorRT: pip install cuda-bindings"),
+    _Wanted("PyCUDA", "pycuda", "optional, in place of cuda-python: pip install pycuda"),
+    _Wanted("rerun", "rerun", "optional, for depthseg view: pip install rerun-sdk"),
+    _Wanted("PyTorch", "torch", "for training: pip install .[train]"),
+)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write a page on how good and how fast a model file is."""
+    from . import report as reports
+    from .benchmark import benchmark
+
+    if not options.output.absolute().parent.is_dir():
+        raise UsageError(f"--output {options.output}: there is no folder for it")
+    if options.data == "street":
+        samples, data = reports.street_samples(options.count), "rendered streets"
+    elif Path(options.data).is_dir():
+        fov = math.radians(options.fov)
+        samples = reports.folder_samples(Path(options.data), options.fx, fov)
+        data = options.data
+    else:
+        raise UsageError(f"DATA is {options.data!r}, expected street or a folder of pictures")
+    perception = Perception(options.model, options.backend)
+    if perception.card.needs_background:
+        raise UsageError(f"the model {perception.card.name} compares with a background: no report")
+    measures, worst, count = reports.look(perception, samples)
+    speeds = benchmark(options.model, (640, 480), [options.backend], rounds=20)
+    card = perception.card
+    text = reports.page(options.model, card, data, measures, worst, count, speeds)
+    reports.write(options.output, text)
+    print(f"{options.output}: {count} pictures")
+
+
+def view(options: argparse.Namespace) -> None:
+    """Show what a model says of a source's pictures, or a node of its camera's."""
+    try:
+        from .viewer import Viewer
+    except ImportError as error:
+        raise UsageError(f"the viewer is missing ({error}): pip install rerun-sdk") from None
+    card = model_card.read(options.model)
+    if card.needs_background:
+        raise UsageError(f"the model {card.name} compares with a background: nothing to view")
+    if options.save is not None and not options.save.absolute().parent.is_dir():
+        raise UsageError(f"--save {options.save}: there is no folder for it")
+    looks = _live(options) if options.source.startswith("topic:") else _looks(options)
+    first = next(looks)  # what cannot be read shows here, before a window opens
+    viewer = Viewer(card.name, card.classes, options.save)
+    try:
+        for number, look in enumerate(itertools.chain([first], looks), 1):
+            viewer.show(number, *look)
+            if number == options.frames:
+                break
+    finally:
+        viewer.close()
+
+
+def _live(options: argparse.Namespace) -> Iterator[_Look]:
+    try:
+        from .live import views
+    except ImportError as error:
+        raise UsageError(f"a topic needs ROS 2 ({error}): source it") from None
+    return views(options.source.removeprefix("topic:"), options.image_topic, patience=30)
+
+
+def _looks(options: argparse.Namespace) -> Iterator[_Look]:
+    perception = Perception(options.model, options.backend)
+    for frame in _frames(options.source, math.radians(options.fov)):
+        image = frame.image if frame.encoding == "rgb8" else frame.image[..., ::-1]
+        image = np.ascontiguousarray(image)
+        yield image, frame.intrinsics, perception(image, frame.intrinsics.fx)
+
+
+def _frames(source: str, fov: float) -> Iterator[Frame]:
+    """The pictures of a street, a picture, folder, video or device; ValueError: it has none."""
+    path = Path(source)
+    if source == "street":
+        return street_frames(0, 640, 480, Camera())
+    if path.is_dir():
+        return folder_frames(path, False, fov)
+    if path.is_char_device():
+        return device_frames(path, 640, 480, fov)
+    if not path.is_file():
+        raise UsageError(
+            f"there is no {source}: expected street, a picture, folder, video or device"
+        )
+    if path.suffix.lower() in VIDEOS:
+        return video_frames(path, False, fov)
+    image = read_picture(path)
+    height, width = image.shape[:2]
+    return iter([Frame(image, "rgb8", Intrinsics.from_fov(width, height, fov))])
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Print how fast a model file's network runs."""
+    from .benchmark import benchmark  # which needs more of onnx than reading a card does
+
+    names = [options.backend]
+    if options.backend == "all":
+        names = [name for name in BACKENDS if name != "auto" and not why_not(name)]
+    card = model_card.read(options.model)
+    speeds = benchmark(options.model, options.size, names, options.threads, options.rounds)
+    if options.json:
+        known = [{k: v if v == v else None for k, v in vars(s).items()} for s in speeds]  # no NaN
+        print(json.dumps(known, indent=2))
+        return
+    table = Table(
+        "backend", "ms", "p95", "frames/s", "GFLOP/s", "of its matrix product",
+        title=escape(f"{options.model}: {card.precision}, {speeds[0].gflop:.2f} GFLOP"),
+    )  # fmt: skip
+    for s in speeds:
+        table.add_row(
+            s.backend, f"{s.ms:.1f}", f"{s.ms_p95:.1f}", f"{s.frames_per_second:.1f}",
+            f"{s.gflops:.0f}",
+            f"{100 * s.share_of_matmul:.0f} %" if s.share_of_matmul == s.share_of_matmul else "",
+        )  # fmt: skip
+    Console().print(table)
+
+
+def compile_(options: argparse.Namespace) -> None:
+    """Compile a model file's engine, into the cache or a file."""
+    from .backends import compiler, engine_cache, tensorrt
+
+    flavour = options.flavour.replace("-", "_")
+    if flavour == "auto":  # the node's, and where there is no GPU one that needs none
+        installed = compiler.installed() or ["tensorrt"]
+        flavour = next((name for name in installed if not why_not(name)), installed[-1])
+    chosen = compiler.Options(options.workspace, options.dla, options.version_compatible)
+    special = (options.smallest, options.largest, options.dla, options.version_compatible)
+    if options.output is None and (any(special) or options.dla == 0):
+        raise UsageError(
+            "an engine with --smallest, --largest, --dla or --version-compatible needs --output:"
+            " the node's cache has those for one size"
+        )
+    if options.output is not None and not options.output.parent.is_dir():
+        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
+    if options.output is not None and options.output.is_dir():
+        raise UsageError(f"--output {options.output} is a folder, expected a file's name")
+    try:
+        width, height = options.size
+        shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    content, identity = tensorrt.identify(options.model, flavour, None)
+    key = engine_cache.Key(**identity, shapes=shapes, dla=options.dla)
+    cache = engine_cache.EngineCache()
+    # TensorRT swallows a KeyboardInterrupt that is raised in what it calls.
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("compile", total=1.0)
+
+        def show(share: float, phase: str) -> bool:
+            progress.update(task, completed=share, description=phase.lower())
+            return not stopped.is_set()
+
+        try:
+            engine, timings = compiler.compile_engine(
+                content, flavour, shapes, chosen, cache.timings(key), show
+            )
+        except compiler.Cancelled:
+            raise KeyboardInterrupt from None
+    cache.keep_timings(key, timings)
+    if options.output is not None:
+        engine_cache.write_engine(options.output, key, engine)
+    elif not cache.store(key, engine):
+        raise OSError(f"{cache.folder} does not keep the engine")
+    written = options.output or cache.folder / key.file_name
+    size = written.stat().st_size / 1e6
+    print(f"{written}: {key.name}, {key.precision}, for pictures of {shapes}, {size:.1f} MB")
+
+
+def cache(options: argparse.Namespace) -> None:
+    """List or delete the engines that were compiled for this user."""
+    from .backends.engine_cache import EngineCache
+
+    engines = EngineCache()
+    if options.action == "clear":
+        print(f"deleted {len(engines.clear())} engines of {engines.folder}")
+        return
+    table = Table(
+        "model", "precision", "pictures", "TensorRT", "GPU", "MB", title=escape(str(engines.folder))
+    )
+    for path, key in engines.entries():
+        size = f"{path.stat().st_size / 1e6:.1f}"
+        if key is None:
+            table.add_row(escape(path.name), "unreadable", "", "", "", size)
+        else:
+            runtime = f"{key.flavour} {key.version}"
+            row = (key.name, key.precision, str(key.shapes), runtime, key.gpu, size)
+            table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Say what is found of ROS, backends, GPU and model, and what to install."""
+    table = Table("what", "found", "what to do")
+    table.add_row("Python", f"{platform.python_version()}, {platform.machine()}", "")
+    missing = []
+    for wanted in _WANTED:
+        found = _version(wanted.module)
+        table.add_row(wanted.what, found or "-", "" if found else wanted.advice)
+        if wanted.needed and not found:
+            missing.append(wanted.what)
+    gpu = shutil.which("nvidia-smi") or next(Path("/dev").glob("nvhost-gpu"), None)
+    table.add_row("NVIDIA GPU", str(gpu or "-"), "" if gpu else "optional: the CPU serves too")
+    try:
+        perception = Perception(options.model)
+        perception.warm_up()
+        table.add_row("model", escape(f"{options.model}, on {perception.backend.name}"), "")
+    except (ValueError, BackendError, ImportError) as error:
+        missing.append("model")
+        table.add_row("model", "-", escape(str(error)))
+    Console().print(table)
+    if missing:
+        raise ValueError(f"missing: {', '.join(missing)}")
+
+
+def _version(module: str) -> str | None:
+    """Version of an importable module, `yes` where it says none, None where it is missing."""
+    try:
+        imported = importlib.import_module(module)
+    except ImportError:
+        return None
+    return str(getattr(imported, "__version__", "yes"))
+
+
+def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
+    """Every picture and video of the arguments: its path, name for output, and frame count."""
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no {path}")
+        files = [path]
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in (*PICTURES, *VIDEOS))
+        if not files:
+            raise UsageError(f"the folder {path} has no pictures or videos in it")
+        for file in files:
+            known = stems.setdefault(file.stem, file)
+            if known != file:
+                raise UsageError(f"{known} and {file} would both be written as {file.stem}.*")
+            count = 1
+            if file.suffix.lower() in VIDEOS:
+                count = int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT))
+            yield file, file.stem, max(count, 1)
+
+
+def _pictures(source: Path) -> Iterator[NDArray[np.uint8]]:
+    """The RGB pictures of a picture file or a video; none where it cannot be read."""
+    if source.suffix.lower() not in VIDEOS:
+        with suppress(ValueError):
+            yield read_picture(source)
+        return
+    video = cv2.VideoCapture(str(source))
+    while True:
+        read, picture = video.read()
+        if not read:
+            return
+        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+
+
+def _write(
+    stem: Path, image: NDArray[np.uint8], prediction: Prediction, card: model_card.ModelCard
+) -> None:
+    if prediction.labels is not None:
+        _write_png(stem, "labels", prediction.labels)
+        blended = rendering.overlay(image, prediction.labels, card.classes)
+        _write_png(stem, "overlay", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
+    if prediction.depth is not None:
+        # Where depth is not metric these are thousandths of its unit.
+        _write_png(stem, "depth", to_millimetres(prediction.depth))
+
+
+def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:
+    """Write `STEM.WHAT.png`, whole or not at all."""
+    target = stem.with_name(f"{stem.name}.{what}.png")
+    unfinished = target.with_name(f".{target.name}")
+    unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    unfinished.replace(target)

@@ -1,0 +1,88 @@
+"""What a running node says of its camera's pictures, for whoever looks on (`depthseg view`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image
+
+from .geometry import Intrinsics
+from .images import depth_to_metres, image_to_rgb, intrinsics, labels_of
+from .perception import Prediction
+
+NEEDED = frozenset({"image", "depth/image", "depth/camera_info", "label/image"})
+"""Of a picture, before it is shown."""
+KEPT = 60
+"""Stamps of which parts are kept until all are there."""
+
+
+class _Listener(Node):
+    """Puts together what belongs to one picture, by its stamp."""
+
+    def __init__(self, node: str, image: str) -> None:
+        super().__init__("depthseg_view")
+        self.complete: dict[str, Any] | None = None
+        self._parts: dict[tuple[int, int], dict[str, Any]] = {}
+        for name, kind, topic in (
+            ("image", Image, image),
+            ("label/image", Image, f"{node}/label/image"),
+            ("label/confidence", Image, f"{node}/label/confidence"),
+            ("depth/image", Image, f"{node}/depth/image"),
+            ("depth/camera_info", CameraInfo, f"{node}/depth/camera_info"),
+        ):
+            on_message = partial(self._on_message, name)
+            self.create_subscription(kind, topic, on_message, qos_profile_sensor_data)
+
+    def _on_message(self, name: str, message: Any) -> None:
+        stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+        parts = self._parts.setdefault(stamp, {})
+        parts[name] = message
+        if parts.keys() >= NEEDED:
+            self.complete = self._parts.pop(stamp)
+        while len(self._parts) > KEPT:
+            del self._parts[min(self._parts)]
+
+
+def views(
+    node: str, image: str, patience: float
+) -> Iterator[tuple[NDArray[np.uint8], Intrinsics, Prediction]]:
+    """Pictures, (H, W, 3) RGB, their camera and what a node says of them, for as long as they come.
+
+    Args:
+        node: Its full name, as /depthseg.
+        image: Topic of the camera's pictures.
+        patience: Seconds to wait for the next one.
+
+    Raises:
+        ValueError: none came in that time.
+    """
+    rclpy.init()
+    listener = _Listener(node, image)
+    try:
+        while True:
+            end = listener.get_clock().now().nanoseconds / 1e9 + patience
+            while listener.complete is None:
+                rclpy.spin_once(listener, timeout_sec=0.1)
+                if listener.get_clock().now().nanoseconds / 1e9 > end:
+                    raise ValueError(
+                        f"nothing of {node} with a picture of {image} has come for {patience:g} s;"
+                        " does the node run, and is it active?"
+                    )
+            parts, listener.complete = listener.complete, None
+            confidence = parts.get("label/confidence")
+            said = Prediction(
+                labels_of(parts["label/image"]),
+                None if confidence is None else labels_of(confidence),
+                depth_to_metres(parts["depth/image"]),
+            )
+            yield image_to_rgb(parts["image"]), intrinsics(parts["depth/camera_info"]), said
+    finally:
+        listener.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,32 @@
+"""How the nodes keep and give back memory, by glibc's malloc; elsewhere nothing is done."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
+_KEPT = 32 << 20
+
+
+def keep_memory() -> None:
+    """Let malloc keep freed blocks of up to 32 MiB for the next picture, 256 MiB in all.
+
+    Left alone, glibc gives them back to the kernel, which clears new pages for every message again:
+    twice the time of publishing one (docs/performance.md).
+
+    All threads share one arena, so this comes before any of them, as before numpy is imported:
+    models are loaded in threads of their own, and each would leave holes in another arena
+    (docs/reliability.md).
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _KEPT)
+        mallopt(_M_TRIM_THRESHOLD, 8 * _KEPT)
+        mallopt(_M_ARENA_MAX, 1)
+
+
+def trim_memory() -> None:
+    """Let malloc give back all that is free, after something large has gone."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,117 @@
+"""Where pictures come from without ROS: a rendered street, a folder, a video or a device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import Intrinsics
+from .street import Camera, Street
+
+PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""File names' endings that make a picture of a folder's file."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture, and the truth about it where that is known."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3)"""
+    encoding: str
+    """Of the image, rgb8 or bgr8."""
+    intrinsics: Intrinsics
+    labels: NDArray[np.uint8] | None = None
+    """(H, W) class ids."""
+    depth: NDArray[np.float32] | None = None
+    """(H, W) metres, NaN where there is none."""
+
+
+def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
+    """An endless drive along a rendered street, with its truth."""
+    street = Street(seed, width, height, camera)
+    for index in count():
+        frame = street.frame(index)
+        yield Frame(frame.image, "rgb8", frame.intrinsics, frame.labels, frame.depth)
+
+
+def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:
+    """The pictures of a folder in natural order, so that 2.png comes before 10.png.
+
+    Raises:
+        ValueError: the folder has no pictures, or one of them cannot be read.
+    """
+    paths = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in PICTURES),
+        key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)],
+    )
+    if not paths:
+        raise ValueError(f"source {folder} has no pictures ({', '.join(sorted(PICTURES))})")
+    while True:
+        for path in paths:
+            try:
+                image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            except cv2.error:  # larger than OpenCV takes
+                image = None
+            if image is None:
+                raise ValueError(f"{path} cannot be read as a picture")
+            yield _bgr_frame(image, fov)
+        if not loop:
+            return
+
+
+def video_frames(video: Path, loop: bool, fov: float) -> Iterator[Frame]:
+    """The pictures of a video file.
+
+    Raises:
+        ValueError: the file is not a video that OpenCV can read.
+    """
+    while True:
+        capture = cv2.VideoCapture(str(video))
+        try:
+            read, image = capture.read()
+            if not read:
+                raise ValueError(f"source {video} cannot be read as a video")
+            while read:
+                yield _bgr_frame(image, fov)
+                read, image = capture.read()
+        finally:
+            capture.release()
+        if not loop:
+            return
+
+
+def device_frames(device: Path, width: int, height: int, fov: float) -> Iterator[Frame]:
+    """The pictures of a camera at `/dev/videoN`, as near to the wanted size as it can.
+
+    Raises:
+        ValueError: the device is no camera, or gives no pictures.
+    """
+    video = re.fullmatch(r"/dev/video(\d+)", str(device.resolve()))  # of /dev/v4l/by-id/..., too
+    if video is None:
+        raise ValueError(f"source {device} is no camera, expected /dev/videoN")
+    capture = cv2.VideoCapture(int(video[1]), cv2.CAP_V4L2)
+    try:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no old pictures
+        while True:
+            read, image = capture.read()
+            if not read:
+                raise ValueError(f"source {device} gives no pictures")
+            yield _bgr_frame(image, fov)
+    finally:
+        capture.release()
+
+
+def _bgr_frame(image: Any, fov: float) -> Frame:
+    height, width = image.shape[:2]
+    return Frame(image, "bgr8", Intrinsics.from_fov(width, height, fov))

@@ -1,0 +1,43 @@
+"""Recordings for rerun, read back by rerun itself."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rerun", reason="needs rerun-sdk")
+
+from depthseg_ros import cli
+
+
+def stats(recording):
+    """The entities of a recording, as rerun's own command counts them."""
+    command = [sys.executable, "-m", "rerun", "rrd", "stats", str(recording)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(chunks) for name, chunks in re.findall(r"^(/\S*): (\d+)$", shown, re.M)}
+
+
+def test_a_street_is_recorded_frame_by_frame(tmp_path, capfd):
+    recording = tmp_path / "street.rrd"
+    arguments = ["view", "street", "street", "--frames", "2", "--save", str(recording)]
+    assert cli.main(arguments) == 0
+    found = stats(recording)
+    named = {"/camera/image", "/camera/labels", "/camera/confidence", "/camera/depth", "/points"}
+    assert named <= found.keys()
+    command = [sys.executable, "-m", "rerun", "rrd", "verify", str(recording)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "says"),
+    [
+        ("nowhere", 2, "there is no nowhere: expected street, a picture, folder, video or device"),
+        (__file__, 1, "cannot be read as a picture"),
+    ],
+)
+def test_what_cannot_be_viewed_is_one_line_and_no_file(tmp_path, capsys, source, code, says):
+    recording = tmp_path / "no.rrd"
+    assert cli.main(["view", "street", source, "--save", str(recording)]) == code
+    assert says in capsys.readouterr().err
+    assert not recording.exists()
