@@ -2,6 +2,7 @@
 # make demo     street, camera, model, node: the whole way once, pictures in demo/
 # make soak     camera, node and subscriber for an hour (SOAK_SECONDS=3600): what grows, in soak/
 # make test     check, then every test, in the real ROS 2
+# make kilted   the node's and the messages' tests on ROS 2 Kilted, in a copy with a .venv of its own
 # make fuzz     hostile messages and files by the thousand; its table goes to docs/reliability.md
 # make faults   every fault of tests/ros/test_faults.py, 200 rounds; likewise to docs/reliability.md
 # make coverage the runtime's lines and branches that tests reach, in all processes that they start
@@ -24,7 +25,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test fuzz faults coverage mutants docs check format lock audit source-release clean
+.PHONY: setup demo soak test kilted fuzz faults coverage mutants docs check format lock audit source-release clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -97,6 +98,13 @@ soak: setup
 
 test: check setup
 	$(RUN) pytest $(PYTEST_FLAGS)
+
+kilted:
+	@mkdir -p .ros/kilted && touch .ros/COLCON_IGNORE && git ls-files -z | xargs -0 cp --parents -pt .ros/kilted
+	@$(MAKE) --no-print-directory -C .ros/kilted setup ROS=kilted
+	@cd .ros/kilted && tools/env.sh pytest tests/test_messages.py tests/test_parameters.py \
+	  tests/ros/test_lifecycle.py tests/ros/test_node.py \
+	  tests/ros/test_process.py -k 'not shared_memory and not hangs'
 
 fuzz: setup
 	@failed=0; DEPTHSEG_FUZZ=long DEPTHSEG_FUZZ_RESULTS=.ros/fuzz.json \

@@ -58,17 +58,18 @@ class DepthsegNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("depthseg")
+        # First, what destroy_node needs: from Kilted on rclpy calls it after wrong parameters, too.
         self._perception: Perception | None = None
-        self._settings = Parameters(
-            self, card=lambda: self._perception.card if self._perception else None
-        )
-        self._transforms = Transforms()
         self._streams: list[Stream] = []
         self._frames: Waiting = NewestFrames()
         self._worker: Worker | None = None
         self._loader = Loader(self.get_logger())
         self._failure = ""  # why the node is active without a worker, until the model is loaded
         self._pause, self._due = 0.0, math.inf  # until it is, and when
+        self._settings = Parameters(
+            self, card=lambda: self._perception.card if self._perception else None
+        )
+        self._transforms = Transforms()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         # A steady clock: a simulation that stands still is no reason for silence.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
