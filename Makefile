@@ -32,6 +32,7 @@ PIP_FLAGS ?=
 # A test process that dies ends the run: what it leaves of its file would be waited for in vain.
 PYTEST_FLAGS ?= -n 2 --max-worker-restart 0
 SOAK_SECONDS ?= 3600
+DIST ?= dist
 RUN := tools/env.sh
 
 ifneq ($(wildcard .venv/ros-prefix),)
@@ -166,6 +167,13 @@ audit: .venv/supply
 .venv/supply: | .venv/ros-prefix
 	@.venv/bin/python -m venv $@ && $@/bin/pip install -q $(PIP_FLAGS) uv==0.13.9 pip-audit==2.10.1 || { \
 	  rm -rf $@; echo "setup: uv and pip-audit cannot be installed"; exit 1; }
+
+# What is committed, byte for byte the same wherever it is made.
+RELEASE = depthseg_ros-$(shell sed -n 's:.*<version>\(.*\)</version>.*:\1:p' package.xml)
+source-release:
+	@mkdir -p $(DIST) && git archive --prefix=$(RELEASE)/ HEAD | gzip -9n > $(DIST)/$(RELEASE).part
+	@mv $(DIST)/$(RELEASE).part $(DIST)/$(RELEASE).tar.gz
+	@du -h --apparent-size $(DIST)/$(RELEASE).tar.gz && sha256sum $(DIST)/$(RELEASE).tar.gz
 
 clean:
 	rm -rf .ros build install log demo soak dist docs/build *.egg-info
