@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rclpy.task import Future
 
 from .perception import median_picture
-from .process import one_line
+from .texts import one_line
 
 
 @dataclass

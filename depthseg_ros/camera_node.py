@@ -19,6 +19,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from .geometry import DEFAULT_FOV
 from .messages import camera_info_message, image_message
 from .process import Finished, run
 from .settings import declare, parameter
@@ -26,9 +27,6 @@ from .sources import Frame, device_frames, folder_frames, street_frames, video_f
 from .street import Camera
 
 QOS = QoSProfile(depth=5)
-DEFAULT_FOV = 1.2
-"""Horizontal, rad, of what is not known to have another."""
-
 
 _parameter = partial(parameter, read_only=True)
 

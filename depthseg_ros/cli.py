@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import commands, model_card
 from .backends import BACKENDS, BackendError
+from .geometry import DEFAULT_FOV
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--fov",
         type=_within(1, 179),
-        default=60.0,
-        help="horizontal field of view in degrees, of all but a street (default: 60)",
+        default=round(math.degrees(DEFAULT_FOV), 1),
+        help="horizontal field of view in degrees, of all but a street (default: %(default)s)",
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
     command.set_defaults(run=commands.view)
@@ -207,8 +208,8 @@ def _add_lens(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fov",
         type=_within(1, 179),
-        default=60.0,
-        help="horizontal field of view in degrees, used without --fx (default: 60)",
+        default=round(math.degrees(DEFAULT_FOV), 1),
+        help="horizontal field of view in degrees, used without --fx (default: %(default)s)",
     )
 
 

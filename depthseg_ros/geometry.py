@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from .lens import PINHOLE, Lens
 
+DEFAULT_FOV = 1.2
+"""Horizontal field of view, radians, of what is not known to have another."""
+
 
 @dataclass(frozen=True)
 class Intrinsics:

@@ -26,7 +26,7 @@ from .memory import trim_memory
 from .model_card import ModelCard
 from .parameters import Settings
 from .perception import Perception, read_picture
-from .process import one_line
+from .texts import one_line
 
 DEADLINE = 120.0
 """Seconds in which a model must be loaded; engines are compiled later, and may take longer."""

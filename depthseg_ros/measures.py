@@ -82,10 +82,11 @@ class Measures:
         known = (true >= limits.min) & (true <= limits.max)  # NaN is not
         wanted = true[known].astype(np.float64)
         said = np.nan_to_num(depth[known].astype(np.float64), nan=limits.max)
+        said = said.clip(limits.min, limits.max)
         if not wanted.size:
             return DepthErrors(*[float("nan")] * 3)
         relative = np.abs(said / wanted - 1)
-        ratio = np.maximum(said / wanted, wanted / np.maximum(said, 1e-9))
+        ratio = np.maximum(said / wanted, wanted / said)
         found = DepthErrors(
             float(relative.mean()),
             float(np.sqrt(np.mean((said - wanted) ** 2))),

@@ -189,6 +189,12 @@ class ModelCard:
         wanted = {"image": True, "fx": self.needs_fx, "background": self.needs_background}
         return tuple(name for name, needed in wanted.items() if needed)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in their order."""
+        labels = ("labels", "confidence") if self.classes else ()
+        return (*labels, *(("depth",) if self.depth is not None else ()))
+
     def to_json(self) -> str:
         """The card as the JSON text that is kept in the file."""
         return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, allow_nan=False)
@@ -334,11 +340,8 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = shapes(value for value in model.graph.input if value.name not in stored)
     outputs = shapes(model.graph.output)
-    promised_outputs = ({"labels", "confidence"} if card.classes else set()) | (
-        {"depth"} if card.depth is not None else set()
-    )
     _compare("input", inputs, _INPUTS, set(card.inputs))
-    _compare("output", outputs, _OUTPUTS, promised_outputs)
+    _compare("output", outputs, _OUTPUTS, set(card.outputs))
 
 
 def _tensors_and_nodes(message: Any) -> Iterator[Any]:

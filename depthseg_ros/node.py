@@ -35,9 +35,10 @@ from .frames import NewestFrames
 from .loading import Loader, background
 from .parameters import Parameters
 from .perception import Perception
-from .process import one_line, run
+from .process import run
 from .srv import LoadModel
 from .stream import Stream, Waiting
+from .texts import one_line
 from .tf import Transforms
 from .worker import Worker
 

@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 
 from .backends import BACKENDS, MAX_THREADS
 from .derived.doubts import UNSURE
+from .geometry import DEFAULT_FOV
 from .model_card import ModelCard
 from .settings import about, declare, from_ros, parameter
 from .texts import shortened
@@ -86,7 +87,7 @@ class Settings:
         15, "Frames whose median the service ~/capture_background takes.", within=(3, 100)
     )
     default_fov: float = parameter(
-        1.2,
+        DEFAULT_FOV,
         "Horizontal field of view [rad] assumed where camera_info is missing or not calibrated.",
         within=(0.05, 3.1),
     )

@@ -59,10 +59,7 @@ class Perception:
             BackendError: the backend is missing or refuses the model.
         """
         self.card = card = model_card.read(model)
-        self._promised = {
-            **({"labels": np.uint8, "confidence": np.uint8} if card.classes else {}),
-            **({"depth": np.float32} if card.depth else {}),
-        }
+        self._promised = {name: _OUTPUTS[name] for name in card.outputs}
         self._known = np.full(256, model_card.UNLABELLED, np.uint8)
         for known in card.classes:
             self._known[known.id] = known.id
@@ -159,7 +156,7 @@ class Perception:
         self.backend.close()
 
 
-_OUTPUTS = ("labels", "confidence", "depth")
+_OUTPUTS: dict[str, Any] = {"labels": np.uint8, "confidence": np.uint8, "depth": np.float32}
 
 
 def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

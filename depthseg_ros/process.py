@@ -33,7 +33,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from . import model_card
-from .texts import shortened
+from .texts import one_line
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -204,8 +204,3 @@ def on_incompatible_qos(tell: Callable[[str], None]) -> SubscriptionEventCallbac
             qos_policy_name_from_kind(event.last_policy_kind).lower()
         )
     )
-
-
-def one_line(error: Exception) -> str:
-    """The error's text in a line that is not endless, or its kind if it says nothing."""
-    return shortened(str(error), 500) or type(error).__name__

@@ -43,7 +43,8 @@ from .model_card import ModelCard
 from .outputs import OUTPUTS, Seen
 from .parameters import Parameters
 from .perception import Perception, Prediction, View
-from .process import on_incompatible_qos, one_line
+from .process import on_incompatible_qos
+from .texts import one_line
 from .tf import Transforms
 
 SILENCE = 5.0

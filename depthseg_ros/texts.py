@@ -13,3 +13,8 @@ def shortened(text: str, limit: int = 80) -> str:
     if len(line) <= limit and len(text) <= 4 * limit:
         return line
     return line[: limit - 3] + "..."
+
+
+def one_line(error: Exception) -> str:
+    """The error's text in a line that is not endless, or its kind if it says nothing."""
+    return shortened(str(error), 500) or type(error).__name__

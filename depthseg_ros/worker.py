@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 from .backends import BackendError, UnservedError
 from .perception import Perception
-from .process import one_line
 from .stream import Frame, Task, Waiting
+from .texts import one_line
 
 FAILURES = 3
 """So many runs of the network that fail one after another are no accident."""

@@ -34,14 +34,26 @@ class Ahead(NamedTuple):
 
     stamp: Time
     metres: float
-    """To the nearest obstacle in the way; inf: none is seen."""
+    """To the nearest obstacle in the way; inf: there is none."""
+
+
+class Doubts(NamedTuple):
+    """What is doubtful about a picture."""
+
+    stamp: Time
+    names: list[str]
 
 
 def nearest_ahead(scan: LaserScan) -> float:
-    """Metres to the nearest obstacle within the way; inf where there is none."""
+    """Metres to the nearest obstacle within the way; inf where there is none, 0 if it is not seen.
+
+    NaN is where the scan saw nothing at all, and inf where it saw that nothing is there.
+    """
     found = math.inf
     for index, distance in enumerate(scan.ranges):
         angle = scan.angle_min + index * scan.angle_increment
+        if math.isnan(distance) and abs(STOP * math.sin(angle)) < WAY and math.cos(angle) > 0:
+            return 0.0
         if distance < found and abs(distance * math.sin(angle)) < WAY:
             found = distance * math.cos(angle)
     return found
@@ -59,7 +71,7 @@ class Planner(Node):
         super().__init__("planner")
         self._cruise = self.declare_parameter("cruise", 0.5).value
         self._ahead: Ahead | None = None
-        self._doubts: list[str] = ["nothing has come yet"]
+        self._doubts: Doubts | None = None
         self._told = ""
         self.create_subscription(LaserScan, "depthseg/scan", self._on_scan, 1)
         self.create_subscription(ClassDistances, "depthseg/class_distances", self._on_distances, 1)
@@ -70,7 +82,7 @@ class Planner(Node):
         self._ahead = Ahead(Time.from_msg(scan.header.stamp), nearest_ahead(scan))
 
     def _on_distances(self, message: ClassDistances) -> None:
-        self._doubts = list(message.doubts)
+        self._doubts = Doubts(Time.from_msg(message.header.stamp), list(message.doubts))
 
     def _on_timer(self) -> None:
         command = Twist()
@@ -85,11 +97,12 @@ class Planner(Node):
 
     def _why_not(self) -> str:
         """Why it does not know enough to drive; empty: it does."""
-        if self._doubts:
-            return f"standing: {', '.join(self._doubts)}"
-        if self._ahead is None:
-            return "standing: no scan has come yet"
-        age = (self.get_clock().now() - self._ahead.stamp).nanoseconds / 1e9
+        if self._ahead is None or self._doubts is None:
+            return "standing: nothing has come yet"
+        if self._doubts.names:
+            return f"standing: {', '.join(self._doubts.names)}"
+        oldest = min(self._ahead.stamp.nanoseconds, self._doubts.stamp.nanoseconds)
+        age = (self.get_clock().now().nanoseconds - oldest) / 1e9
         return "standing: the last picture is old" if age > OLD else ""
 
 

@@ -21,7 +21,7 @@ from depthseg_ros.rendering import color_depth, overlay
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("source", help="a video, or a device such as /dev/video0")
 parser.add_argument("--output", type=Path, required=True, help="an .mp4 to write")
-parser.add_argument("--fov", type=float, default=60, help="horizontal, degrees (default: 60)")
+parser.add_argument("--fov", type=float, required=True, help="horizontal, degrees")
 parser.add_argument("--model", type=Path, default=default_model(), help="a model file")
 parser.add_argument("--frames", type=int, default=0, help="at most; 0: all")
 options = parser.parse_args()

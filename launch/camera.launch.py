@@ -29,6 +29,8 @@ ARGUMENTS = {
     "namespace": ("", "namespace of both nodes and their topics"),
     "image_topic": ("image", "topic of the camera's pictures"),
     "camera_info_topic": ("camera_info", "topic of the camera's intrinsics"),
+    "fov": ("", "horizontal field of view of a video's or device's pictures [rad]; empty: that of"
+            " params_file"),
     "camera_height": ("", "of the camera above the ground [m]; empty: that of params_file"),
     "camera_pitch": ("", "of the camera [rad], positive looks down; empty: that of params_file, and"
                      " 0 in tf"),
@@ -39,7 +41,8 @@ ARGUMENTS = {
     "record": ("false", "'true', or a folder that does not exist yet: 'ros2 bag' records the camera"
                " and all outputs"),
 }  # fmt: skip
-NUMBERS = ("camera_height", "camera_pitch")
+MOUNTING = ("camera_height", "camera_pitch")
+NUMBERS = ("fov", *MOUNTING)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -81,7 +84,9 @@ def nodes(value: dict[str, str]) -> list[Action]:
             parameters=[
                 value["params_file"],
                 {
-                    name: float(text) if name in NUMBERS else ParameterValue(text, value_type=str)
+                    name: float(text)
+                    if name in ("fov", *MOUNTING)
+                    else ParameterValue(text, value_type=str)
                     for name, text in chosen.items()
                 },
             ],
@@ -92,16 +97,18 @@ def nodes(value: dict[str, str]) -> list[Action]:
             output="screen",
         )
 
-    given = ("model", "backend", *NUMBERS)
+    given = ("model", "backend", *MOUNTING)
     if value["source"] in ("", "none"):
         return [node("depthseg", "depthseg", *given)]
     # This camera is known to be reliable, so that none of its pictures need be lost on the way.
     topic = posixpath.join("/", value["namespace"], value["image_topic"])
     reliable = {f"qos_overrides.{topic}.subscription.reliability": "reliable"}
     placed = value["base_frame"] not in ("", "none")
+    # The rendered street's camera is mounted as it is said to be.
+    mounted = MOUNTING if value["source"] == "street" and value["camera_height"] else ()
     frame = {"frame_id": value["optical_frame"]} if placed else {}
     return [
-        node("camera", "camera_node", "source", **frame),
+        node("camera", "camera_node", "source", "fov", *mounted, **frame),
         node("depthseg", "depthseg", *given, **reliable),
     ]
 

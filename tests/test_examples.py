@@ -35,7 +35,7 @@ def test_video_shows_each_frame_beside_its_labels_and_depth(tmp_path):
     for index in range(4):
         writer.write(cv2.cvtColor(street.frame(index).image, cv2.COLOR_RGB2BGR))
     writer.release()
-    done = run("video.py", drive, "--output", seen, "--frames", 3)
+    done = run("video.py", drive, "--output", seen, "--fov", 60, "--frames", 3)
     assert done.returncode == 0, done.stderr
     video = cv2.VideoCapture(str(seen))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
@@ -43,7 +43,7 @@ def test_video_shows_each_frame_beside_its_labels_and_depth(tmp_path):
 
 
 def test_a_video_that_is_none_is_one_line(tmp_path):
-    done = run("video.py", tmp_path / "no.mp4", "--output", tmp_path / "seen.mp4")
+    done = run("video.py", tmp_path / "no.mp4", "--output", tmp_path / "seen.mp4", "--fov", 60)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"video: {tmp_path / 'no.mp4'} cannot be read as a video or camera"

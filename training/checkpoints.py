@@ -47,6 +47,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def provenance_of(path: Path) -> dict[str, Any]:
+    """Where the training data of a checkpoint or model file came from, and their terms."""
+    if path.suffix != ".onnx":
+        found: dict[str, Any] = read_checkpoint(path)["provenance"]
+        return found
+    from depthseg_ros import model_card
+
+    card = model_card.read(path)
+    return {"trained_on": list(card.trained_on), "terms": card.terms}
+
+
+def joined(*several: dict[str, Any]) -> dict[str, Any]:
+    """Several provenances as one, each source and each of their terms once."""
+    sources = [source for one in several for source in one["trained_on"]]
+    terms = [term for one in several for term in one["terms"].split("; ") if term]
+    return {
+        "trained_on": list(dict.fromkeys(sources)),
+        "terms": "; ".join(dict.fromkeys(terms)),
+    }
+
+
 def start_from(system: nn.Module, path: Path) -> list[str]:
     """Take over the weights of another system, where names and shapes are the same.
 

@@ -139,8 +139,7 @@ def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
     card = model_card.read(path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     inputs = tuple(i.name for i in session.get_inputs())
-    given = {o.name for o in session.get_outputs()}
-    outputs = [name for name in ("labels", "confidence", "depth") if name in given]
+    outputs = list(card.outputs)
 
     def predict(*values: Tensor) -> tuple[Tensor, ...]:
         feed = {name: value.numpy() for name, value in zip(inputs, values, strict=True)}

@@ -129,10 +129,7 @@ class ServedModel(nn.Module):
         self.system, self.card, self.temperature = system, card, temperature
         self.pictures = tuple(system.inputs)  # type: ignore[arg-type]
         self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
-        self.outputs = (
-            *(["labels", "confidence"] if card.classes else []),
-            *(["depth"] if card.depth else []),
-        )
+        self.outputs = card.outputs
         self.sky = [c.id for c in card.classes if "sky" in c.flags]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -290,10 +290,7 @@ class Evaluation(nn.Module):
                 `metric` is `median`, on KITTI `kitti_selfsup`.
         """
         super().__init__()
-        self.outputs = [
-            *(["labels", "confidence"] if card.classes else []),
-            *(["depth"] if card.depth else []),
-        ]
+        self.outputs = card.outputs
         self.segmentation = SegmentationMetrics([c.name for c in card.classes] or ["none", "none"])
         self.calibration = CalibrationMetrics()
         if protocol == "metric":

@@ -20,6 +20,7 @@ from rich.console import Console
 from torch.utils.data import Subset
 
 from . import bag, export, pseudo_label
+from .checkpoints import provenance_of
 from .compare import override, read_mapping, train
 from .datasets.parts import write_json
 from .errors import TrainingError, check_output
@@ -83,6 +84,19 @@ def main(arguments: list[str]) -> None:
     if options.segmentation_teacher == SEGMENTATION_TEACHER and options.classes is None:
         options.classes = CONFIGS / "classes" / "cityscapes_to_camvid.yaml"
 
+    # What cannot work is said before hours of labelling.
+    changes: dict[str, Any] = {
+        "model.weights": str(options.student),
+        "data.folders.own_robot": str(dataset),
+    }
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise TrainingError(f"--set {text}: expected KEY=VALUE")
+        changes[key] = parse_yaml(value)
+    config = override(read_mapping(options.config), changes)
+    provenance_of(options.student)
+
     _say("1. Frames of the recordings")
     topic = ["--topic", options.topic] if options.topic else []
     bags = [str(path) for path in options.bag]
@@ -102,16 +116,6 @@ def main(arguments: list[str]) -> None:
     pseudo_label.main([*given, *shlex.split(options.label_options)])
 
     _say("3. Training of the student")
-    changes: dict[str, Any] = {
-        "model.weights": str(options.student),
-        "data.folders.own_robot": str(dataset),
-    }
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise TrainingError(f"--set {text}: expected KEY=VALUE")
-        changes[key] = parse_yaml(value)
-    config = override(read_mapping(options.config), changes)
     checkpoint = train(config, options.folder / "student")
 
     _say("4. The student beside the model that it started from, on the time that was held out")
@@ -153,8 +157,7 @@ def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) ->
             batch = {key: value[None] for key, value in item.items()}
             with torch.inference_mode():
                 outputs = predict(*(batch[i] for i in inputs))
-            names = [*["labels", "confidence"] * bool(card.classes), *["depth"] * bool(card.depth)]
-            strip = row(batch, dict(zip(names, outputs, strict=True)), card)
+            strip = row(batch, dict(zip(card.outputs, outputs, strict=True)), card)
             cv2.putText(strip, name, (6, 18), cv2.FONT_HERSHEY_DUPLEX, 0.6, (255, 255, 0), 1)
             rows[-1].append(strip)
     width = max(strip.shape[1] for strips in rows for strip in strips)  # one may say less

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from depthseg_ros.model_card import DepthRange, ModelCard
 
 from .balancing import BALANCERS, Balancer
-from .checkpoints import settle_batch_norms, start_from
+from .checkpoints import joined, provenance_of, settle_batch_norms, start_from
 from .classes import CLASS_LISTS
 from .errors import TrainingError
 from .export import ServedModel
@@ -86,7 +86,9 @@ class JointTask(L.LightningModule):
         if not all(0 <= share < 1 and factor >= 0 for share, factor in (steps or {}).items()):
             raise TrainingError(f"steps is {steps}, expected shares from 0 to 1, factors >= 0")
         self.save_hyperparameters()
+        self._inherited: dict[str, Any] = {"trained_on": [], "terms": ""}
         if weights is not None:
+            self._inherited = provenance_of(Path(weights))
             anew = start_from(system, Path(weights))
             rank_zero_info(
                 f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
@@ -249,6 +251,7 @@ class JointTask(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the configuration have the last word on rate and decay when a run is resumed."""
+        self._inherited = checkpoint["provenance"]
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
         for state in checkpoint.get("optimizer_states", []):
             for group, own_decay in zip(state["param_groups"], (decay, 0.0), strict=True):
@@ -258,8 +261,9 @@ class JointTask(L.LightningModule):
             state["base_lrs"] = [rate for _ in state["base_lrs"]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the network was trained on, for its card; need no other file of weights."""
-        checkpoint["provenance"] = self.trainer.datamodule.provenance  # type: ignore[attr-defined]
+        """Keep what the network was trained on, also before; need no other file of weights."""
+        own = self.trainer.datamodule.provenance  # type: ignore[attr-defined]
+        checkpoint["provenance"] = joined(own, self._inherited)
         if "hyper_parameters" in checkpoint:
             checkpoint["hyper_parameters"] = _without_files(checkpoint["hyper_parameters"])
 

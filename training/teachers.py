@@ -89,7 +89,7 @@ class OwnModel(Teacher):
         self.classes = tuple(c.name for c in card.classes)
         self.depth = "metric" if card.depth and card.depth.kind == "metric" else None
         self.needs_fx = card.needs_fx
-        self._outputs = ["labels", "confidence"] * bool(card.classes) + ["depth"] * bool(card.depth)
+        self._outputs = list(card.outputs)
         self._index = np.full(256, len(self.classes))
         self._index[[c.id for c in card.classes]] = np.arange(len(self.classes))
 

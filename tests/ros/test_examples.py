@@ -39,17 +39,20 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
     scans = node.create_publisher(LaserScan, "/planned/depthseg/scan", 1)
     distances = node.create_publisher(ClassDistances, "/planned/depthseg/class_distances", 1)
 
+    def header():
+        return Header(stamp=node.get_clock().now().to_msg(), frame_id="camera")
+
     def scan(ahead):
         """Free but for what is straight ahead, at `ahead` metres."""
         ranges = [float("inf")] * 5 + [float(ahead)] + [float("inf")] * 5
-        header = Header(stamp=node.get_clock().now().to_msg(), frame_id="camera")
-        return LaserScan(header=header, angle_min=-0.5, angle_increment=0.1, ranges=ranges)
+        return LaserScan(header=header(), angle_min=-0.5, angle_increment=0.1, ranges=ranges)
 
     def until(wanted, ahead, doubts):
         def seen():
             if ahead is not None:
                 scans.publish(scan(ahead))
-                distances.publish(ClassDistances(doubts=doubts))
+            if doubts is not None:
+                distances.publish(ClassDistances(header=header(), doubts=doubts))
             return commands and commands[-1].linear.x == pytest.approx(wanted)
 
         observer.until(seen, f"{wanted} m/s: {commands[-1:]}")
@@ -62,5 +65,8 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
     until(0.0, 9.0, ["covered"])
     planner.says("standing: covered")
     until(1.0, 9.0, [])
-    until(0.0, None, [])
-    planner.says("standing: the last picture is old")
+    until(0.0, float("nan"), [])  # it does not see
+    for ahead, doubts in ((None, []), (9.0, None)):  # either alone is not enough
+        until(1.0, 9.0, [])
+        until(0.0, ahead, doubts)
+        assert planner.lines("standing: the last picture is old")

@@ -159,6 +159,13 @@ def test_the_camera_has_its_place_in_tf_and_the_node_knows_its_height(launch, ob
     process.stop(signal.SIGINT)
 
 
+def test_the_streets_camera_hangs_where_it_is_said_to(launch, observer):
+    process = launch(namespace="low", camera_height="0.6", camera_pitch="0.1", fov="1.0")
+    values = parameters(observer, "/low/camera", "camera_height", "camera_pitch", "fov")
+    assert values == [0.6, 0.1, 1.0]
+    process.stop(signal.SIGINT)
+
+
 def test_tf_needs_the_height_of_the_camera(launch):
     process = launch(source="none", base_frame="base_link")
     assert process.wait() != 0

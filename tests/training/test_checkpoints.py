@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from depthseg_ros.street import Street
-from training.checkpoints import settle_batch_norms, start_from
+from training.checkpoints import joined, provenance_of, settle_batch_norms, start_from
 from training.errors import TrainingError
 from training.evaluate import load
 from training.export import ServedModel
@@ -60,3 +60,15 @@ def test_weights_of_another_network_or_of_no_model_file_are_refused(tmp_path):
     other.write_bytes(b"none")
     with pytest.raises(ValueError, match=r"other\.onnx"):
         start_from(SharedEncoder(), other)
+
+
+def test_terms_of_what_a_run_started_from_hold_for_what_comes_of_it():
+    start = provenance_of(STREET)
+    assert "CamVid is for research use" in start["terms"]
+    own = {"trained_on": ["mine"], "terms": "mine alone; CamVid is for research use"}
+    assert joined(own, start) == {
+        "trained_on": ["mine", *start["trained_on"]],
+        "terms": "mine alone; CamVid is for research use; rendered streets are free to use",
+    }
+    indoor = provenance_of(STREET.with_name("indoor.onnx"))
+    assert set(start["trained_on"]) < set(indoor["trained_on"])

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from depthseg_ros.measures import Measures
+from depthseg_ros.model_card import DepthRange
 from training.metrics import DepthMetrics, SegmentationMetrics, at_borders
 
 
@@ -118,3 +120,24 @@ def test_pictures_without_truth_do_not_count():
     segmentation = SegmentationMetrics(["a", "b"])
     segmentation.update(torch.zeros(1, 2, 2), torch.full((1, 2, 2), 255))
     assert segmentation.compute() == {}
+
+
+def test_the_runtimes_own_measures_are_the_same():
+    """`depthseg report` and the demo count without torch."""
+    rng = np.random.default_rng(1)
+    truths, predictions = rng.uniform(0.1, 120, (2, 3, 20, 20)).astype(np.float32)
+    predictions[0, :5] = np.nan
+    labels, said = rng.integers(0, 3, (2, 3, 20, 20), np.uint8)
+    labels[1, :7] = 255
+    depth, classes = DepthMetrics(1.0, 80.0), SegmentationMetrics(["a", "b", "c"])
+    depth.update(torch.from_numpy(predictions), torch.from_numpy(truths))
+    classes.update(torch.from_numpy(said).long(), torch.from_numpy(labels).long())
+    measures = Measures(DepthRange("metric", 1.0, 80.0))
+    for picture in range(3):
+        measures.add_depth(predictions[picture], truths[picture])
+        measures.add_labels(said[picture], labels[picture])
+    theirs = depth.compute() | classes.compute()
+    assert measures.miou == pytest.approx(theirs["miou"], rel=1e-5)
+    assert measures.depth.abs_rel == pytest.approx(theirs["abs_rel"], rel=1e-5)
+    assert measures.depth.rmse == pytest.approx(theirs["rmse"], rel=1e-5)
+    assert measures.depth.delta1 == pytest.approx(theirs["delta1"], rel=1e-5)

@@ -24,8 +24,6 @@ SOURCE = "KITTI"
 TERMS = "KITTI is licensed CC BY-NC-SA 3.0, for non-commercial use"
 CLASSES = "cityscapes"
 
-# How depth is evaluated on the Eigen split (Eigen et al. 2014, Garg et al. 2016).
-
 SEMANTICS_SPLITS = {"train": range(0, 160), "val": range(160, 200), "all": range(0, 200)}
 """Numbers of the pictures with labels. The benchmark has no validation split of its own; pictures
 of one drive follow each other, so that one cut parts hardly any drive."""
