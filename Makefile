@@ -104,8 +104,8 @@ kilted:
 	@mkdir -p .ros/kilted && touch .ros/COLCON_IGNORE && git ls-files -z | xargs -0 cp --parents -pt .ros/kilted
 	@$(MAKE) --no-print-directory -C .ros/kilted setup ROS=kilted
 	@cd .ros/kilted && tools/env.sh pytest tests/test_messages.py tests/test_parameters.py \
-	  tests/ros/test_lifecycle.py tests/ros/test_node.py \
-	  tests/ros/test_process.py -k 'not shared_memory and not hangs'
+	  tests/ros/test_lifecycle.py tests/ros/test_node.py tests/ros/test_parameters.py \
+	  tests/ros/test_process.py::test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1
 
 fuzz: setup
 	@failed=0; DEPTHSEG_FUZZ=long DEPTHSEG_FUZZ_RESULTS=.ros/fuzz.json \
