@@ -1,3 +1,17 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What ROS's own linters and release tools ask of a package."""
 
 import re
@@ -12,6 +26,7 @@ XML = [ROOT / "package.xml", *sorted((ROOT / "config").glob("*.xml"))]
 
 # As CMakeLists.txt has them called. ament_xmllint is left to colcon: it fetches its schemas.
 LINTERS = {
+    "ament_copyright": [],
     "ament_flake8": ["--config", ".flake8"],
     "ament_lint_cmake": ["CMakeLists.txt"],
     "ament_pep257": re.search(r"ament_pep257\((.*)\)", CMAKE).group(1).split(),
@@ -28,10 +43,20 @@ def test_the_linter_has_nothing_to_say(linter, monkeypatch, capsys):
 def test_colcon_runs_every_linter_that_package_xml_names():
     named = {e.text for e in ElementTree.parse(XML[0]).iter("test_depend") if "ament" in e.text}
     assert named == {"ament_lint_auto"} | {
-        f"ament_cmake_{name}" for name in ("flake8", "lint_cmake", "pep257", "xmllint")
+        f"ament_cmake_{name}" for name in ("copyright", "flake8", "lint_cmake", "pep257", "xmllint")
     }
     assert "ament_lint_auto_find_test_dependencies()" in CMAKE
     assert "set(AMENT_LINT_AUTO_EXCLUDE ament_cmake_pep257)" in CMAKE  # called by hand
+
+
+def test_every_source_has_the_licences_notice_on_top():
+    """The one that this file has; `ament_copyright --add-missing` writes it, too."""
+    notice = Path(__file__).read_text(encoding="utf-8").split('"""')[0]
+    folders = ("benchmarks", "depthseg_ros", "examples", "launch", "tests", "tools", "training")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(notice.splitlines()) == 14 and len(paths) > 100
+    without = [path for path in paths if notice.strip() not in path.read_text(encoding="utf-8")]
+    assert without == []
 
 
 @pytest.mark.parametrize("path", XML, ids=lambda path: path.name)
