@@ -57,19 +57,19 @@ def links(app: Sphinx, name: str, source: list[str]) -> None:
     """Let links that hold in the repository hold in the site."""
     page = Path(str(app.srcdir), f"{name}.md")
     text = source[0]
-    for included, target in PAGES.items():
-        if f"```{{include}} {included}\n" in text:  # its links start from where it lies
+    for included in PAGES:
+        block = f"```{{include}} {included}\n```"
+        if block in text:  # its links start from where it lies
             file = (page.parent / included).resolve()
-            text = text.replace(
-                f"```{{include}} {included}\n```",
-                re.sub(
-                    r"\]\((?!https?:|#)([^)#]+)",
-                    lambda found, file=file: f"]({_relative(file.parent / found[1])}",
-                    file.read_text(encoding="utf-8"),
-                ),
-            )
-        depth = len(Path(name).parents) - 1
-        text = text.replace(f"]({'../' * depth}{included}", f"]({'../' * depth}{target}")
+
+            def moved(found: re.Match[str], folder: Path = file.parent) -> str:
+                return f"]({_relative(folder / found[1])}"
+
+            content = file.read_text(encoding="utf-8")
+            text = text.replace(block, re.sub(r"\]\((?!https?:|#)([^)#]+)", moved, content))
+    up = "../" * (len(Path(name).parents) - 1)
+    for included, target in PAGES.items():
+        text = text.replace(f"]({up}{included}", f"]({up}{target}")
     source[0] = text
 
 
