@@ -47,6 +47,7 @@ class Viewer:
 
     def __init__(self, name: str, classes: tuple[SemanticClass, ...], save: Path | None) -> None:
         self._recording = rr.RecordingStream(f"depthseg {name}")
+        self._save = save
         views = [
             rrb.Spatial2DView(origin="camera/image", name="picture"),
             rrb.Spatial2DView(origin="camera/labels", name="labels"),
@@ -62,7 +63,8 @@ class Viewer:
         if save is None:
             self._recording.spawn(default_blueprint=blueprint)
         else:
-            self._recording.save(str(save), default_blueprint=blueprint)
+            self._unfinished = save.with_name(f".{save.name}")
+            self._recording.save(str(self._unfinished), default_blueprint=blueprint)
         self._colors = color_table(classes)
         names = [rr.AnnotationInfo(c.id, c.name, c.color) for c in classes]
         names.append(rr.AnnotationInfo(UNLABELLED, "unlabelled", (0, 0, 0)))
@@ -94,6 +96,8 @@ class Viewer:
             log("points", rr.Points3D(points[there], colors=colors[there], radii=0.03))
 
     def close(self) -> None:
-        """Let all of it be written."""
+        """Let all of it be written, under its own name."""
         self._recording.flush()
         self._recording.disconnect()
+        if self._save is not None:
+            self._unfinished.replace(self._save)
