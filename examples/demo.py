@@ -31,6 +31,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +224,19 @@ def start(executable: str, folder: Path, parameters: dict[str, object]) -> subpr
         return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of it: a node that nobody knows of yet would be left running."""
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
+
+
 def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
     """Run the demonstration, write its pictures to `folder`, and return the summary."""
     card = model_card.read(model_card.default_model())
@@ -232,7 +247,8 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
     matching = complete = 0
     video = None
     try:
-        nodes["depthseg"] = start("depthseg", folder, RELIABLE)
+        with uninterrupted():
+            nodes["depthseg"] = start("depthseg", folder, RELIABLE)
         with Progress(console=console) as progress:
             task = progress.add_task("starting the node", total=frames)
             heard = time.monotonic()
@@ -247,7 +263,8 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                     # The camera begins once the model is loaded, so that no frame is lost to that.
                     if recorder.count_publishers("depthseg/label/image"):
                         camera = {"rate": rate, "seed": seed}
-                        nodes["camera_node"] = start("camera_node", folder, camera)
+                        with uninterrupted():
+                            nodes["camera_node"] = start("camera_node", folder, camera)
                         progress.update(task, description="recording")
                         heard = time.monotonic()
                     time.sleep(0.05)
@@ -287,6 +304,7 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                 node.wait(10)
             except subprocess.TimeoutExpired:
                 node.kill()
+                node.wait()
         if video is not None:
             video.release()
         time.sleep(0.5)  # what is under way yet

@@ -58,6 +58,9 @@ def test_a_robots_own_drive_makes_a_better_model_for_its_camera(tmp_path):
         assert own["abs_rel"] < 0.8 * before["abs_rel"]
         assert own["miou"] > before["miou"] - 0.05  # two streets are little to learn classes from
     card = model_card.read(tmp_path / "run" / "own_robot.onnx")
-    assert card.name == "own_robot" and card.trained_on == ("a robot's own recording train",)
+    default = model_card.read(model_card.default_model())
+    own = "a robot's own recording train"
+    assert card.name == "own_robot"
+    assert card.trained_on == (own, *default.trained_on)  # it began as the default model
     assert "own_robot_truth/abs_rel" in card.metrics
     assert (tmp_path / "run" / "run" / "compare.png").is_file()
