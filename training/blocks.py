@@ -47,8 +47,9 @@ class Normalize(nn.Module):
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """See the class."""
-        # One operator where a difference and a quotient take twice as long.
-        return F.batch_norm(image_N3HW, self.mean, self.variance, eps=0)
+        # One operator where a difference and a quotient take twice as long; torch 2.11
+        # refuses to add nothing to the variance.
+        return F.batch_norm(image_N3HW, self.mean, self.variance, eps=1e-12)
 
 
 class ConvNormRelu(nn.Sequential):

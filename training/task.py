@@ -163,12 +163,13 @@ class JointTask(L.LightningModule):
 
     def _settle(self) -> None:
         """See `checkpoints.settle_batch_norms`."""
+        device = self.class_weights.device  # Lightning's `device` is where it will be only later
         batches = itertools.islice(self.trainer.datamodule.train_dataloader(), 8)  # type: ignore[attr-defined]
 
         def run() -> None:
             for batch in batches:
                 inputs = (batch[name].float() for name in self.system.inputs)  # type: ignore[union-attr]
-                self.system(*(x.to(self.device) for x in inputs))
+                self.system(*(x.to(device) for x in inputs))
 
         settle_batch_norms(self.system, run)
 

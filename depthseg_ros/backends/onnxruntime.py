@@ -60,6 +60,8 @@ class OnnxRuntimeBackend(Backend):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # its warnings are for those who make graphs
         chosen = list(providers) or [p for p in available if p not in _ON_REQUEST]
+        if "CUDAExecutionProvider" in chosen and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's as pip installs them, which no loader looks for
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # its exceptions have no common base

@@ -14,6 +14,8 @@
 
 """Confidence that means what it says, and files that compute in fewer bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -43,6 +45,13 @@ def task():
     for _ in range(3):  # batch norms that have seen something
         system(torch.rand(4, 3, 64, 96) * 255)
     return JointTask(system, network_size=(96, 64), canonical_fx=90.0).eval()
+
+
+@pytest.fixture(scope="module")
+def path(task, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    export(task.system, task.card, path)
+    return path
 
 
 class Streets(torch.utils.data.Dataset):
@@ -100,22 +109,17 @@ def test_the_temperature_of_logits_that_are_too_sharp_is_found(task, source, mon
     assert found == pytest.approx(2.5, rel=0.05)
 
 
-def test_a_temperature_changes_confidence_and_no_label(task, source, tmp_path):
+def test_a_temperature_changes_confidence_and_no_label(task, path, tmp_path):
     image = street.Street(3, 96, 64).frame(0).image
-    said = []
-    for value in (1.0, 3.0):
-        export(task.system, task.card, tmp_path / "model.onnx", value)
-        said.append(Perception(tmp_path / "model.onnx")(image, 90.0))
+    export(task.system, task.card, tmp_path / "warm.onnx", 3.0)
+    said = [Perception(file)(image, 90.0) for file in (path, tmp_path / "warm.onnx")]
     assert (said[0].labels == said[1].labels).all()
     assert (said[1].confidence <= said[0].confidence).all()
     assert (said[1].confidence < said[0].confidence).mean() > 0.5
 
 
-def test_half_precision_computes_in_half(task, tmp_path):
-    from dataclasses import replace
-
-    path, half = tmp_path / "model.onnx", tmp_path / "half.onnx"
-    export(task.system, task.card, path)
+def test_half_precision_computes_in_half(task, path, tmp_path):
+    half = tmp_path / "half.onnx"
     export(task.system, replace(task.card, precision="fp16"), half)
     assert model_card.read(half).precision == "fp16"
     weights = [t for t in onnx.load(half).graph.initializer if len(t.dims) == 4]
@@ -133,11 +137,8 @@ def _producers(model, tensors):
     return [node for node in model.graph.node if names & set(node.input)]
 
 
-def test_eight_bits_say_nearly_the_same(task, source, tmp_path):
-    from dataclasses import replace
-
-    path, small = tmp_path / "model.onnx", tmp_path / "int8.onnx"
-    export(task.system, task.card, path)
+def test_eight_bits_say_nearly_the_same(task, path, source, tmp_path):
+    small = tmp_path / "int8.onnx"
     card = replace(task.card, precision="int8")
     quantize(graph(task.system, card), card, [source], small)
     assert model_card.read(small) == card
