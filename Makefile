@@ -90,6 +90,12 @@ colcon_build = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(RUN) colcon --log-base 
   --cmake-args -DBUILD_TESTING=OFF > $(2) 2>&1 || { \
   tail -n 40 $(2); echo "setup: the build failed, see $(2)"; exit 1; }
 
+# $(call install,ARGUMENTS): by uv, which takes seconds where pip takes minutes; by pip where an installed
+# ROS has packages that uv does not look for, and where uv knows nothing of what pip was told, a mirror say.
+by_pip = .venv/bin/pip install -q $(PIP_FLAGS) $(1)
+install = $(if $(ROS_PREFIX),$(by_pip),{ .venv/bin/uv pip install -q --python .venv/bin/python $(PIP_FLAGS) $(1) \
+  2> .venv/uv.log || $(by_pip); })
+
 setup: .ros/built
 
 demo: setup
@@ -152,8 +158,8 @@ format: .venv/packages
 	.venv/bin/ruff format
 
 # Not torch: its CPU build is another file than PyPI's, from wherever pip is pointed.
-lock: .venv/supply
-	@grep -v '^torch==' constraints.txt | .venv/supply/bin/uv pip compile -q --universal --no-deps \
+lock: .venv/packages
+	@grep -v '^torch==' constraints.txt | .venv/bin/uv pip compile -q --universal --no-deps \
 	  --python-version 3.11 --generate-hashes --no-annotate --no-header - -o requirements.txt
 
 # A report, never a reason to fail: what it says changes from day to day.
@@ -164,10 +170,10 @@ audit: .venv/supply
 	@echo "audit: $$(grep -c 'could not be audited' .venv/supply/audit.txt) of $$(grep -c == constraints.txt)" \
 	  "packages could not be audited; all of it is in .venv/supply/audit.txt"
 
-# Apart from the rest: they bring packages of their own.
+# Apart from the rest: it brings packages of its own.
 .venv/supply: | .venv/ros-prefix
-	@.venv/bin/python -m venv $@ && $@/bin/pip install -q $(PIP_FLAGS) uv==0.13.9 pip-audit==2.10.1 || { \
-	  rm -rf $@; echo "setup: uv and pip-audit cannot be installed"; exit 1; }
+	@.venv/bin/python -m venv $@ && $@/bin/pip install -q $(PIP_FLAGS) pip-audit==2.10.1 || { \
+	  rm -rf $@; echo "setup: pip-audit cannot be installed"; exit 1; }
 
 # What is committed, byte for byte the same wherever it is made.
 RELEASE = depthseg_ros-$(shell sed -n 's:.*<version>\(.*\)</version>.*:\1:p' package.xml)
@@ -202,13 +208,17 @@ endif
 
 .venv/packages: setup.py package.xml $(PINS) $(HASHES) tools/patch_ros_wheels.py | .venv/ros-prefix
 	@echo "setup: Python packages (the first time takes a minute or two; pip is quiet)"
+ifeq ($(ROS_PREFIX),)
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv/uv.txt
+	@.venv/bin/pip install -q $(PIP_FLAGS) --require-hashes --no-deps -r .venv/uv.txt
+endif
 ifneq ($(HASHES),)
-	@.venv/bin/pip install -q $(PIP_FLAGS) --require-hashes --no-deps -r $(HASHES)
+	@$(call install,--require-hashes --no-deps -r $(HASHES))
 endif
 ifneq ($(TORCH),)
 	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(TORCH)
 endif
-	@.venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) -e '.[$(EXTRAS)]' $(ROS_WHEELS)
+	@$(call install,-c $(PINS) -e '.[$(EXTRAS)]' $(ROS_WHEELS))
 	@.venv/bin/python -c 'import cv2' 2> /dev/null || { \
 	  echo "setup: opencv-python does not load here (no libGL?), taking opencv-python-headless"; \
 	  .venv/bin/pip uninstall -q -y opencv-python && .venv/bin/pip install -q $(PIP_FLAGS) -c $(PINS) $(HEADLESS); }
