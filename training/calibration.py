@@ -91,17 +91,18 @@ def draw(path: Path, tables: Mapping[str, np.ndarray]) -> None:
     """
     from matplotlib.figure import Figure  # without pyplot no display is looked for
 
-    figure = Figure(figsize=(4.5 * len(tables), 4.5), layout="constrained")
-    for axes, (name, table) in zip(
-        figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True
-    ):
+    columns = min(len(tables), 2)
+    rows = -(-len(tables) // columns)
+    figure = Figure(figsize=(4.5 * columns, 4.5 * rows), layout="constrained")
+    for place, (name, table) in enumerate(tables.items(), 1):
+        axes = figure.add_subplot(rows, columns, place)
         confidence, right, share = table.T
         error = np.nansum(share * np.abs(confidence - right))
         middles = (np.arange(len(table)) + 0.5) / len(table)
         axes.bar(middles, share, 1 / len(table), color="0.85", label="share of the pixels")
         axes.plot([0, 1], [0, 1], "--", color="0.5", label="confidence that means what it says")
         axes.plot(confidence, right, "o-", label="share of right labels")
-        axes.set(title=f"{name}: expected calibration error {100 * error:.1f} %")
+        axes.set(title=f"{name}\nexpected calibration error {100 * error:.1f} %")
         axes.set(xlabel="confidence", ylabel="share", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")

@@ -87,7 +87,7 @@ def why_not(name: str) -> str:
                 kind = f"SM{device.compute_capability.replace('.', '')}"
                 # Turing is listed, but served from Ampere on only.
                 if kind == "SM75" or kind not in served.__members__:
-                    return f"it does not serve {device.name}, {kind}"
+                    return f"{compiler.FLAVOURS[name].title} does not serve {device.name}, {kind}"
         else:
             import_module(name)
     except (BackendError, ImportError) as error:
