@@ -90,11 +90,12 @@ colcon_build = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(RUN) colcon --log-base 
   --cmake-args -DBUILD_TESTING=OFF > $(2) 2>&1 || { \
   tail -n 40 $(2); echo "setup: the build failed, see $(2)"; exit 1; }
 
-# $(call install,ARGUMENTS): by uv, which takes seconds where pip takes minutes; by pip where an installed
-# ROS has packages that uv does not look for, and where uv knows nothing of what pip was told, a mirror say.
-by_pip = .venv/bin/pip install -q $(PIP_FLAGS) $(1)
-install = $(if $(ROS_PREFIX),$(by_pip),{ .venv/bin/uv pip install -q --python .venv/bin/python $(PIP_FLAGS) $(1) \
-  2> .venv/uv.log || $(by_pip); })
+# $(call install,ARGUMENTS): by uv, which takes seconds where pip takes minutes, and asks PyPI alone; by pip
+# where that has been told of another index, and where an installed ROS has packages that uv does not see.
+OTHER_INDEX := $(filter --index-url --index-url=% -i,$(PIP_FLAGS))
+install = if [ -z "$(ROS_PREFIX)$(OTHER_INDEX)" ] && ! .venv/bin/pip config list | grep -q '\.index-url='; \
+  then .venv/bin/uv pip install -q --python .venv/bin/python $(1); \
+  else .venv/bin/pip install -q $(PIP_FLAGS) $(1); fi
 
 setup: .ros/built
 
@@ -158,8 +159,8 @@ format: .venv/packages
 	.venv/bin/ruff format
 
 # Not torch: its CPU build is another file than PyPI's, from wherever pip is pointed.
-lock: .venv/packages
-	@grep -v '^torch==' constraints.txt | .venv/bin/uv pip compile -q --universal --no-deps \
+lock: .venv/supply
+	@grep -v '^torch==' constraints.txt | .venv/supply/bin/uv pip compile -q --universal --no-deps \
 	  --python-version 3.11 --generate-hashes --no-annotate --no-header - -o requirements.txt
 
 # A report, never a reason to fail: what it says changes from day to day.
@@ -170,10 +171,10 @@ audit: .venv/supply
 	@echo "audit: $$(grep -c 'could not be audited' .venv/supply/audit.txt) of $$(grep -c == constraints.txt)" \
 	  "packages could not be audited; all of it is in .venv/supply/audit.txt"
 
-# Apart from the rest: it brings packages of its own.
+# Apart from the rest: they bring packages of their own.
 .venv/supply: | .venv/ros-prefix
-	@.venv/bin/python -m venv $@ && $@/bin/pip install -q $(PIP_FLAGS) pip-audit==2.10.1 || { \
-	  rm -rf $@; echo "setup: pip-audit cannot be installed"; exit 1; }
+	@.venv/bin/python -m venv $@ && $@/bin/pip install -q $(PIP_FLAGS) uv==0.13.9 pip-audit==2.10.1 || { \
+	  rm -rf $@; echo "setup: uv and pip-audit cannot be installed"; exit 1; }
 
 # What is committed, byte for byte the same wherever it is made.
 RELEASE = depthseg_ros-$(shell sed -n 's:.*<version>\(.*\)</version>.*:\1:p' package.xml)
@@ -207,7 +208,7 @@ endif
 	@$(RUN) $(PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' > $@
 
 .venv/packages: setup.py package.xml $(PINS) $(HASHES) tools/patch_ros_wheels.py | .venv/ros-prefix
-	@echo "setup: Python packages (the first time takes a minute or two; pip is quiet)"
+	@echo "setup: Python packages (the first time takes a minute)"
 ifeq ($(ROS_PREFIX),)
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv/uv.txt
 	@.venv/bin/pip install -q $(PIP_FLAGS) --require-hashes --no-deps -r .venv/uv.txt

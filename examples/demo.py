@@ -297,14 +297,15 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                     raise DemoError("the node's diagnostics never told of all its frames")
                 time.sleep(0.05)
     finally:
-        for node in nodes.values():
-            node.send_signal(signal.SIGINT)
-        for node in nodes.values():
-            try:
-                node.wait(10)
-            except subprocess.TimeoutExpired:
-                node.kill()
-                node.wait()
+        with uninterrupted():
+            for node in nodes.values():
+                node.send_signal(signal.SIGINT)
+            for node in nodes.values():
+                try:
+                    node.wait(10)
+                except subprocess.TimeoutExpired:
+                    node.kill()
+                    node.wait()
         if video is not None:
             video.release()
         time.sleep(0.5)  # what is under way yet

@@ -68,7 +68,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keeps the tests of a file in one process, and all that use DDS in one.
+    """Keeps the tests of a file in one process, all that use DDS in one, and all that use a GPU.
 
     Whatever their domains, Fast DDS gives all participants of a machine ports in shared memory from
     7000 on. Where processes of two domains start and die at the same time, they take them from each
@@ -79,7 +79,9 @@ def pytest_xdist_make_scheduler(config, log):
     class DdsInOneProcess(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "dds" if "tests/ros/" in file else file
+            if "tests/ros/" in file:
+                return "dds"
+            return "backends" if "tests/backends/" in file else file  # who measure a GPU's memory
 
     return DdsInOneProcess(config, log)
 

@@ -105,5 +105,6 @@ def draw(path: Path, tables: Mapping[str, np.ndarray]) -> None:
         axes.set(title=f"{name}\nexpected calibration error {100 * error:.1f} %")
         axes.set(xlabel="confidence", ylabel="share", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper left")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     save_figure(path, figure)

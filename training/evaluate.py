@@ -108,6 +108,8 @@ def main(arguments: list[str]) -> None:
     protocols = [evaluation.protocol for evaluation in evaluations.values()]
     if options.reliability is not None:
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
+        if not known:
+            raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
         draw_reliability(options.reliability, {n: table.numpy() for n, table in known.items()})
     if options.json:
         print(json.dumps(results, indent=2))

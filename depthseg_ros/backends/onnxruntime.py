@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,12 @@ _ON_REQUEST = (
     "NvTensorRTRTXExecutionProvider",
     "AzureExecutionProvider",
 )
+
+_ON_CUDA = {
+    "CUDAExecutionProvider",
+    "TensorrtExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+}
 
 
 class OnnxRuntimeBackend(Backend):
@@ -60,9 +68,12 @@ class OnnxRuntimeBackend(Backend):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # its warnings are for those who make graphs
         chosen = list(providers) or [p for p in available if p not in _ON_REQUEST]
-        if "CUDAExecutionProvider" in chosen and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA's as pip installs them, which no loader looks for
         try:
+            if _ON_CUDA.intersection(chosen) and hasattr(onnxruntime, "preload_dlls"):
+                # CUDA's libraries as pip installs them, where no loader looks for them; what it
+                # prints of those that are missing, the provider's own error says as well.
+                with redirect_stdout(io.StringIO()):
+                    onnxruntime.preload_dlls()
             self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # its exceptions have no common base
             raise BackendError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from None

@@ -30,7 +30,7 @@ PLAIN = 1.5
 """Mean grey levels between neighbouring patches, under which a picture has no detail."""
 NOISE = 30.0
 """Grey levels between neighbouring pixels, in the median, from which a picture is noise."""
-UNSURE = 0.88
+UNSURE = 0.91
 """Mean probability of its own labels, under which the default model does not know what it sees."""
 STILL = 1.0
 """Seconds that a picture stays the same to the last bit before it is called frozen: drivers and

@@ -14,6 +14,7 @@
 
 """On a GPU: its memory, stream and graphs through each library that is installed; ONNX Runtime."""
 
+import ctypes
 import re
 import threading
 
@@ -22,7 +23,7 @@ import pytest
 
 from depthseg_ros import model_card, street
 from depthseg_ros.backends import BackendError
-from depthseg_ros.backends.cuda import Buffer, Buffers, CudaPythonDevice, PyCudaDevice, open_device
+from depthseg_ros.backends.cuda import Buffer, Buffers, CudaPythonDevice, PyCudaDevice
 from depthseg_ros.perception import Perception
 
 pytestmark = pytest.mark.gpu
@@ -33,8 +34,9 @@ PICTURE = (480, 640, 3)
 @pytest.fixture(params=[CudaPythonDevice, PyCudaDevice])
 def device(request):
     try:
+        ctypes.CDLL("libcuda.so.1")
         device = request.param()
-    except (ImportError, BackendError) as error:
+    except (ImportError, OSError) as error:
         pytest.skip(str(error))
     yield device
     device.close()
@@ -55,12 +57,6 @@ def test_a_gpu_says_what_it_is(device):
     with device.active():
         taken, whole = device.memory()
     assert 0 < taken < whole
-
-
-def test_the_first_library_that_is_installed_is_taken(device):
-    opened = open_device()
-    assert opened.name == device.name
-    opened.close()
 
 
 def test_what_goes_up_comes_down(device):
@@ -89,9 +85,9 @@ def test_a_graph_does_what_it_recorded_with_what_is_there_now(device):
             device.download(crossed)
 
         graph = device.capture(work)
-        if graph is None:
+        if graph is None or device.unified:  # where there is nothing to copy
             buffers.close()
-            pytest.skip(f"{device.library} knows no graphs")
+            pytest.skip(f"{device.library} on {device.name} has no graph of copies")
         for seed in range(3):
             source.host[...] = noise(seed)
             graph()
@@ -151,7 +147,7 @@ def test_another_thread_may_use_it(device):
 def test_onnx_runtime_says_there_what_it_says_on_the_cpu():
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("ONNX Runtime is the CPU's: pip install onnxruntime-gpu")
+        pytest.skip("needs onnxruntime-gpu")
     image, model = street.Street(3, 640, 480).frame(0).image, model_card.default_model()
     said, expected = (
         Perception(model, "onnxruntime", providers=[f"{name}ExecutionProvider"])(image, 500.0)
