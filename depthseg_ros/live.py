@@ -25,6 +25,7 @@ import rclpy
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from .geometry import Intrinsics
@@ -77,7 +78,7 @@ def views(
     Raises:
         ValueError: none came in that time.
     """
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Python's: KeyboardInterrupt
     listener = _Listener(node, image)
     try:
         while True:

@@ -23,16 +23,16 @@ python examples/planner_stub.py --ros-args -p cruise:=0.5
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
-import rclpy
 from geometry_msgs.msg import Twist
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import LaserScan
 
 from depthseg_ros.msg import ClassDistances
+from depthseg_ros.process import run
 
 STOP, SLOW = 1.0, 4.0
 """Metres to the nearest obstacle ahead: here it stands, and from there on it is slower."""
@@ -120,16 +120,5 @@ class Planner(Node):
         return "standing: the last picture is old" if age > OLD else ""
 
 
-def main() -> None:
-    """Run until Ctrl-C."""
-    rclpy.init()
-    try:
-        rclpy.spin(Planner())
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run(Planner, "planner_stub"))  # until Ctrl-C, as the package's own nodes

@@ -20,12 +20,12 @@ python examples/print_distances.py
 from __future__ import annotations
 
 import math
+import sys
 
-import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from depthseg_ros.msg import ClassDistances
+from depthseg_ros.process import run
 
 
 class Printer(Node):
@@ -46,16 +46,5 @@ class Printer(Node):
         print(f"{stamp.sec}.{stamp.nanosec // 10**6:03}: {', '.join(found)}{doubts}", flush=True)
 
 
-def main() -> None:
-    """Run until Ctrl-C."""
-    rclpy.init()
-    try:
-        rclpy.spin(Printer())
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run(Printer, "print_distances"))  # until Ctrl-C, as the package's own nodes

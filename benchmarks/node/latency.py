@@ -54,6 +54,7 @@ from camera import camera_names
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import CameraInfo, Image
@@ -361,7 +362,7 @@ def main() -> int:
     if not (0.1 <= options.rate <= 1000 and options.seconds >= 2 and 1 <= options.cameras <= 64):
         parser.error("expected --rate of 0.1 to 1000, --seconds of 2 or more, --cameras of 1 to 64")
     share_memory()  # all processes alike: what counts is the nodes
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Python's: KeyboardInterrupt
     try:
         results = measure(options)
     except BenchmarkError as error:

@@ -15,6 +15,7 @@
 """The examples that are nodes, beside the real ones."""
 
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_print_distances_prints_what_the_node_sees_of_the_camera(start):
     printer = start(example("print_distances.py"), "/shown")
     line = printer.says(r"road [\d.]+ m")[0]
     assert re.match(r"\d+\.\d{3}: \w+ [\d.]+ m, ", line)
+    assert printer.stop() == 0
 
 
 def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust(start, observer):
@@ -84,3 +86,4 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
         until(1.0, 9.0, [])
         until(0.0, ahead, doubts)
         assert planner.lines("standing: the last picture is old")
+    assert planner.stop(signal.SIGTERM) == 0

@@ -138,9 +138,10 @@ def test_a_recording_ends_after_its_seconds(observer, record, tmp_path):
 def test_a_topic_that_never_comes_is_named_with_those_that_there_are(observer, record, tmp_path):
     publisher = observer.node.create_publisher(String, "/there", 10)
     bag = tmp_path / "bag"
-    process = record(bag, "--topics", "/there", "/never", "/nor_this", "--patience", "2")
+    process = record(bag, "--topics", "/there", "/never", "/nor_this", "--patience", "8")
     assert process.wait() == 1
-    assert process.lines("record: nobody publishes /never, /nor_this; there are .*/there")
+    told = "record: nobody publishes /never, /nor_this; there are .*/there"
+    assert process.lines(told), process.log
     assert not bag.exists()
     observer.node.destroy_publisher(publisher)
 
