@@ -184,7 +184,7 @@ source-release:
 	@du -h --apparent-size $(DIST)/$(RELEASE).tar.gz && sha256sum $(DIST)/$(RELEASE).tar.gz
 
 clean:
-	rm -rf .ros build install log demo soak dist docs/build *.egg-info
+	rm -rf .ros build install log demo demo-failed soak dist docs/build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 

@@ -47,6 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger(__package__).setLevel(logging.INFO)
     try:
         options.run(options)
+    except ModuleNotFoundError as error:
+        advice = "depthseg doctor says how to get it"
+        print(f"depthseg {options.command}: {error}; {advice}", file=sys.stderr)
+        return 1
     except (ValueError, BackendError, OSError) as error:
         print(f"depthseg {options.command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, commands.UsageError) else 1
@@ -230,7 +234,7 @@ def _add_lens(command: argparse.ArgumentParser) -> None:
 def _model(text: str) -> Path:
     """A path, or else the package's model of that name."""
     own = model_card.default_model().parent / f"{text}.onnx"
-    return own if text.isidentifier() and not Path(text).exists() and own.is_file() else Path(text)
+    return own if text.isidentifier() and not Path(text).is_file() and own.is_file() else Path(text)
 
 
 def package_version() -> str:

@@ -21,6 +21,7 @@ import importlib
 import itertools
 import json
 import math
+import os
 import platform
 import shutil
 import signal
@@ -41,9 +42,19 @@ from rich.table import Table
 
 from . import model_card, rendering
 from .backends import BACKENDS, BackendError, why_not
+from .files import whole
 from .geometry import Intrinsics, to_millimetres
 from .perception import Perception, Prediction, read_picture
-from .sources import PICTURES, Frame, device_frames, folder_frames, street_frames, video_frames
+from .sources import (
+    BESIDE,
+    Frame,
+    device_frames,
+    folder_frames,
+    is_picture,
+    open_video,
+    street_frames,
+    video_frames,
+)
 from .street import Camera
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -108,6 +119,14 @@ def predict(options: argparse.Namespace) -> None:
             f" {options.fov:g} degrees, which scales every depth",
             file=sys.stderr,
         )
+    for source, stem, _ in sources:
+        for ending in BESIDE:
+            target = options.output / f"{stem}{ending}"
+            if target.exists() and target.parent.samefile(source.parent):
+                raise UsageError(
+                    f"{target} is there already, and could be the truth about {source.name}:"
+                    " give another --output"
+                )
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -165,8 +184,7 @@ def report(options: argparse.Namespace) -> None:
     from . import report as reports
     from .benchmark import benchmark
 
-    if not options.output.absolute().parent.is_dir():
-        raise UsageError(f"--output {options.output}: there is no folder for it")
+    _check_target("--output", options.output)
     if options.data == "street":
         samples, data = reports.street_samples(options.count), "rendered streets"
     elif Path(options.data).is_dir():
@@ -195,9 +213,9 @@ def view(options: argparse.Namespace) -> None:
     card = model_card.read(options.model)
     if card.needs_background:
         raise UsageError(f"the model {card.name} compares with a background: nothing to view")
-    if options.save is not None and not options.save.absolute().parent.is_dir():
-        raise UsageError(f"--save {options.save}: there is no folder for it")
-    looks = _live(options) if options.source.startswith("topic:") else _looks(options)
+    if options.save is not None:
+        _check_target("--save", options.save)
+    looks = _live(options, card) if options.source.startswith("topic:") else _looks(options)
     first = next(looks)  # what cannot be read shows here, before a window opens
     viewer = Viewer(card.name, card.classes, options.save)
     try:
@@ -209,12 +227,21 @@ def view(options: argparse.Namespace) -> None:
         viewer.close()
 
 
-def _live(options: argparse.Namespace) -> Iterator[_Look]:
+def _check_target(option: str, path: Path) -> None:
+    """Raise `UsageError` before hours of work that could not be kept."""
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder, expected a file to write")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise UsageError(f"{option} {path}: there is no folder for it that can be written to")
+
+
+def _live(options: argparse.Namespace, card: model_card.ModelCard) -> Iterator[_Look]:
     try:
         from .live import views
     except ImportError as error:
         raise UsageError(f"a topic needs ROS 2 ({error}): source it") from None
-    return views(options.source.removeprefix("topic:"), options.image_topic, patience=30)
+    node, fov = options.source.removeprefix("topic:"), math.radians(options.fov)
+    return views(node, options.image_topic, card, fov, patience=30)
 
 
 def _looks(options: argparse.Namespace) -> Iterator[_Look]:
@@ -388,7 +415,7 @@ def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
             raise UsageError(f"there is no {path}")
         files = [path]
         if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in (*PICTURES, *VIDEOS))
+            files = sorted(p for p in path.iterdir() if is_picture(p) or p.suffix.lower() in VIDEOS)
         if not files:
             raise UsageError(f"the folder {path} has no pictures or videos in it")
         for file in files:
@@ -397,7 +424,7 @@ def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
                 raise UsageError(f"{known} and {file} would both be written as {file.stem}.*")
             count = 1
             if file.suffix.lower() in VIDEOS:
-                count = int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT))
+                count = int(open_video(file).get(cv2.CAP_PROP_FRAME_COUNT))
             yield file, file.stem, max(count, 1)
 
 
@@ -407,7 +434,7 @@ def _pictures(source: Path) -> Iterator[NDArray[np.uint8]]:
         with suppress(ValueError):
             yield read_picture(source)
         return
-    video = cv2.VideoCapture(str(source))
+    video = open_video(source)
     while True:
         read, picture = video.read()
         if not read:
@@ -429,7 +456,5 @@ def _write(
 
 def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:
     """Write `STEM.WHAT.png`, whole or not at all."""
-    target = stem.with_name(f"{stem.name}.{what}.png")
-    unfinished = target.with_name(f".{target.name}")
-    unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-    unfinished.replace(target)
+    with whole(stem.with_name(f"{stem.name}.{what}.png")) as unfinished:
+        unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

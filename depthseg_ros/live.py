@@ -30,10 +30,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from .geometry import Intrinsics
 from .images import depth_to_metres, image_to_rgb, intrinsics, labels_of
+from .model_card import ModelCard
 from .perception import Prediction
 
-NEEDED = frozenset({"image", "depth/image", "depth/camera_info", "label/image"})
-"""Of a picture, before it is shown."""
 KEPT = 60
 """Stamps of which parts are kept until all are there."""
 
@@ -41,8 +40,13 @@ KEPT = 60
 class _Listener(Node):
     """Puts together what belongs to one picture, by its stamp."""
 
-    def __init__(self, node: str, image: str) -> None:
+    def __init__(self, node: str, image: str, card: ModelCard) -> None:
         super().__init__("depthseg_view")
+        self._needed = {"image"}
+        if card.classes:
+            self._needed |= {"label/image"}
+        if card.depth:
+            self._needed |= {"depth/image", "depth/camera_info"}
         self.complete: dict[str, Any] | None = None
         self._parts: dict[tuple[int, int], dict[str, Any]] = {}
         for name, kind, topic in (
@@ -59,27 +63,29 @@ class _Listener(Node):
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
         parts = self._parts.setdefault(stamp, {})
         parts[name] = message
-        if parts.keys() >= NEEDED:
+        if parts.keys() >= self._needed:
             self.complete = self._parts.pop(stamp)
         while len(self._parts) > KEPT:
-            del self._parts[min(self._parts)]
+            del self._parts[next(iter(self._parts))]  # the first to come: a bag may begin anew
 
 
 def views(
-    node: str, image: str, patience: float
+    node: str, image: str, card: ModelCard, fov: float, patience: float
 ) -> Iterator[tuple[NDArray[np.uint8], Intrinsics, Prediction]]:
     """Pictures, (H, W, 3) RGB, their camera and what a node says of them, for as long as they come.
 
     Args:
         node: Its full name, as /depthseg.
         image: Topic of the camera's pictures.
+        card: Of the node's model.
+        fov: Of the camera, horizontal, rad, where the model has no depth and so no camera_info.
         patience: Seconds to wait for the next one.
 
     Raises:
         ValueError: none came in that time.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Python's: KeyboardInterrupt
-    listener = _Listener(node, image)
+    listener = _Listener(node, image, card)
     try:
         while True:
             end = listener.get_clock().now().nanoseconds / 1e9 + patience
@@ -91,13 +97,17 @@ def views(
                         " does the node run, and is it active?"
                     )
             parts, listener.complete = listener.complete, None
-            confidence = parts.get("label/confidence")
+            picture = image_to_rgb(parts["image"])
+            labels, confidence = parts.get("label/image"), parts.get("label/confidence")
+            depth, info = parts.get("depth/image"), parts.get("depth/camera_info")
             said = Prediction(
-                labels_of(parts["label/image"]),
+                None if labels is None else labels_of(labels),
                 None if confidence is None else labels_of(confidence),
-                depth_to_metres(parts["depth/image"]),
+                None if depth is None else depth_to_metres(depth),
             )
-            yield image_to_rgb(parts["image"]), intrinsics(parts["depth/camera_info"]), said
+            height, width = picture.shape[:2]
+            camera = Intrinsics.from_fov(width, height, fov) if info is None else intrinsics(info)
+            yield picture, camera, said
     finally:
         listener.destroy_node()
         rclpy.try_shutdown()

@@ -156,13 +156,12 @@ def points_message(points: NDArray[np.void], header: Header) -> PointCloud2:
     return message
 
 
-def scan_message(scan: Scan, nearest: float, farthest: float, header: Header) -> LaserScan:
+def scan_message(scan: Scan, farthest: float, header: Header) -> LaserScan:
     """A LaserScan message.
 
     Args:
         scan: The scan.
-        nearest: What the camera sees from on, metres.
-        farthest: And up to.
+        farthest: Metres up to which obstacles are told.
         header: The message's header, with a frame of x forward and z up; shared, not copied.
     """
     message = LaserScan(
@@ -170,7 +169,7 @@ def scan_message(scan: Scan, nearest: float, farthest: float, header: Header) ->
         angle_min=scan.angle_min,
         angle_max=scan.angle_max,
         angle_increment=scan.angle_increment,
-        range_min=nearest,
+        range_min=0.0,  # what is nearer counts as nothing to whoever reads it
         range_max=farthest,
     )
     message.ranges.frombytes(np.ascontiguousarray(scan.ranges, np.float32).data.cast("B"))

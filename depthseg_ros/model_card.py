@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .files import whole
 from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
@@ -323,12 +324,8 @@ def write(path: str | os.PathLike[str], model: Any, card: ModelCard) -> None:
     model.metadata_props.add(key=METADATA_KEY, value=card.to_json())
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        onnx.save(model, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as unfinished:
+        onnx.save(model, unfinished, format="protobuf")  # whatever the name ends with
 
 
 def _check_graph(model: Any, card: ModelCard) -> None:

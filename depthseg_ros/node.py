@@ -327,6 +327,8 @@ class DepthsegNode(LifecycleNode):
         return level, text
 
     def _on_clock_jump(self, jump: Any) -> None:
+        if jump.delta.nanoseconds == self.get_clock().now().nanoseconds:
+            return  # from 0: the first of sim time
         seconds = jump.delta.nanoseconds / 1e9
         text = f"the clock jumped by {seconds:+.1f} s"
         self.get_logger().warning(text[0].upper() + text[1:])

@@ -127,11 +127,11 @@ class Seen:
         return self._plain_depth * np.float32(self.scale) if self._corrects else self._plain_depth
 
     @property
-    def reach(self) -> tuple[float, float]:
-        """The nearest and the farthest depth that the model gives, in the units of `depth`."""
+    def farthest(self) -> float:
+        """The greatest depth that the model gives, in the units of `depth`."""
         limits: Any = self.card.depth
         factor = self.settings.depth_scale * (self.scale if self._corrects else 1)
-        return limits.min * factor, limits.max * factor
+        return float(limits.max * factor)
 
     @property
     def in_metres(self) -> bool:
@@ -257,14 +257,14 @@ class Seen:
     def scan(self) -> LaserScan:
         """`scan`."""
         self.require_metres()
-        step, (nearest, farthest) = self.step, self.reach
+        step = self.step
         scan = obstacle_scan(
             self.rays(step),
             self.sampled(self.depth, step),
             class_mask(self.sampled(self.labels, step), self._obstacles) > 0,
             self.ground[0],
             self.settings.obstacle_heights,
-            farthest,
+            self.farthest,
             max(BEAM, COLUMNS_A_BEAM * step / self.camera.fx),
         )
         optical = self.header.frame_id
@@ -275,7 +275,7 @@ class Seen:
                 " scan_frame, a frame at the camera with x forward and z up"
             )
         header = Header(stamp=self.header.stamp, frame_id=frame)
-        return scan_message(scan, nearest, farthest, header)
+        return scan_message(scan, self.farthest, header)
 
     def ground_message(self) -> GroundMessage:
         """`ground`."""

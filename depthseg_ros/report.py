@@ -28,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .benchmark import Speed
+from .files import whole
 from .geometry import Intrinsics
 from .measures import BINS, DepthErrors, Measures
 from .model_card import ModelCard
-from .perception import Perception, Prediction, read_picture
+from .perception import Perception, Prediction, read_picture, read_stored
 from .rendering import color_depth, overlay
-from .sources import PICTURES
+from .sources import is_picture
 from .street import Street
 
 FIRST_STREET = 9_000_000
@@ -81,9 +82,7 @@ def folder_samples(folder: Path, fx: float | None, fov: float) -> Iterator[Sampl
     pictures = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in PICTURES
-        and not path.name.endswith((*TRUTH, ".overlay.png"))
-        and any(path.with_suffix(ending).is_file() for ending in TRUTH)
+        if is_picture(path) and any(path.with_suffix(ending).is_file() for ending in TRUTH)
     ]
     if not pictures:
         raise ValueError(
@@ -104,10 +103,11 @@ def folder_samples(folder: Path, fx: float | None, fov: float) -> Iterator[Sampl
 def _truth(path: Path, image: NDArray[np.uint8], kind: type[np.generic]) -> NDArray[Any] | None:
     if not path.is_file():
         return None
-    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    got = "no picture" if found is None else f"{found.dtype} {found.shape}"
-    if found is None or found.dtype != kind or found.shape != image.shape[:2]:
-        raise ValueError(f"{path} is {got}, expected {kind.__name__} {image.shape[:2]}")
+    found = read_stored(path, cv2.IMREAD_UNCHANGED)
+    if found.dtype != kind or found.shape != image.shape[:2]:
+        raise ValueError(
+            f"{path} is {found.dtype} {found.shape}, expected {kind.__name__} {image.shape[:2]}"
+        )
     return found
 
 
@@ -316,7 +316,8 @@ def _pictures(card: ModelCard, worst: list[Seen]) -> str:
         for depth in (sample.depth, said.depth):
             if depth is not None:
                 tiles.append(color_depth(depth))
-        sheet = np.hstack([cv2.resize(t, (320, 320 * t.shape[0] // t.shape[1])) for t in tiles])
+        height = max(1, 320 * sample.image.shape[0] // sample.image.shape[1])
+        sheet = np.hstack([cv2.resize(t, (320, height)) for t in tiles])
         encoded = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
         said_of = [f"mIoU {100 * seen.miou:.1f} %"] if seen.miou == seen.miou else []
         if seen.errors.abs_rel == seen.errors.abs_rel:
@@ -343,6 +344,5 @@ def _speeds(speeds: list[Speed]) -> str:
 
 def write(target: Path, text: str) -> None:
     """Write a page, whole or not at all."""
-    unfinished = target.with_name(f".{target.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(target)
+    with whole(target) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="replace")  # names of any bytes

@@ -28,10 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import Intrinsics
+from .perception import read_stored
 from .street import Camera, Street
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """File names' endings that make a picture of a folder's file."""
+BESIDE = (".labels.png", ".depth.png", ".overlay.png")
+"""Endings of what is known or was said of a picture, which lies beside it and is none."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Frame:
     """(H, W) metres, NaN where there is none."""
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a folder's file is one of its pictures, by its name."""
+    return path.suffix.lower() in PICTURES and not path.name.endswith(BESIDE)
+
+
 def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
     """An endless drive along a rendered street, with its truth."""
     street = Street(seed, width, height, camera)
@@ -64,22 +72,25 @@ def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:
         ValueError: the folder has no pictures, or one of them cannot be read.
     """
     paths = sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in PICTURES),
+        filter(is_picture, folder.iterdir()),
         key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)],
     )
     if not paths:
         raise ValueError(f"source {folder} has no pictures ({', '.join(sorted(PICTURES))})")
     while True:
         for path in paths:
-            try:
-                image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            except cv2.error:  # larger than OpenCV takes
-                image = None
-            if image is None:
-                raise ValueError(f"{path} cannot be read as a picture")
-            yield _bgr_frame(image, fov)
+            yield _bgr_frame(read_stored(path, cv2.IMREAD_COLOR), fov)
         if not loop:
             return
+
+
+def open_video(video: Path) -> cv2.VideoCapture:
+    """A video file as OpenCV reads it; `ValueError` for a name that it cannot read."""
+    try:
+        str(video).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name of the video {str(video)!a} is not UTF-8") from None
+    return cv2.VideoCapture(str(video))
 
 
 def video_frames(video: Path, loop: bool, fov: float) -> Iterator[Frame]:
@@ -89,7 +100,7 @@ def video_frames(video: Path, loop: bool, fov: float) -> Iterator[Frame]:
         ValueError: the file is not a video that OpenCV can read.
     """
     while True:
-        capture = cv2.VideoCapture(str(video))
+        capture = open_video(video)
         try:
             read, image = capture.read()
             if not read:

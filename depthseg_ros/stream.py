@@ -275,7 +275,8 @@ class Stream:
             if now < due - 0.1 / rate:  # a camera of just that rate does not tick exactly
                 self._health.count("unwanted")
                 return
-            self._last_taken = max(due, now - 1 / rate)
+            # Late by less, the next one is due as early: the rate holds whatever the camera's is.
+            self._last_taken = due if now - due < 1 / rate else now
         stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
         age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
         stale = f"images come with stamps {age:+.1f} s old: clocks differ, or they come late"
@@ -294,6 +295,7 @@ class Stream:
         heard = np.fmax(self._listening_since, self._health.last_frame)  # NaN where there is none
         if self._inputs and not self._silent and time.monotonic() - heard > SILENCE:
             self._silent = True
+            self._health.trouble("picture", "")  # of which nothing is known any more
             self._node.get_logger().warning(self._of_camera(self._why_silent()))
         cameras = self._node.count_publishers(self._inputs[0].topic_name) if self._inputs else 0
         twice = f"{cameras} publishers share the topic of the images" if cameras > 1 else ""
@@ -379,8 +381,10 @@ class Stream:
         wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
         for name in self._outputs.keys() - dict(wanted).keys():
             self._health.trouble(name, "")  # nobody misses it any more
-        if not wanted and not self._background.awaited:
-            return None
+        if not wanted:
+            self._health.trouble("picture", "")  # at which nobody looks any more
+            if not self._background.awaited:
+                return None
         message = frame.message
         decode = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
         image = decode(message)  # type: ignore[arg-type]

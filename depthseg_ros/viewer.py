@@ -20,6 +20,7 @@ optional extra, and imported here alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ class Viewer:
         if save is None:
             self._recording.spawn(default_blueprint=blueprint)
         else:
-            self._unfinished = save.with_name(f".{save.name}")
+            self._unfinished = save.with_name(f".{os.getpid()}-{save.name}")
             self._recording.save(str(self._unfinished), default_blueprint=blueprint)
         self._colors = color_table(classes)
         names = [rr.AnnotationInfo(c.id, c.name, c.color) for c in classes]
@@ -100,4 +101,7 @@ class Viewer:
         self._recording.flush()
         self._recording.disconnect()
         if self._save is not None:
-            self._unfinished.replace(self._save)
+            try:
+                self._unfinished.replace(self._save)
+            finally:
+                self._unfinished.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from depthseg_ros import model_card, rendering, street
 from depthseg_ros.derived.ground import fit_ground
 from depthseg_ros.derived.masks import cut_out
 from depthseg_ros.derived.scan import obstacle_scan
+from depthseg_ros.files import whole
 from depthseg_ros.geometry import rays, sample
 from depthseg_ros.perception import Perception
 
@@ -139,7 +140,13 @@ def main() -> int:
     options = parser.parse_args()
     if options.output.suffix not in (".jpg", ".png") or not options.output.parent.is_dir():
         parser.error(f"{options.output}: expected a .jpg or .png in a folder that exists")
-    cv2.imwrite(str(options.output), cv2.cvtColor(draw(), cv2.COLOR_RGB2BGR))
+    picture = cv2.cvtColor(draw(), cv2.COLOR_RGB2BGR)
+    try:
+        with whole(options.output) as unfinished:
+            unfinished.write_bytes(cv2.imencode(options.output.suffix, picture)[1].tobytes())
+    except OSError as error:
+        print(f"consumers: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

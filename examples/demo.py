@@ -256,7 +256,7 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
             while complete < frames:
                 dead = [name for name, node in nodes.items() if node.poll() is not None]
                 if dead:
-                    raise DemoError(f"{dead[0]} ended, see {folder.name}/{dead[0]}.log")
+                    raise DemoError(f"{dead[0]} ended; {dead[0]}.log says why")
                 if time.monotonic() - heard > PATIENCE:
                     raise DemoError(f"nothing came for {PATIENCE:.0f} s, {complete} frames before")
                 if "camera_node" not in nodes:
@@ -342,12 +342,15 @@ def main() -> int:
     if options.frames < 2:
         parser.error("--frames: at least 2")
     output = options.output.resolve()
-    if output.exists() and not (output / "depthseg.log").is_file():  # a failed one has that, too
+    if output.exists() and not (output / "depthseg.log").is_file():
         parser.error(f"--output {options.output} exists and is not of an earlier demo")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes end with it, too
     unfinished = output.with_name(f".{output.name}-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        parser.error(f"--output {options.output}: {error}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     code = 1
     try:
@@ -370,9 +373,11 @@ def main() -> int:
         return 130
     finally:
         rclpy.try_shutdown()
+    if code:  # what an earlier one made stays
+        output = output.with_name(f"{output.name}-failed")
     shutil.rmtree(output, ignore_errors=True)
     unfinished.rename(output)
-    print(f"demo: pictures, video and logs are in {options.output}/")
+    print(f"demo: pictures, video and logs are in {os.path.relpath(output)}/")
     return code
 
 

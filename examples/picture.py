@@ -21,39 +21,65 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from functools import partial
 from pathlib import Path
 
 import cv2
 
+from depthseg_ros.backends import BackendError
 from depthseg_ros.derived.distances import class_distances
+from depthseg_ros.files import whole
 from depthseg_ros.geometry import Intrinsics, rays
 from depthseg_ros.model_card import default_model
 from depthseg_ros.perception import Perception, read_picture
 from depthseg_ros.rendering import overlay
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("picture", type=Path)
-parser.add_argument("--fx", type=float, required=True, help="focal length, pixels")
-parser.add_argument("--model", type=Path, default=default_model(), help="a model file")
-parser.add_argument("--overlay", type=Path, help="picture to write, with the classes' colours")
-options = parser.parse_args()
 
-perception = Perception(options.model)
-card = perception.card
-image = read_picture(options.picture)  # (H, W, 3) uint8 RGB
-seen = perception(image, options.fx)
-
-height, width = image.shape[:2]
-camera = Intrinsics.from_fov(width, height, 2 * math.atan(width / 2 / options.fx))
-names = {c.id: c.name for c in card.classes}
-for found in class_distances(
-    seen.labels, names, seen.confidence, seen.depth, partial(rays, camera)
-):
-    print(
-        f"{found.class_name:12} {100 * found.pixel_share:5.1f} %  from {found.nearest:6.2f} m"
-        f" at {math.degrees(found.bearing):+4.0f} degrees"
+def main() -> None:
+    """Look at a picture, and print what is seen."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--fx", type=float, required=True, help="focal length, pixels")
+    parser.add_argument(
+        "--model", type=Path, default=default_model(), help="a model file with classes and depth"
     )
-if options.overlay:
-    drawn = overlay(image, seen.labels, card.classes)
-    cv2.imwrite(str(options.overlay), drawn[..., ::-1])
+    parser.add_argument(
+        "--overlay", type=Path, help="a .jpg or .png to write, with the classes' colours"
+    )
+    options = parser.parse_args()
+    if not 0 < options.fx < math.inf:
+        parser.error("--fx: expected pixels above 0")
+    if options.overlay and options.overlay.suffix not in (".jpg", ".png"):
+        parser.error(f"--overlay {options.overlay}: expected a .jpg or .png")
+
+    perception = Perception(options.model)
+    card = perception.card
+    if not (card.classes and card.depth) or card.needs_background:
+        parser.error(f"--model {options.model}: expected one with classes and depth")
+    image = read_picture(options.picture)  # (H, W, 3) uint8 RGB
+    seen = perception(image, options.fx)
+
+    height, width = image.shape[:2]
+    camera = Intrinsics.from_fov(width, height, 2 * math.atan(width / 2 / options.fx))
+    names = {c.id: c.name for c in card.classes}
+    for found in class_distances(
+        seen.labels, names, seen.confidence, seen.depth, partial(rays, camera)
+    ):
+        print(
+            f"{found.class_name:12} {100 * found.pixel_share:5.1f} %  from {found.nearest:6.2f} m"
+            f" at {math.degrees(found.bearing):+4.0f} degrees"
+        )
+    if options.overlay:
+        drawn = cv2.cvtColor(overlay(image, seen.labels, card.classes), cv2.COLOR_RGB2BGR)
+        with whole(options.overlay) as unfinished:
+            unfinished.write_bytes(cv2.imencode(options.overlay.suffix, drawn)[1].tobytes())
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, BackendError, OSError) as error:
+        sys.exit(f"picture: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -115,9 +115,11 @@ class Planner(Node):
             return "standing: nothing has come yet"
         if self._doubts.names:
             return f"standing: {', '.join(self._doubts.names)}"
-        oldest = min(self._ahead.stamp.nanoseconds, self._doubts.stamp.nanoseconds)
-        age = (self.get_clock().now().nanoseconds - oldest) / 1e9
-        return "standing: the last picture is old" if age > OLD else ""
+        now = self.get_clock().now()
+        ages = [(now - of.stamp).nanoseconds / 1e9 for of in (self._ahead, self._doubts)]
+        if min(ages) < -OLD:
+            return "standing: the pictures' clock is ahead of mine"
+        return "standing: the last picture is old" if max(ages) > OLD else ""
 
 
 if __name__ == "__main__":

@@ -33,10 +33,12 @@ from typing import Any
 
 import rclpy
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import (
     Connection,
     Nodetype,
@@ -223,11 +225,22 @@ def run(options: argparse.Namespace, stopped: list[int]) -> None:
     print(f"record: {options.output} has {counts}")
 
 
+def topic_name(text: str) -> str:
+    """A topic's name, as ROS allows it."""
+    if not text:
+        raise argparse.ArgumentTypeError("a topic's name is not empty")
+    try:
+        validate_topic_name(text)
+    except InvalidTopicNameException as error:
+        raise argparse.ArgumentTypeError(" ".join(str(error).split())) from None
+    return text
+
+
 def main() -> int:
     """Record; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder to be written")
-    parser.add_argument("--topics", nargs="+", required=True)
+    parser.add_argument("--topics", nargs="+", required=True, type=topic_name)
     parser.add_argument("--seconds", type=float, help="from the first message on")
     parser.add_argument(
         "--count", type=int, default=0, help="pictures of the first topic that has any"
@@ -237,8 +250,10 @@ def main() -> int:
         "--patience", type=float, default=30.0, help="seconds to wait for topics (default: 30)"
     )
     options = parser.parse_args()
-    if options.count < 0 or (options.seconds is not None and options.seconds <= 0):
+    if options.count < 0 or not (options.seconds is None or options.seconds > 0):
         parser.error("--count and --seconds: above 0")
+    if not options.patience > 0:
+        parser.error("--patience: above 0")
     if options.output.exists():
         parser.error(f"--output {options.output} exists; expected a new folder")
     stopped: list[int] = []

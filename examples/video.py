@@ -27,40 +27,82 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from depthseg_ros.backends import BackendError
+from depthseg_ros.files import whole
 from depthseg_ros.geometry import Intrinsics
 from depthseg_ros.model_card import default_model
 from depthseg_ros.perception import Perception
 from depthseg_ros.rendering import color_depth, overlay
+from depthseg_ros.sources import open_video
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("source", help="a video, or a device such as /dev/video0")
-parser.add_argument("--output", type=Path, required=True, help="an .mp4 to write")
-parser.add_argument("--fov", type=float, required=True, help="horizontal, degrees")
-parser.add_argument("--model", type=Path, default=default_model(), help="a model file")
-parser.add_argument("--frames", type=int, default=0, help="at most; 0: all")
-options = parser.parse_args()
 
-perception = Perception(options.model)
-card = perception.card
-video = cv2.VideoCapture(options.source)
-rate = video.get(cv2.CAP_PROP_FPS) or 30
-writer, count = None, 0
-while not options.frames or count < options.frames:
-    read, frame = video.read()
-    if not read:
-        break
-    image = np.ascontiguousarray(frame[..., ::-1])
-    height, width = image.shape[:2]
-    seen = perception(image, Intrinsics.from_fov(width, height, math.radians(options.fov)).fx)
-    classes = overlay(image, seen.labels, card.classes)
-    depth = color_depth(seen.depth)
-    row = np.hstack([image, classes, depth])[..., ::-1]
-    if writer is None:
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(options.output), code, rate, row.shape[1::-1])
-    writer.write(np.ascontiguousarray(row))
-    count += 1
-if writer is None:
-    sys.exit(f"video: {options.source} cannot be read as a video or camera")
-writer.release()
-print(f"{options.output}: {count} frames")
+def draw(perception: Perception, source: Path, output: Path, fov: float, most: int) -> int:
+    """Write the frames, `most` of them at most; returns how many. Ctrl-C ends it in order.
+
+    Raises:
+        ValueError: there is nothing to read, or it cannot be written.
+    """
+    video = open_video(source)
+    rate = video.get(cv2.CAP_PROP_FPS) or 30
+    writer, count = None, 0
+    try:
+        while not most or count < most:
+            read, frame = video.read()
+            if not read:
+                break
+            image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            height, width = image.shape[:2]
+            seen = perception(image, Intrinsics.from_fov(width, height, fov).fx)
+            classes = overlay(image, seen.labels, perception.card.classes)
+            row = np.hstack([image, classes, color_depth(seen.depth)])
+            if writer is None:
+                code = cv2.VideoWriter.fourcc(*"mp4v")
+                writer = cv2.VideoWriter(str(output), code, rate, row.shape[1::-1])
+                if not writer.isOpened():
+                    raise ValueError(f"{output} cannot be written")
+            writer.write(cv2.cvtColor(row, cv2.COLOR_RGB2BGR))
+            count += 1
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if writer is not None:
+            writer.release()
+    if not count:
+        raise ValueError(f"{source} cannot be read as a video or camera")
+    return count
+
+
+def main() -> None:
+    """Draw beside each frame of a video what is seen of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="a video, or a device such as /dev/video0")
+    parser.add_argument("--output", type=Path, required=True, help="an .mp4 to write")
+    parser.add_argument("--fov", type=float, required=True, help="horizontal, degrees")
+    parser.add_argument(
+        "--model", type=Path, default=default_model(), help="a model file with classes and depth"
+    )
+    parser.add_argument("--frames", type=int, default=0, help="at most; 0: all")
+    options = parser.parse_args()
+    if not 0 < options.fov < 180:
+        parser.error("--fov: expected degrees between 0 and 180")
+    if options.output.suffix != ".mp4" or not options.output.absolute().parent.is_dir():
+        parser.error(f"--output {options.output}: expected an .mp4 in a folder that exists")
+    if options.output.resolve() == options.source.resolve():
+        parser.error(f"--output {options.output} is the video itself")
+    perception = Perception(options.model)
+    card = perception.card
+    if not (card.classes and card.depth) or card.needs_background:
+        parser.error(f"--model {options.model}: expected one with classes and depth")
+    with whole(options.output) as unfinished:
+        fov = math.radians(options.fov)
+        count = draw(perception, options.source, unfinished, fov, options.frames)
+    print(f"{options.output}: {count} frames")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, BackendError, OSError) as error:
+        sys.exit(f"video: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

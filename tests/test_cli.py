@@ -98,6 +98,33 @@ def test_predict_takes_folders_and_videos(tmp_path, picture):
     assert stems == {"b", "drive_000000", "drive_000001", "drive_000002"}
 
 
+def test_predict_takes_no_truth_for_a_picture_nor_writes_over_it(tmp_path, picture, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    for ending in (".labels.png", ".depth.png"):
+        (tmp_path / f"a{ending}").write_text("the truth")
+    assert cli.main(["predict", MODEL, str(tmp_path), "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "a.labels.png is there already, and could be the truth about a.png" in said
+    out = tmp_path / "out"
+    for _ in range(2):  # what it wrote itself elsewhere it replaces
+        assert cli.main(["predict", MODEL, str(tmp_path), "--output", str(out)]) == 0
+        assert len(list(out.iterdir())) == 3
+    assert (tmp_path / "a.labels.png").read_text() == "the truth"
+
+
+def test_names_may_be_of_any_bytes(tmp_path, picture, capsys):
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/in/\xff.png"))
+    named.parent.mkdir()
+    named.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    out = tmp_path / "out"
+    assert cli.main(["predict", MODEL, str(named.parent), "--output", str(out)]) == 0
+    assert named.with_name(f"{named.stem}.labels.png").name in os.listdir(out)
+    video = named.rename(named.with_suffix(".avi"))
+    capsys.readouterr()
+    assert cli.main(["predict", MODEL, str(video), "--output", str(out)]) == 1
+    assert "is not UTF-8" in capsys.readouterr().err
+
+
 def test_predict_says_that_the_field_of_view_is_a_guess(tmp_path, picture, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     cli.main(["predict", MODEL, str(tmp_path / "a.png"), "--output", str(tmp_path / "out")])
@@ -274,10 +301,32 @@ def test_a_shell_completes_commands_options_and_choices(tmp_path):
     assert set(completed("depthseg benchmark street --backend open", tmp_path)) == {"openvino "}
 
 
+def test_what_is_not_installed_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert cli.main(["info", "street"]) == 1
+    error = capsys.readouterr().err
+    assert "onnx" in error and "depthseg doctor" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["report", "street", "street", "--output"], ["view", "street", "street", "--save"]]
+)
+def test_what_cannot_be_written_is_told_before_the_work(command, tmp_path, capsys):
+    if command[0] == "view":
+        pytest.importorskip("rerun", reason="needs rerun-sdk")
+    (tmp_path / "folder").mkdir()
+    for name, says in (("folder", "is a folder"), ("nowhere/a", "there is no folder for it")):
+        assert cli.main([*command, str(tmp_path / name)]) == 2
+        assert says in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_the_packages_own_models_have_names(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["info", "indoor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "indoor"
+    Path("indoor").mkdir()  # a folder is no model file
+    assert cli.main(["info", "indoor"]) == 0
     Path("street").write_text("no model")
     assert cli.main(["info", "street"]) == 1
     assert "street is not an ONNX file" in capsys.readouterr().err

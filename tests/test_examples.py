@@ -65,6 +65,41 @@ def test_a_video_that_is_none_is_one_line(tmp_path):
     assert not (tmp_path / "seen.mp4").exists()
 
 
+STREET = "docs/images/street.jpg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["picture.py", "no.jpg", "--fx", 541], 1, "picture: there is no picture no.jpg"),
+        (["picture.py", STREET, "--fx", 0], 2, "--fx: expected pixels above 0"),
+        (["picture.py", STREET, "--fx", 541, "--model", "no.onnx"], 1, "there is no model file"),
+        (
+            ["picture.py", STREET, "--fx", 541, "--model", "models/indoor.onnx"],
+            2,
+            "expected one with classes and depth",
+        ),
+        (["picture.py", STREET, "--fx", 541, "--overlay", "no/a.png"], 1, "No such file"),
+        (["picture.py", STREET, "--fx", 541, "--overlay", "a.foo"], 2, "expected a .jpg or .png"),
+        (["video.py", STREET, "--fov", 65, "--output", "no/a.mp4"], 2, "in a folder that exists"),
+        (["video.py", STREET, "--fov", 65, "--output", STREET], 2, "expected an .mp4"),
+        (["video.py", "a.mp4", "--fov", 65, "--output", "./a.mp4"], 2, "is the video itself"),
+        (["video.py", STREET, "--fov", 0, "--output", "a.mp4"], 2, "expected degrees"),
+        (
+            ["video.py", STREET, "--fov", 65, "--output", "a.mp4", "--model", "models/indoor.onnx"],
+            2,
+            "expected one with classes and depth",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(arguments, code, says, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not Path("a.mp4").exists() and not list(Path().glob(".*a.mp4"))
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_every_example_is_told_of(path):
     assert f"[{path.name}]({path.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")

@@ -418,8 +418,8 @@ def test_points_and_scans_are_laid_out_as_their_fields_say():
     assert {f.name: f.offset for f in message.fields}["label"] == 16
     assert bytes(message.data[16::20]) == bytes([7] * 6)
     ranges = np.array([1, np.inf, np.nan, 4, 5])
-    scan = scan_message(Scan(-0.2, 0.1, ranges), 0.5, 80.0, HEADER)
-    assert (scan.header, scan.range_min, scan.range_max) == (HEADER, 0.5, 80.0)
+    scan = scan_message(Scan(-0.2, 0.1, ranges), 80.0, HEADER)
+    assert (scan.header, scan.range_min, scan.range_max) == (HEADER, 0.0, 80.0)
     assert (scan.angle_min, scan.angle_increment) == pytest.approx((-0.2, 0.1))
     assert scan.angle_max == pytest.approx(0.2) and scan.time_increment == 0
     assert list(scan.ranges[:2]) == [1, math.inf] and math.isnan(scan.ranges[2])

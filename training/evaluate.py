@@ -110,13 +110,14 @@ def main(arguments: list[str]) -> None:
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
         if not known:
             raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
-        draw_reliability(options.reliability, {n: table.numpy() for n, table in known.items()})
     if options.json:
         print(json.dumps(results, indent=2))
     elif options.markdown:
         print(markdown(results))
     else:
         Console().print(table(results, f"depth by the protocols {', '.join(protocols)}"))
+    if options.reliability is not None:  # last: what was measured is told whatever comes of it
+        draw_reliability(options.reliability, {n: table.numpy() for n, table in known.items()})
 
 
 def evaluate(

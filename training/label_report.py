@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthseg_ros.compressed import decode
+from depthseg_ros.files import whole
 from depthseg_ros.model_card import UNLABELLED, SemanticClass
 from depthseg_ros.rendering import color_depth, color_labels
 
@@ -127,12 +127,8 @@ def write(data: Path, count: int = 12) -> Path:
         f"<style>{_STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
     path = folder / "report.html"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as unfinished:
         unfinished.write_text(page)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -33,6 +33,8 @@ import torch
 from rich.console import Console
 from torch.utils.data import Subset
 
+from depthseg_ros.files import whole
+
 from . import bag, export, pseudo_label
 from .checkpoints import provenance_of
 from .compare import override, read_mapping, train
@@ -182,9 +184,8 @@ def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) ->
             for strip in strips
         ]
     )
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
-    unfinished.replace(path)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from depthseg_ros.files import whole
 from depthseg_ros.model_card import ModelCard
 from depthseg_ros.rendering import color_depth, overlay
 
@@ -111,21 +111,16 @@ class PredictionPictures(L.Callback):
         sheet = np.vstack([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0))) for r in rows])
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}")
-        unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         return sheet
 
 
 def save_figure(path: Path, figure: Figure) -> None:
     """Write a figure as PNG, which is there wholly or not at all; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=120)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def row(

@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..files import whole
 from . import BackendError
 from .compiler import Shapes
 
@@ -82,15 +83,13 @@ def write_engine(path: Path, key: Key, engine: bytes) -> None:
 
 def _write(path: Path, *parts: bytes) -> None:
     """Write a file for this user alone, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(unfinished, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        whole(path) as unfinished,
+        open(unfinished, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file,
+    ):
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_key(path: Path) -> Key:
@@ -199,7 +198,7 @@ class EngineCache:
     def entries(self) -> list[tuple[Path, Key | None]]:
         """The engine files, used last first, and what each is of; None where it does not say."""
         found: list[tuple[float, Path, Key | None]] = []
-        for path in filter(Path.is_file, self.folder.glob("*.engine")):
+        for path in filter(Path.is_file, self.folder.glob("[!.]*.engine")):
             with contextlib.suppress(FileNotFoundError):
                 used, key = path.stat().st_mtime, None
                 with contextlib.suppress(EngineFileError, OSError):
@@ -210,7 +209,7 @@ class EngineCache:
     def clear(self) -> list[Path]:
         """Delete every file of the cache; returns the engines among them. Raises `OSError`."""
         engines = [path for path, _ in self.entries()]
-        leftovers = (".*.engine.*", "*.lock", "timings-*", ".timings-*")
+        leftovers = (".*", "*.lock", "timings-*")
         for path in (*engines, *(p for pattern in leftovers for p in self.folder.glob(pattern))):
             path.unlink(missing_ok=True)
         return engines

@@ -67,6 +67,21 @@ def test_the_demo_replaces_only_what_a_demo_made(tmp_path):
     assert (tmp_path / "photos" / "mine.png").exists()
 
 
+def test_a_demo_that_fails_leaves_what_an_earlier_one_made(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "depthseg.log").touch()
+    result = subprocess.run(
+        [sys.executable, DEMO, "--rate", "99999", "--output", tmp_path / "demo"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1 and "camera_node ended" in result.stderr
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["depthseg.log"]
+    assert (tmp_path / "demo-failed" / "camera_node.log").read_text()
+    assert "demo-failed/" in result.stdout
+
+
 def test_ctrl_c_ends_the_demo_and_its_nodes(tmp_path):
     process = subprocess.Popen(
         [sys.executable, DEMO, "--output", tmp_path / "demo"],

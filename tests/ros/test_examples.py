@@ -25,6 +25,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
 from geometry_msgs.msg import Twist
+from rclpy.duration import Duration
 from sensor_msgs.msg import LaserScan
 from std_msgs.msg import Header
 
@@ -86,4 +87,8 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
         until(1.0, 9.0, [])
         until(0.0, ahead, doubts)
         assert planner.lines("standing: the last picture is old")
+    until(1.0, 9.0, [])
+    ahead = (node.get_clock().now() + Duration(seconds=100)).to_msg()  # and so never old
+    distances.publish(ClassDistances(header=Header(stamp=ahead)))
+    observer.until(lambda: planner.lines("clock is ahead"), "that it stands")
     assert planner.stop(signal.SIGTERM) == 0

@@ -14,11 +14,13 @@
 
 """How pictures and models reach the node, and what diagnostics say when they do not."""
 
+import itertools
 import time
 from functools import cache
 from itertools import count
 
 import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
@@ -103,6 +105,47 @@ def test_a_greatest_rate_leaves_pictures_out(start_depthseg):
         lambda: node.frames("unwanted") > 20 and node.frames("processed") > 1, "frames left out"
     )
     assert node.frames("processed") <= 2 + took / 0.5
+
+
+def test_a_greatest_rate_holds_after_a_pause_too(start_depthseg):
+    node = start_depthseg(max_rate=0.5)
+    labels = node.collect("label/image")
+    node.perceive(image_message(image(), "rgb8", header()), info(), labels)
+    before = len(labels)
+    began = time.monotonic()
+    while time.monotonic() - began < 3.0:
+        node.send(image_message(image(), "rgb8", header()))
+        time.sleep(0.1)
+    node.observer.until(lambda: len(labels) > before, "labels")
+    stamps = sorted({m.header.stamp.sec + m.header.stamp.nanosec / 1e9 for m in labels})
+    assert all(b - a > 1.0 for a, b in itertools.pairwise(stamps)), stamps
+
+
+def test_a_doubt_ends_with_who_looks_and_with_the_camera(start_depthseg, observer):
+    node = start_depthseg(deadline=20.0)
+    labels = node.collect("label/image")
+    dark = np.zeros_like(image())
+
+    def says(doubtful):
+        return lambda: ("doubtful" in node.diagnostics().get("message", "")) == doubtful
+
+    def doubted():
+        node.send(image_message(dark, "rgb8", header()), info())
+        return says(True)()
+
+    node.until_diagnostics(doubted, "the doubt")
+    node.until_diagnostics(says(False), "that nothing is known of a camera that is gone")
+    node.until_diagnostics(doubted, "the doubt")
+    for subscription in list(observer.node.subscriptions):
+        if subscription.topic_name == f"{node.name}/label/image":
+            observer.node.destroy_subscription(subscription)
+
+    def certain():
+        node.send(image_message(dark, "rgb8", header()), info())
+        return says(False)()
+
+    node.until_diagnostics(certain, "that nobody looks any more")
+    assert len(labels) > 0
     assert "input [Hz]" in node.diagnostics() and "output [Hz]" in node.diagnostics()
 
 
@@ -173,6 +216,7 @@ def test_in_a_simulation_ages_are_its_own_and_a_jump_of_its_clock_is_told(start_
     node.until_diagnostics(
         lambda: 1900 < float(node.diagnostics().get("age [ms]", "nan")) < 4000, "the age"
     )
+    assert not node.process.lines("The clock jumped")  # its first word is no jump
     seen_at(40, 39)
     node.process.says(r"The clock jumped by -60\.0 s")
     node.until_diagnostics(

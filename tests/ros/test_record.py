@@ -154,6 +154,13 @@ def test_waiting_for_a_topic_can_be_stopped(record, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("wrong", [["a topic!"], [""], ["/a", "--patience", "nan"]])
+def test_wrong_arguments_are_told_at_once(record, tmp_path, wrong):
+    process = record(tmp_path / "bag", "--topics", *wrong)
+    assert process.wait() == 2
+    assert process.lines("^record.py: error: ")
+
+
 def test_an_output_that_exists_is_left_alone(record, tmp_path):
     (tmp_path / "kept.txt").write_text("mine")
     process = record(tmp_path, "--topics", "/image")

@@ -37,6 +37,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from depthseg_ros.files import whole
+
 from ..errors import TrainingError
 
 
@@ -171,9 +173,5 @@ def depth_to_png(depth: NDArray[np.float32]) -> bytes:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, which is there wholly or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -39,6 +39,7 @@ from rich.progress import track
 from torch.utils.data import Dataset
 
 import depthseg_ros.street
+from depthseg_ros.files import whole
 from depthseg_ros.street import Street, StreetFrame
 
 from ..errors import TrainingError
@@ -194,12 +195,8 @@ def _render(shots: dict[Path, Shot], size: tuple[int, int]) -> None:
     """Write each shot to its file, whole or not at all."""
     for file, shot in shots.items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".{os.getpid()}-{file.name}")
-        try:
+        with whole(file) as unfinished:
             np.savez(unfinished, **_drawn(shot, size))  # type: ignore[arg-type]
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
     gc.collect()  # a street's parts refer to each other, and hold far more memory than gc can see
 
 
