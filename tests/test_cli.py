@@ -184,6 +184,19 @@ def test_predict_compares_with_the_background(tmp_path, nearness, capsys):
     assert "the model street takes no --background" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["report"], ["view"]])
+def test_what_compares_with_a_background_is_neither_reported_nor_viewed(
+    command, nearness, tmp_path, capsys
+):
+    if command == ["view"]:
+        pytest.importorskip("rerun", reason="needs rerun-sdk")
+    output = tmp_path / "output"
+    option = "--save" if command == ["view"] else "--output"
+    assert cli.main([*command, nearness, "street", option, str(output)]) == 2
+    assert "compares with a background" in capsys.readouterr().err
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

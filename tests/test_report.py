@@ -70,6 +70,25 @@ def test_the_page_says_what_was_measured(page, data):
         assert ("–" if iou is None else f"{100 * iou:.1f}") in row
 
 
+@pytest.mark.parametrize(
+    ("model", "kept", "there", "missing"),
+    [
+        ("street", ".labels.png", "Reliability: ", "abs-rel by distance"),
+        ("indoor", ".depth.png", "abs-rel by distance", "<h2>Classes</h2>"),  # it has no classes
+    ],
+)
+def test_what_is_not_known_is_left_out(data, tmp_path, model, kept, there, missing):
+    folder, fx = data
+    for ending in (".png", kept):
+        shutil.copy(folder / f"a{ending}", tmp_path)
+    written = tmp_path / "report.html"
+    arguments = ["report", model, str(tmp_path), "--fx", str(fx), "--output", str(written)]
+    assert cli.main(arguments) == 0
+    text = written.read_text(encoding="utf-8")
+    assert there in text and missing not in text
+    assert ("mIoU" in text, "a: abs-rel" in text) == (kept == ".labels.png", kept == ".depth.png")
+
+
 def test_what_the_model_itself_wrote_is_perfect(data, tmp_path, capsys):
     folder, fx = data
     shutil.copy(folder / "a.png", tmp_path / "a.png")

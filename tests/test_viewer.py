@@ -18,11 +18,13 @@ import re
 import subprocess
 import sys
 
+import cv2
 import pytest
 
 pytest.importorskip("rerun", reason="needs rerun-sdk")
 
 from depthseg_ros import cli
+from depthseg_ros.street import Street
 
 
 def stats(recording):
@@ -41,6 +43,26 @@ def test_a_street_is_recorded_frame_by_frame(tmp_path, capfd):
     assert named <= found.keys()
     command = [sys.executable, "-m", "rerun", "rrd", "verify", str(recording)]
     assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_folders_and_videos_are_recorded_to_their_end(tmp_path, capfd, kind):
+    pictures = [Street(5, 160, 120).frame(index).image[..., ::-1] for index in range(3)]
+    source, recording = tmp_path / "source", tmp_path / "all.rrd"
+    source.mkdir()
+    for index, picture in enumerate(pictures):
+        cv2.imwrite(str(source / f"{index}.png"), picture)
+    if kind == "video":
+        source = tmp_path / "drive.avi"
+        writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 120))
+        for picture in pictures:
+            writer.write(picture)
+        writer.release()
+    assert cli.main(["view", "street", str(source), "--save", str(recording)]) == 0
+    command = [sys.executable, "-m", "rerun", "rrd", "print", "-v", str(recording)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"with (\d+) rows .* - /camera/labels ", shown)
+    assert sum(map(int, rows)) == len(pictures)
 
 
 @pytest.mark.parametrize(
