@@ -377,7 +377,7 @@ def main() -> int:
         output = output.with_name(f"{output.name}-failed")
     shutil.rmtree(output, ignore_errors=True)
     unfinished.rename(output)
-    print(f"demo: pictures, video and logs are in {os.path.relpath(output)}/")
+    print(f"demo: pictures, video and logs are in {output if code else options.output}/")
     return code
 
 

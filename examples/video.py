@@ -63,7 +63,8 @@ def draw(perception: Perception, source: Path, output: Path, fov: float, most: i
             writer.write(cv2.cvtColor(row, cv2.COLOR_RGB2BGR))
             count += 1
     except KeyboardInterrupt:
-        pass
+        if not count:
+            raise
     finally:
         if writer is not None:
             writer.release()

@@ -106,10 +106,6 @@ def main(arguments: list[str]) -> None:
         evaluations |= {f"{checkpoint}: {n}" if several else n: e for n, e in measured.items()}
     results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
     protocols = [evaluation.protocol for evaluation in evaluations.values()]
-    if options.reliability is not None:
-        known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
-        if not known:
-            raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
     if options.json:
         print(json.dumps(results, indent=2))
     elif options.markdown:
@@ -117,6 +113,9 @@ def main(arguments: list[str]) -> None:
     else:
         Console().print(table(results, f"depth by the protocols {', '.join(protocols)}"))
     if options.reliability is not None:  # last: what was measured is told whatever comes of it
+        known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
+        if not known:
+            raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
         draw_reliability(options.reliability, {n: table.numpy() for n, table in known.items()})
 
 

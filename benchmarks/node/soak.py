@@ -63,6 +63,7 @@ from rich.console import Console
 from rich.table import Table
 
 from depthseg_ros import model_card
+from depthseg_ros.files import whole
 from depthseg_ros.outputs import OUTPUTS
 from depthseg_ros.process import share_memory
 
@@ -251,7 +252,7 @@ def draw(
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def kept(path: Path) -> Iterator[Path]:
     """A name to write to, that becomes `path` in the end, whatever that is."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -310,7 +311,7 @@ def main() -> int:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     rows: list[Row] = []
     try:
-        with whole(options.output / "soak.csv") as path, path.open("w", newline="") as file:
+        with kept(options.output / "soak.csv") as path, path.open("w", newline="") as file:
             frames = soak(options, rows, file)
         result = judge(rows, options.seconds)
         draw(options.output / "soak.png", rows, frames, result["warm_up_s"])
