@@ -32,10 +32,13 @@ from .files import whole
 from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of what is written. In files of version 1 the graph stretches every image to `network_size`."""
 UNLABELLED = 255
 """The class id of pixels without a class, in labels and in label images."""
 
+NETWORK_STRIDE = 32
+"""Widths and heights of the network are multiples of it, pixels."""
 MAX_SIZE = 8192
 """Greatest width or height of a network, pixels."""
 MAX_CARD = 2**20
@@ -116,9 +119,10 @@ class ModelCard:
     depth: DepthRange | None
     """None for a model without depth."""
     network_size: tuple[int, int]
-    """Width and height in pixels at which the network itself runs."""
+    """Width and height in pixels whose product is how many pixels the network has; `size_for` is
+    the size at which it runs."""
     canonical_fx: float | None = None
-    """Focal length, in pixels at the network's width, of the camera that metric depth is learned
+    """Focal length, in pixels at the network's size, of the camera that metric depth is learned
     in; the graph scales its depth by the real camera's (needed for metric depth)."""
     needs_background: bool = False
     """Whether the graph takes, beside each picture, the same view without foreground."""
@@ -134,6 +138,8 @@ class ModelCard:
     """Count of the network's weights."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of what made the file."""
+    schema_version: int = SCHEMA_VERSION
+    """Version of the contract that the graph keeps."""
 
     def __post_init__(self) -> None:
         _require(bool(self.classes) or self.depth is not None, "no classes and no depth", "either")
@@ -193,6 +199,12 @@ class ModelCard:
                 "a focal length in pixels, since the depth is metric",
             )
 
+    def size_for(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height at which the network runs for an image of this size, pixels."""
+        if self.schema_version < 2:
+            return self.network_size
+        return fitted_size(width, height, self.network_size[0] * self.network_size[1])
+
     @property
     def needs_fx(self) -> bool:
         """Whether the graph takes the camera's focal length."""
@@ -212,7 +224,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as the JSON text that is kept in the file."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, allow_nan=False)
+        return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -227,7 +239,7 @@ class ModelCard:
         except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits, too
             raise ModelFileError(f"the model card is not JSON: {error}") from None
         _require(isinstance(entries, dict), "model card that is no JSON object", "an object")
-        version = entries.pop("schema_version", None)
+        version = entries.get("schema_version")
         _require(_is_int(version) and version >= 1, f"schema_version {version!r}", "an integer")
         if version > SCHEMA_VERSION:
             raise ModelFileError(
@@ -258,6 +270,24 @@ class ModelCard:
             raise ModelFileError(
                 f"the model card has an entry of the wrong type: {shortened(str(error), 200)}"
             ) from None
+
+
+def fitted_size(width: int, height: int, pixels: int) -> tuple[int, int]:
+    """The network's width and height for an image: its shape, of about so many pixels.
+
+    Both are multiples of `NETWORK_STRIDE`. The short side is rounded first and the long one follows
+    from it, which keeps pixels square but for half a stride of it (3 % of 480 pixels). An image of
+    an extreme shape is stretched where the network would have more than twice its pixels. Model
+    files compute the same inside.
+    """
+    short, long = sorted((width, height))
+
+    def to_stride(length: float) -> int:
+        return NETWORK_STRIDE * max(1, round(length / NETWORK_STRIDE))
+
+    least = to_stride(math.sqrt(pixels * short / long))
+    most = to_stride(min(least * long / short, 2 * pixels / least))
+    return (most, least) if width > height else (least, most)
 
 
 def default_model() -> Path:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from . import model_card
 from .backends import BackendError, open_backend
+from .shaping import Shaping
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class View(NamedTuple):
     background: NDArray[np.uint8] | None = None
     """(H', W', 3) uint8 RGB, the same view without foreground, for the models that need it and for
     no others. One of another size is resized to H x W."""
+    fy: float | None = None
+    """Vertical focal length in pixels; None: that of square pixels, `fx`."""
+    rotation: int = 0
+    """Degrees clockwise, one of `shaping.ROTATIONS`, that make the image upright, as the network
+    has to see it. The prediction is of the image as it is."""
 
 
 class Perception:
@@ -85,9 +91,11 @@ class Perception:
         image: NDArray[np.uint8],
         fx: float | None = None,
         background: NDArray[np.uint8] | None = None,
+        fy: float | None = None,
+        rotation: int = 0,
     ) -> Prediction:
         """Perceive one picture; the arguments are those of `View`, the errors those of `batch`."""
-        return self.batch([View(image, fx, background)])[0]
+        return self.batch([View(image, fx, background, fy, rotation)])[0]
 
     def batch(self, views: Sequence[View]) -> list[Prediction]:
         """Perceive pictures of one size, at least one, in one run of the network.
@@ -97,10 +105,16 @@ class Perception:
             BackendError: the backend failed.
         """
         stacks: dict[str, list[Any]] = {}
+        shapings = []
         for view in views:
-            for name, value in self._inputs(view).items():
+            _check_picture("image", view.image)
+            height, width = view.image.shape[:2]
+            shaping = Shaping.of(self.card, width, height, view.fx, view.fy, view.rotation)
+            shapings.append(shaping)
+            for name, value in self._inputs(view, shaping).items():
                 stacks.setdefault(name, []).append(value)
-        if len({image.shape for image in stacks["image"]}) > 1:
+        shapes = {view.image.shape for view in views}, {image.shape for image in stacks["image"]}
+        if max(map(len, shapes)) > 1:
             raise ValueError("pictures of several sizes cannot be perceived at once")
         # Of one picture no copy is made.
         inputs = {
@@ -110,8 +124,10 @@ class Perception:
         outputs = dict(self.backend.run(inputs))
         self._check(outputs, inputs["image"].shape[:3])
         return [
-            Prediction(*(outputs[n][i] if n in outputs else None for n in _OUTPUTS))  # type: ignore[arg-type]
-            for i in range(len(views))
+            Prediction(
+                *(shaping.undo(outputs[n][i]) if n in outputs else None for n in _OUTPUTS)  # type: ignore[arg-type]
+            )
+            for i, shaping in enumerate(shapings)
         ]
 
     def _check(self, outputs: dict[str, Any], shape: tuple[int, ...]) -> None:
@@ -135,11 +151,10 @@ class Perception:
                 depth = np.where(inside, depth, np.float32(np.nan))
             outputs["depth"] = depth.reshape(shape)
 
-    def _inputs(self, view: View) -> dict[str, Any]:
+    def _inputs(self, view: View, shaping: Shaping) -> dict[str, Any]:
         """The network's inputs for one picture, without the batch axis."""
-        image, fx, background = view
-        _check_picture("image", image)
-        inputs: dict[str, Any] = {"image": np.ascontiguousarray(image)}
+        image, background = view.image, view.background
+        inputs: dict[str, Any] = {"image": np.ascontiguousarray(shaping.apply(image))}
         if self.card.needs_background and background is None:
             raise ValueError(f"the model {self.card.name} needs a background")
         if background is not None:
@@ -149,11 +164,9 @@ class Perception:
             if background.shape != image.shape:
                 size = image.shape[1::-1]  # width, height
                 background = cv2.resize(background, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-            inputs["background"] = np.ascontiguousarray(background)
+            inputs["background"] = np.ascontiguousarray(shaping.apply(background))
         if self.card.needs_fx:
-            if fx is None or not 1e-3 < fx < 1e9:  # NaN is not, either
-                raise ValueError(f"fx is {fx}, metric depth needs a focal length in pixels")
-            inputs["fx"] = np.float32(fx)
+            inputs["fx"] = np.float32(shaping.focal)  # type: ignore[arg-type]  # checked above
         return inputs
 
     def warm_up(self) -> None:

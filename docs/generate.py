@@ -436,8 +436,8 @@ def model_card() -> str:
         parts += [f"## {title}", table(("entry", "type", ""), *_entries(found, vars(card)))]
     return page(
         "The model card",
-        f"The JSON object in the metadata entry `{card.METADATA_KEY}` of a model file, beside"
-        f" `schema_version`, which is {card.SCHEMA_VERSION}: a file of a newer one is refused."
+        f"The JSON object in the metadata entry `{card.METADATA_KEY}` of a model file. Its"
+        f" `schema_version` is {card.SCHEMA_VERSION}: a file of a newer one is refused."
         " [The model file](../model_file.md) says what else makes one.",
         *parts,
     )

@@ -114,7 +114,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "schema version 2, this depthseg_ros reads up to 1"),
+        ({"schema_version": 3}, "schema version 3, this depthseg_ros reads up to 2"),
         ({"schema_version": "one"}, "schema_version 'one'"),
         ({"schema_version": None}, "schema_version None"),
         ({"palette": []}, r"unknown entries \['palette'\]"),

@@ -31,8 +31,8 @@ from depthseg_ros.model_card import UNLABELLED
 
 from .blocks import resize
 from .errors import TrainingError
-from .export import ServedModel
 from .pictures import save_figure
+from .served import ServedModel
 from .sources import Source
 from .transforms import Whole
 

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
+
+from depthseg_ros.model_card import fitted_size
 
 from .errors import TrainingError
 from .sources import Source, open_source
@@ -46,6 +49,7 @@ class Mixture(L.LightningDataModule):
         folders: dict[str, Path] | None = None,
         options: dict[str, dict[str, Any]] | None = None,
         crop: tuple[int, int] = (384, 288),
+        aspects: Sequence[float] = (),
         zoom: tuple[float, float] = (0.6, 1.3),
         sizes: Sequence[tuple[float, float]] = ((0.0, 1.0),),
         color: float = 1.0,
@@ -62,6 +66,9 @@ class Mixture(L.LightningDataModule):
             folders: Where those lie that are not generated.
             options: More arguments of the readers, by data set.
             crop: Width and height of training crops.
+            aspects: Widths over heights that crops have in place of `crop`'s, with as many pixels:
+                a batch has one of them. Samples go where their images' own is nearest, if the data
+                set has `aspects` (one each), others anywhere.
             zoom: Least and greatest enlargement of pictures against the network's scale.
             sizes: Pairs of a share of the epochs and a scale of crops and zoom that holds from
                 there on. Small crops at first learn most of what there is to learn in a fraction
@@ -101,7 +108,10 @@ class Mixture(L.LightningDataModule):
 
         self.train, self.val = opened("train", dict.fromkeys(train, 0)), opened("val", val)
         self._open_test = lambda: opened("test", val)
+        if not all(1 / 8 <= aspect <= 8 for aspect in aspects):
+            raise TrainingError(f"data.aspects is {aspects}, expected numbers of 1/8 to 8")
         self.crop, self.zoom, self.sizes = crop, zoom, tuple(sizes)
+        self.aspects = tuple(aspects)
         self.color, self.mirror = color, mirror
         self.batch_size, self.workers = batch_size, workers
 
@@ -180,10 +190,16 @@ class Mixture(L.LightningDataModule):
                 "data.sizes has several sizes: set trainer.reload_dataloaders_every_n_epochs: 1"
             )
         scale, task, trainer = self.scale(), self._task, self.trainer
+        crop = (round(self.crop[0] * scale), round(self.crop[1] * scale))
+        crops = [fitted_size(round(1000 * a), 1000, crop[0] * crop[1]) for a in self.aspects]
+        shapes = [
+            nearest(getattr(source.samples, "aspects", [math.nan] * len(source)), self.aspects)
+            for source in self.train
+        ]
         return DataLoader(
             Augmented(
                 ConcatDataset([source.samples for source in self.train]),
-                (round(self.crop[0] * scale), round(self.crop[1] * scale)),
+                crop,
                 task.card,
                 (self.zoom[0] * scale, self.zoom[1] * scale),
                 views=(*task.system.inputs, *task.system.views, *task.objective.views),
@@ -191,7 +207,15 @@ class Mixture(L.LightningDataModule):
                 mirror=self.mirror,
             ),
             self.batch_size,
-            sampler=MixtureSampler(lengths, draws, task.seed, lambda: trainer.current_epoch),
+            sampler=MixtureSampler(
+                lengths,
+                draws,
+                task.seed,
+                lambda: trainer.current_epoch,
+                crops or [crop],
+                np.concatenate(shapes),
+                self.batch_size * trainer.world_size,  # type: ignore[union-attr]
+            ),
             generator=torch.Generator(),  # beginning anew takes nothing from the run's own chance
             drop_last=True,
             num_workers=self.workers,
@@ -208,11 +232,20 @@ class Mixture(L.LightningDataModule):
     test_dataloader = predict_dataloader = val_dataloader
 
 
-class MixtureSampler(Sampler[tuple[int, int]]):
+def nearest(aspects: Sequence[float], choices: Sequence[float]) -> np.ndarray:
+    """Index of the choice that is nearest to each aspect, by ratio; -1 where it is NaN."""
+    if not choices:
+        return np.zeros(len(aspects), int)
+    gaps = np.abs(np.log(np.asarray(aspects)[:, None] / np.asarray(choices)))
+    return np.where(np.isnan(aspects), -1, np.nan_to_num(gaps).argmin(1))
+
+
+class MixtureSampler(Sampler[tuple[int, int, tuple[int, int]]]):
     """Draws so many samples of each of several concatenated data sets, anew in every epoch.
 
-    What is drawn, and the seed by which it is augmented, follow from seed and epoch alone: the
-    processes of a distributed run agree on it, and a run that is resumed sees what it would have.
+    What is drawn, the seed by which it is augmented, and the size of its crop follow from seed and
+    epoch alone: the processes of a distributed run agree on it, and a run that is resumed sees what
+    it would have.
     """
 
     def __init__(
@@ -221,19 +254,27 @@ class MixtureSampler(Sampler[tuple[int, int]]):
         draws: Sequence[int],
         seed: int = 0,
         epoch: Callable[[], int] = lambda: 0,
+        crops: Sequence[tuple[int, int]] = ((0, 0),),
+        shapes: np.ndarray | None = None,
+        batch: int = 1,
     ) -> None:
         """`draws` of each are taken out of its `lengths`, none twice before all once.
 
         The epoch is asked for, not counted: Lightning begins an epoch more often than it ends one.
+        Each `batch` consecutive ones have one of the `crops` (width, height): that of the index
+        which `shapes` has for a sample of the concatenation, or by chance where it has -1. What
+        fills no batch of its own shares the last ones.
         """
         self.lengths, self.draws, self.seed, self.epoch = lengths, draws, seed, epoch
+        self.crops, self.batch = crops, batch
+        self.shapes = np.zeros(sum(lengths), int) if shapes is None else shapes
 
     def __len__(self) -> int:
         """Samples in an epoch."""
         return sum(self.draws)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Indices into the concatenation, in random order, and a seed for each."""
+    def __iter__(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        """Indices into the concatenation, in random order, a seed and a crop size for each."""
         rng = np.random.default_rng([self.seed, self.epoch()])
         firsts = np.cumsum([0, *self.lengths])
         drawn = [
@@ -243,4 +284,24 @@ class MixtureSampler(Sampler[tuple[int, int]]):
         ]
         indices = rng.permutation(np.concatenate(drawn))
         seeds = rng.integers(2**63, size=len(indices))
-        yield from zip(indices.tolist(), seeds.tolist(), strict=True)
+        shapes = self.shapes[indices]
+        if len(self.crops) > 1:
+            anywhere = shapes < 0
+            shapes = np.where(anywhere, rng.integers(len(self.crops), size=len(shapes)), shapes)
+            order = self._batches(shapes, rng)
+            indices, seeds, shapes = indices[order], seeds[order], shapes[order]
+            # A batch that several share has the crop of its first.
+            shapes = shapes[np.arange(len(shapes)) // self.batch * self.batch]
+        crops = (self.crops[max(shape, 0)] for shape in shapes)
+        yield from zip(indices.tolist(), seeds.tolist(), crops, strict=True)
+
+    def _batches(self, shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An order in which batches are of one shape, but for the last ones."""
+        whole, rest = [], []
+        for shape in range(len(self.crops)):
+            places = np.flatnonzero(shapes == shape)
+            end = len(places) // self.batch * self.batch
+            whole += np.split(places[:end], end // self.batch) if end else []
+            rest.append(places[end:])
+        shuffled = [whole[i] for i in rng.permutation(len(whole))]
+        return np.concatenate([*shuffled, *rest])

@@ -21,6 +21,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -30,6 +31,7 @@ from torch.utils.data import DataLoader
 
 from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
+from depthseg_ros.shaping import Shaping
 
 from .calibration import draw as draw_reliability
 from .checkpoints import load_checkpoint
@@ -159,7 +161,13 @@ def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
 
     def predict(*values: Tensor) -> tuple[Tensor, ...]:
         feed = {name: value.numpy() for name, value in zip(inputs, values, strict=True)}
-        return tuple(torch.from_numpy(output) for output in session.run(outputs, feed))
+        height, width = feed["image"].shape[1:3]
+        # Not for files of today: older ones stretch images, where they are not padded.
+        shaping = Shaping.of(card, width, height, 1.0)  # pixels are square
+        for name in feed.keys() & {"image", "background"}:
+            feed[name] = np.stack([shaping.apply(image) for image in feed[name]])
+        results = session.run(outputs, feed)
+        return tuple(torch.from_numpy(np.stack([shaping.undo(o) for o in out])) for out in results)
 
     return card, inputs, predict
 

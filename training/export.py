@@ -12,11 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a trained network to the model file: the graph around it, and its card.
-
-The model file's contract is in `docs/model_file.md`. Whatever stands between the camera's picture
-and the topics is in `ServedModel`, which validation runs too: what is measured is what is served.
-"""
+"""From a trained network to the model file, whose contract is in `docs/model_file.md`."""
 
 from __future__ import annotations
 
@@ -25,24 +21,20 @@ import copy
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
-from onnxscript import opset18 as op
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
-from .blocks import resize
 from .checkpoints import folded_pairs
 from .errors import TrainingError, check_output
+from .served import TRANSLATIONS, ServedModel
 
 OPSET = 18
 
@@ -91,7 +83,7 @@ def main(arguments: list[str]) -> None:
 
     check_output(options.output)
     from .calibration import temperature
-    from .checkpoints import load_checkpoint  # it knows the task, which knows ServedModel
+    from .checkpoints import load_checkpoint
     from .quantization import quantize
     from .sources import Source, open_source, parse
 
@@ -126,91 +118,6 @@ def read_metrics(path: Path) -> dict[str, float]:
             f"{path} is not what 'evaluate --json' prints, which is"
             ' {"DATA": {"MEASURE": NUMBER, ...}, ...}'
         ) from None
-
-
-class ServedModel(nn.Module):
-    """The camera's picture in, what the topics carry out, at the picture's size.
-
-    `inputs` and `outputs` are the names of what it takes and gives, in order.
-    """
-
-    def __init__(self, system: nn.Module, card: ModelCard, temperature: float = 1.0) -> None:
-        """Put the graph of a model file around a system, as its card says.
-
-        Logits are divided by `temperature` for the confidence, see `calibration`.
-        """
-        super().__init__()
-        self.system, self.card, self.temperature = system, card, temperature
-        self.pictures = tuple(system.inputs)  # type: ignore[arg-type]
-        self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
-        self.outputs = card.outputs
-        self.sky = [c.id for c in card.classes if "sky" in c.flags]
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Perceive.
-
-        Args:
-            inputs: As `self.inputs` says: (N, H, W, 3) uint8 RGB pictures, and `fx`, (N,) float32
-                focal lengths in pixels.
-
-        Returns:
-            As `self.outputs` says: `labels` and `confidence` (N, H, W) uint8 and `depth` (N, H, W)
-            float32.
-        """
-        pictures = inputs[: len(self.pictures)]
-        size = pictures[self.pictures.index("image")].shape[1:3]
-        prediction = self._predict(pictures)
-        outputs: list[Tensor] = []
-        if self.card.classes:
-            labels, confidence = self._classify(prediction["logits"], size)
-            outputs += [labels.to(torch.uint8), (confidence * 255 + 0.5).to(torch.uint8)]
-        if self.card.depth is not None:
-            depth = self._measure(prediction["depth"], size)
-            if self.card.needs_fx:
-                scale = inputs[-1] * (self.card.network_size[0] / size[1]) / self.card.canonical_fx
-                depth = depth * scale[:, None, None]
-            no_depth = depth > self.card.depth.max
-            for class_id in self.sky:
-                no_depth = no_depth | (labels == float(class_id))
-            depth = depth.clamp(min=self.card.depth.min)
-            outputs.append(depth.masked_fill(no_depth, float("nan")))
-        return tuple(outputs)
-
-    def logits(self, *pictures: Tensor) -> Tensor:
-        """The classes' logits alone, (N, classes, h, w) at the system's own size."""
-        return _of_all(self._predict(pictures)["logits"])
-
-    def _predict(self, pictures: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        width, height = self.card.network_size
-        # Cast first and last: uint8 at the edges alone is what every runtime can do.
-        resized = (resize(p.float().permute(0, 3, 1, 2), (height, width)) for p in pictures)
-        if self.card.precision == "fp16":
-            return {k: v.float() for k, v in self.system(*(x.half() for x in resized)).items()}
-        return self.system(*resized)
-
-    def _classify(self, logits: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:
-        logits = _of_all(logits)
-        # The softmax of the best class, without a Softmax, which is slow over the channel axis.
-        best = logits.amax(1, keepdim=True)
-        others = (logits - best) / self.temperature
-        confidence = resize(1 / others.exp().sum(1, keepdim=True), size)[:, 0]
-        # Of all classes the best at the network's size, which holds all it can tell of borders:
-        # enlarging every class to a large picture would take longer than the network.
-        width, height = self.card.network_size
-        labels = resize(logits, (height, width)).argmax(1, keepdim=True).float()
-        return F.interpolate(labels, size=tuple(size), mode="nearest-exact")[:, 0], confidence
-
-    def _measure(self, depth: Tensor, size: torch.Size) -> Tensor:
-        if self.card.depth is not None and self.card.depth.kind == "normalised":
-            return resize(depth, size)[:, 0]
-        # Between near and far lies what is a ratio from both.
-        return resize(depth.log(), size)[:, 0].exp()
-
-
-def _of_all(logits: Tensor) -> Tensor:
-    if logits.shape[1] == 1:  # of the foreground, against nothing
-        return torch.cat([torch.zeros_like(logits), logits], 1)
-    return logits
 
 
 def export(system: nn.Module, card: ModelCard, path: Path, temperature: float = 1.0) -> None:
@@ -254,27 +161,12 @@ def graph(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> onnx.
         output_names=list(served.outputs),
         # One entry for the variadic argument of `forward`.
         dynamic_shapes=(tuple(dynamic if name == "fx" else picture for name in examples),),
-        custom_translation_table={torch.ops.aten._upsample_nearest_exact2d.vec: _nearest},
+        custom_translation_table=TRANSLATIONS,
         verbose=False,
     )
     model = program.model_proto
     _name_axes(model)
     return model
-
-
-def _nearest(x: Any, size: Sequence[Any], _: Any = None) -> Any:
-    """`nearest-exact` as a Resize; the exporter's own is a gathering of every pixel."""
-    one = op.Constant(value_ints=[1])
-    sizes = op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
-    return op.Resize(
-        x,
-        None,
-        None,
-        sizes,
-        mode="nearest",
-        coordinate_transformation_mode="half_pixel",
-        nearest_mode="round_prefer_ceil",
-    )
 
 
 def rounded(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> ServedModel:

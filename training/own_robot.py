@@ -132,6 +132,10 @@ def main(arguments: list[str]) -> None:
     pseudo_label.main([*given, *shlex.split(options.label_options)])
 
     _say("3. Training of the student")
+    if "data.aspects" not in changes:  # the shape at which it will be served
+        samples: Any = open_source("own_robot", "train", dataset).samples
+        shapes = sorted({round(aspect, 3) for aspect in samples.aspects})
+        config = override(config, {"data.aspects": shapes})
     checkpoint = train(config, options.folder / "student")
 
     _say("4. The student beside the model that it started from, on the time that was held out")

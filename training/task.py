@@ -34,9 +34,9 @@ from .balancing import BALANCERS, Balancer
 from .checkpoints import joined, provenance_of, settle_batch_norms, start_from
 from .classes import CLASS_LISTS
 from .errors import TrainingError
-from .export import ServedModel
 from .metrics import Evaluation
 from .objectives.supervised import Supervised
+from .served import ServedModel
 
 
 class JointTask(L.LightningModule):
@@ -53,7 +53,7 @@ class JointTask(L.LightningModule):
         classes: str = "camvid",
         network_size: tuple[int, int] = (480, 360),
         canonical_fx: float = 420.0,
-        min_depth: float = 0.5,
+        min_depth: float = 0.2,
         max_depth: float = 100.0,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         learning_rate: float = 2e-3,
@@ -72,7 +72,8 @@ class JointTask(L.LightningModule):
                 these with options of its own.
             name: What the model is called on its card.
             classes: A name in `classes.CLASS_LISTS`.
-            network_size: Width and height at which the network sees whole pictures.
+            network_size: Width and height whose product is how many pixels the network has; its
+                size follows from the shape of the image.
             canonical_fx: Focal length of the camera that metric depth is learned in, pixels.
             min_depth: Least depth that is served; metres if the depth is metric.
             max_depth: Greatest depth that is served.

@@ -21,6 +21,7 @@ multiplied by canonical_fx / fx, and enlarging a picture, which lengthens fx, ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -62,9 +63,10 @@ class Augmented(Dataset[dict[str, Tensor]]):
 
         Args:
             samples: What to take from.
-            crop: Width and height of the result.
+            crop: Width and height of the result, where the draw has no other.
             card: Of the model to be trained.
-            zoom: Least and greatest enlargement against the network's scale.
+            zoom: Least and greatest enlargement against the network's scale; where the crop's
+                shape is another than the image's, against what fills the crop.
             views: Other pictures that the network needs; `image` among them is no other.
             color: Probability that a sample is recoloured.
             mirror: Whether half of the samples are mirrored. A stereo pair never is by chance: its
@@ -77,14 +79,23 @@ class Augmented(Dataset[dict[str, Tensor]]):
         """As many as the data set has."""
         return len(self.samples)  # type: ignore[arg-type]
 
-    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Tensor]:
-        """Crop, zoom, mirror and recolour the sample of an index, by a seed: `augmented[3, 42]`."""
-        index, seed = draw
+    def __getitem__(
+        self, draw: tuple[int, int] | tuple[int, int, tuple[int, int]]
+    ) -> dict[str, Tensor]:
+        """Crop, zoom, mirror and recolour the sample of an index, by a seed: `augmented[3, 42]`.
+
+        A third entry is the width and height of this crop.
+        """
+        index, seed = draw[:2]
+        crop = draw[2] if len(draw) == 3 else self.crop
         rng = np.random.default_rng(seed)
         sample = self.samples[index]
         check(sample, self.card)
         height, width = sample.image.shape[:2]
-        zoom = np.exp(rng.uniform(*np.log(self.zoom))) * self.card.network_size[0] / width
+        # How much less of its height or width a crop of another shape takes of an image.
+        fill = max(crop[0] / width, crop[1] / height) / math.sqrt(math.prod(crop) / width / height)
+        network = math.sqrt(math.prod(self.card.network_size) / width / height)
+        zoom = np.exp(rng.uniform(*np.log(self.zoom))) * network * fill
         # Where there is geometry to learn, pixels stay square, at nearly the scale that is served:
         # else depth from rows is ambiguous. Labels alone gain by any scale.
         labels_alone = sample.depth is None and sample.fx is None and not sample.views
@@ -92,18 +103,18 @@ class Augmented(Dataset[dict[str, Tensor]]):
         stretch = rng.uniform(-0.08, 0.08, 2) if labels_alone else np.zeros(2)
         zoom_x, zoom_y = zoom * np.exp(stretch)
         # The window may lie over the border by half of what is lacking where the picture is small.
-        lack = np.array([self.crop[0] / zoom_x - width, self.crop[1] / zoom_y - height])
+        lack = np.array([crop[0] / zoom_x - width, crop[1] / zoom_y - height])
         left, top = np.where(lack > 0, -lack / 2, rng.uniform(0, np.abs(lack)))
         flip = self.mirror and rng.random() < 0.5
         if "right" in self.views and sample.baseline is not None:
             flip = sample.baseline < 0
         window = np.array([[zoom_x, 0, -zoom_x * left], [0, zoom_y, -zoom_y * top]])
         if flip:
-            window[0] = [-zoom_x, 0, self.crop[0] - 1 + zoom_x * left]
+            window[0] = [-zoom_x, 0, crop[0] - 1 + zoom_x * left]
         table, saturation = recoloring(rng, rng.random() < self.color)
 
         def take(array: np.ndarray, how: int, fill: float) -> np.ndarray:
-            return cv2.warpAffine(array, window, self.crop, flags=how, borderValue=[fill] * 4)
+            return cv2.warpAffine(array, window, crop, flags=how, borderValue=[fill] * 4)
 
         def picture(image: np.ndarray, fill: float = 127) -> Tensor:
             # Bilinear sampling skips pixels when it shrinks by much: smooth first.
@@ -112,13 +123,13 @@ class Augmented(Dataset[dict[str, Tensor]]):
             image = recolor(take(image, cv2.INTER_LINEAR, fill), table, saturation)
             return torch.from_numpy(image).permute(2, 0, 1)
 
-        labels, depth = unknown(self.crop)
+        labels, depth = unknown(crop)
         if sample.labels is not None:
             labels = take(sample.labels, cv2.INTER_NEAREST, UNLABELLED)
         if sample.depth is not None:
             depth = take(sample.depth, cv2.INTER_NEAREST, np.nan)
         # What is likely right is learned as often: over many draws that is a weight, for any loss.
-        doubt = doubts(rng, self.crop)
+        doubt = doubts(rng, crop)
         if sample.labels_trust is not None:
             trusted = take(sample.labels_trust, cv2.INTER_NEAREST, 0) > doubt
             labels = np.where(trusted, labels, np.uint8(UNLABELLED))

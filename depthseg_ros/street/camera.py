@@ -45,6 +45,7 @@ class Camera:
         fov: horizontal field of view, rad; None: the seed's, 45 to 75 degrees.
         height: metres above the ground; None: the seed's, 1.3 to 1.7.
         pitch: rad, positive looks up; None: the seed's, up to 4 degrees.
+        roll: rad, positive turns the camera clockwise; None: the seed's, up to 1 degree.
         gains: factors on red, green and blue (white balance, exposure).
         gamma: exponent of brightness (0 to 1) before the gains; above 1 darkens.
 
@@ -55,6 +56,7 @@ class Camera:
     fov: float | None = None
     height: float | None = None
     pitch: float | None = None
+    roll: float | None = None
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     gamma: float = 1.0
 
@@ -71,6 +73,7 @@ _LIMITS = {
     "fov": (0.1, 2.1),
     "height": (0.2, 3.0),
     "pitch": (-0.5, 0.5),
+    "roll": (-0.5, 0.5),
     "gains": (0.1, 4.0),
     "gamma": (0.2, 5.0),
 }
@@ -133,9 +136,9 @@ class Street:
         self.intrinsics = Intrinsics.from_fov(width, height, fov)
         self.camera_height = _chosen(camera.height, float(rng.uniform(1.3, 1.7)))
         self.pitch = _chosen(camera.pitch, math.radians(rng.uniform(-4, 4)))
-        self._roll = math.radians(rng.uniform(-1, 1))
+        self._roll = _chosen(camera.roll, math.radians(rng.uniform(-1, 1)))
         # A wide lens sees past the painted sky, which goes on as its own mirror image there.
-        chosen = camera.fov is not None or camera.pitch is not None
+        chosen = any(value is not None for value in (camera.fov, camera.pitch, camera.roll))
         self._beyond_sky = cv2.BORDER_REFLECT if chosen else cv2.BORDER_REPLICATE
         self._texels = 30 if self.camera_height > 1 else 60
         self._scene = Scene(seed)

@@ -22,7 +22,13 @@ from depthseg_ros import street
 from training.classes import CAMVID
 from training.datasets import rendered
 from training.datasets.camvid import CamVid
-from training.datasets.rendered import FIRST_SEED, MOMENTS_APART, RenderedStreets
+from training.datasets.rendered import (
+    ASPECTS,
+    FIRST_SEED,
+    MOMENTS_APART,
+    RenderedStreets,
+    any_camera,
+)
 from training.errors import TrainingError
 
 
@@ -255,3 +261,28 @@ def test_half_written_files_do_not_remain(tmp_path):
 def test_what_cannot_be_rendered_is_said_at_once(arguments, message):
     with pytest.raises(TrainingError, match=message):
         RenderedStreets(streets=1, **arguments)
+
+
+def test_mountings_bring_other_cameras_and_shapes_and_stay_the_same(tmp_path):
+    data = RenderedStreets("val", 3, 2, (96, 72), tmp_path, mountings=True)
+    data.render()
+    samples = [data[i] for i in range(len(data))]
+    again = RenderedStreets("val", 3, 2, (96, 72), None, mountings=True)[0]
+    np.testing.assert_array_equal(samples[0].image, again.image)
+    for sample, aspect in zip(samples, data.aspects, strict=True):
+        height, width = sample.image.shape[:2]
+        assert sample.depth.shape == sample.labels.shape == (height, width)
+        assert width / height == aspect
+        assert 0.9 < width * height / (96 * 72) < 1.1
+    shapes = {sample.image.shape for sample in samples[::2]}
+    assert len(shapes) > 1 and len({s.fx for s in samples[::2]}) == 3
+
+
+def test_mountings_cover_what_robots_and_cars_have():
+    cameras = [any_camera(seed, 480 * 360) for seed in range(500)]
+    heights = np.array([camera.height for _, camera in cameras])
+    pitches = np.degrees([camera.pitch for _, camera in cameras])
+    assert heights.min() < 0.3 and heights.max() > 2.5
+    assert pitches.min() < -20 and pitches.max() <= 5
+    aspects = {round(width / height, 1) for (width, height), _ in cameras}
+    assert aspects == {round(aspect, 1) for aspect in ASPECTS}

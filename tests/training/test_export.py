@@ -16,6 +16,7 @@
 
 import copy
 import functools
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -80,6 +81,62 @@ def test_onnx_runtime_agrees_with_torch(task, session, size, batch):
     both = np.isfinite(depth) & np.isfinite(expected_depth)
     assert (np.isfinite(depth) == np.isfinite(expected_depth)).mean() >= 0.999
     np.testing.assert_allclose(depth[both], expected_depth[both], rtol=1e-3)
+
+
+class Constant(torch.nn.Module):
+    """Says one depth and one class, whatever it sees, at half its size."""
+
+    inputs = ("image",)
+
+    def __init__(self):
+        super().__init__()
+        self.classes = torch.nn.Conv2d(3, 2, 1, 2)
+
+    def forward(self, image):
+        logits = self.classes(image)
+        return {"logits": logits, "depth": 0 * logits[:, :1] + 8}
+
+
+@pytest.fixture(scope="module")
+def constant(tmp_path_factory):
+    card = replace(CONSTANT, name="constant")
+    path = tmp_path_factory.mktemp("constant") / "model.onnx"
+    export(Constant(), card, path)
+    return path
+
+
+CONSTANT = model_card.ModelCard(
+    name="constant",
+    system="by hand",
+    classes=tuple(model_card.SemanticClass(i, str(i), (i, i, i)) for i in range(2)),
+    depth=model_card.DepthRange("metric", 0.1, 1000.0),
+    network_size=(480, 360),
+    canonical_fx=420.0,
+)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "size", [(640, 480), (640, 360), (1280, 720), (960, 480), (1242, 375), (480, 640), (99, 7)]
+)
+def test_the_network_gets_the_images_shape_and_depth_its_scale(constant, backend, size):
+    pytest.importorskip(backend)
+    width, height = size
+    perception = Perception(constant, backend)
+    depth = perception(np.zeros((height, width, 3), np.uint8), 500.0).depth
+    # The network's own focal length tells at which size it ran.
+    network = perception.card.size_for(width, height)
+    fx = 500 * math.sqrt(network[0] * network[1] / (width * height))
+    np.testing.assert_allclose(depth, 8 * fx / 420, rtol=1e-4)
+
+
+def test_the_decoders_sizes_are_constant_doubles_in_the_file(path):
+    """Sizes that follow other tensors' cost ONNX Runtime its faster kernels."""
+    nodes = onnx.load(path).graph.node
+    sizes = {name for node in nodes if node.op_type == "Resize" for name in node.input[3:]}
+    resizes = [node for node in nodes if node.op_type == "Resize"]
+    # Into the network, and labels, confidence and depth out of it.
+    assert len(sizes) == 4 and len(resizes) - 4 == 6
 
 
 def small_systems():

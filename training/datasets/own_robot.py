@@ -131,6 +131,11 @@ class _Frames(Dataset[Sample]):
         """Number of frames."""
         return len(self.frames)
 
+    @property
+    def aspects(self) -> list[float]:
+        """Width over height of each picture."""
+        return [frame.about["width"] / frame.about["height"] for frame in self.frames]
+
     def __getitem__(self, index: int) -> Sample:
         """Read one frame."""
         frame = self.frames[index]

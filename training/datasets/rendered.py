@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -40,7 +41,7 @@ from torch.utils.data import Dataset
 
 import depthseg_ros.street
 from depthseg_ros.files import whole
-from depthseg_ros.street import Street, StreetFrame
+from depthseg_ros.street import Camera, Street, StreetFrame
 
 from ..errors import TrainingError
 from . import Sample
@@ -74,6 +75,10 @@ class Shot(NamedTuple):
         return bool(self.later or self.aside)
 
 
+ASPECTS = (4 / 3, 16 / 9, 2.0, 3.3, 3 / 4)
+"""Width over height of the images that `mountings` brings: common cameras, KITTI's, portrait."""
+
+
 class RenderedStreets(Dataset[Sample]):
     """Some pictures of each of `streets` streets; rendered by `render` at first need."""
 
@@ -86,6 +91,7 @@ class RenderedStreets(Dataset[Sample]):
         cache: Path | None = CACHE,
         stereo: bool = False,
         video: int = 0,
+        mountings: bool = False,
     ) -> None:
         """Choose a set.
 
@@ -98,6 +104,8 @@ class RenderedStreets(Dataset[Sample]):
             stereo: With the view `right`, `BASELINE` metres beside.
             video: With the views `previous` and `next`, so many frames apart; 0 without. Where a
                 street ends and the drive begins anew, the neighbour beyond is missing.
+            mountings: Whether each street is seen by another camera, see `any_camera`, in place of
+                one at the height of a car's windscreen; `size` then gives the number of pixels.
 
         Raises:
             TrainingError: For an unknown split or neighbours farther than the next moment.
@@ -112,6 +120,7 @@ class RenderedStreets(Dataset[Sample]):
         self.size = (size[0], size[1])
         self.cache = None if cache is None else Path(cache)
         self.stereo = stereo
+        self.mountings = mountings
         # Nothing is before a street's first frame: with neighbours, the first moment is the second.
         self.moments = [
             Shot(seed, (moment + bool(video)) * MOMENTS_APART)
@@ -138,7 +147,7 @@ class RenderedStreets(Dataset[Sample]):
             return
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         with ProcessPoolExecutor(os.cpu_count(), context) as pool:
-            done = pool.map(_render, wanted.values(), repeat(self.size))
+            done = pool.map(_render, wanted.values(), repeat(self.size), repeat(self.mountings))
             console = Console(stderr=True)
             for _ in track(done, "render streets", len(wanted), console=console):
                 pass
@@ -146,6 +155,14 @@ class RenderedStreets(Dataset[Sample]):
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.moments)
+
+    @property
+    def aspects(self) -> list[float]:
+        """Width over height of each picture."""
+        sizes = {seed: self.size for seed in {moment.seed for moment in self.moments}}
+        if self.mountings:
+            sizes = {seed: any_camera(seed, math.prod(self.size))[0] for seed in sizes}
+        return [sizes[moment.seed][0] / sizes[moment.seed][1] for moment in self.moments]
 
     def __getitem__(self, index: int) -> Sample:
         """Read one; rendered now if `render` has not been called."""
@@ -177,33 +194,58 @@ class RenderedStreets(Dataset[Sample]):
 
     def _file(self, cache: Path, shot: Shot) -> Path:
         folder = f"{_renderer()}-{self.size[0]}x{self.size[1]}"
+        if self.mountings:
+            folder += "-mountings"
         if shot.is_view:
             folder += f"{shot.later:+}frames{shot.aside:+}m"
         return cache / folder / f"{shot.seed}-{shot.frame}.npz"
 
     def _arrays(self, shot: Shot) -> dict[str, NDArray[Any]]:
         if self.cache is None:
-            return _drawn(shot, self.size)
+            return _drawn(shot, self.size, self.mountings)
         file = self._file(self.cache, shot)
         if not file.exists():
-            _render({file: shot}, self.size)
+            _render({file: shot}, self.size, self.mountings)
         with np.load(file) as arrays:
             return dict(arrays)
 
 
-def _render(shots: dict[Path, Shot], size: tuple[int, int]) -> None:
+def any_camera(seed: int, pixels: int) -> tuple[tuple[int, int], Camera]:
+    """A size of about so many pixels and a camera, which follow from the seed.
+
+    Shapes are `ASPECTS`, fields of view 35 to 110 degrees (horizontally; of portrait images
+    vertically). Half of the cameras stand as a car's do, 1.2 to 1.9 m high and nearly level; the
+    others 0.2 to 3 m high, pitched up to 25 degrees down and 5 up. All roll by up to 5 degrees.
+    """
+    rng = np.random.default_rng([seed, 20])
+    aspect = float(rng.choice(ASPECTS, p=(0.3, 0.3, 0.15, 0.1, 0.15)))
+    height = round(math.sqrt(pixels / aspect))
+    fov = math.radians(rng.uniform(35, 110))
+    if aspect < 1:
+        fov = 2 * math.atan(aspect * math.tan(fov / 2))
+    as_a_car = rng.random() < 0.5
+    camera = Camera(
+        fov=fov,
+        height=rng.uniform(1.2, 1.9) if as_a_car else math.exp(rng.uniform(*np.log((0.2, 3)))),
+        pitch=math.radians(rng.uniform(-4, 4) if as_a_car else rng.uniform(-25, 5)),
+        roll=math.radians(float(np.clip(rng.normal(0, 2), -5, 5))),
+    )
+    return (round(height * aspect), height), camera
+
+
+def _render(shots: dict[Path, Shot], size: tuple[int, int], mountings: bool) -> None:
     """Write each shot to its file, whole or not at all."""
     for file, shot in shots.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as unfinished:
-            np.savez(unfinished, **_drawn(shot, size))  # type: ignore[arg-type]
+            np.savez(unfinished, **_drawn(shot, size, mountings))  # type: ignore[arg-type]
     gc.collect()  # a street's parts refer to each other, and hold far more memory than gc can see
 
 
-def _drawn(shot: Shot, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    frame = _frame(shot.seed, size, shot.frame, 0.0)
+def _drawn(shot: Shot, size: tuple[int, int], mountings: bool) -> dict[str, NDArray[Any]]:
+    frame = _frame(shot.seed, size, mountings, shot.frame, 0.0)
     if shot.is_view:
-        view = _frame(shot.seed, size, shot.frame + shot.later, shot.aside)
+        view = _frame(shot.seed, size, mountings, shot.frame + shot.later, shot.aside)
         return {"image": view.image.copy(), "pose": np.linalg.inv(view.pose) @ frame.pose}
     return {
         # Copies, since a frame is kept for the views that follow.
@@ -216,13 +258,18 @@ def _drawn(shot: Shot, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
 
 
 @lru_cache(2)
-def _frame(seed: int, size: tuple[int, int], index: int, aside: float) -> StreetFrame:
-    return _street(seed, size).frame(index, aside)
+def _frame(
+    seed: int, size: tuple[int, int], mountings: bool, index: int, aside: float
+) -> StreetFrame:
+    return _street(seed, size, mountings).frame(index, aside)
 
 
 @lru_cache(1)
-def _street(seed: int, size: tuple[int, int]) -> Street:
-    return Street(seed, *size)
+def _street(seed: int, size: tuple[int, int], mountings: bool) -> Street:
+    if not mountings:
+        return Street(seed, *size)
+    size, camera = any_camera(seed, size[0] * size[1])
+    return Street(seed, *size, camera)
 
 
 @cached

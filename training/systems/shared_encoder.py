@@ -62,8 +62,8 @@ class SharedEncoder(nn.Module):
         context: int = 192,
         decoder: Sequence[int] = (64, 64, 48),
         heads: tuple[int, int] = (32, 16),
-        min_depth: float = 0.5,
-        max_depth: float = 150.0,
+        min_depth: float = 0.15,
+        max_depth: float = 300.0,
         encoder: Encoder | None = None,
         tasks: Sequence[str] = ("segmentation", "depth"),
     ) -> None:
@@ -113,7 +113,8 @@ class SharedEncoder(nn.Module):
             prediction["logits"] = self.segmentation(features, finest)
         if self.depth is not None:
             near, far = self.log_range
-            share = torch.sigmoid(self.depth(features, finest))
+            # In float32: near and far, a bfloat16's steps would be of several per cent.
+            share = torch.sigmoid(self.depth(features, finest).float())
             prediction["depth"] = torch.exp(near + (far - near) * share)
         return prediction
 

@@ -1,0 +1,197 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The graph of a model file: all that stands between the camera's image and the topics.
+
+Validation runs it too: what is measured is what is served. The network's own size follows from the
+image's (`model_card.fitted_size`), inside the graph, so that its pixels are square whatever the
+camera's shape, and no time is spent on padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from onnxscript import opset18 as op
+from torch import Tensor, nn
+
+from depthseg_ros.model_card import NETWORK_STRIDE, ModelCard, fitted_size
+
+from .blocks import double, resize
+
+
+@torch.library.custom_op("depthseg_ros::fit", mutates_args=())
+def fit(image_NCHW: Tensor, pixels: int) -> Tensor:
+    """Resize images to the network's size for them.
+
+    An operator of its own, since torch's exporter has no way to compute a size from a square root.
+
+    Args:
+        image_NCHW: float32, of any size.
+        pixels: How many the network is to have.
+
+    Returns:
+        (N, C, h, w) float32, `model_card.fitted_size` of the images' size.
+    """
+    height, width = image_NCHW.shape[2:]
+    width, height = fitted_size(width, height, pixels)
+    return resize(image_NCHW, (height, width))
+
+
+@fit.register_fake
+def _(image_NCHW: Tensor, pixels: int) -> Tensor:
+    context = torch.library.get_ctx()
+    height, width = (NETWORK_STRIDE * context.new_dynamic_size(min=1) for _ in range(2))
+    return image_NCHW.new_empty(*image_NCHW.shape[:2], height, width)
+
+
+def _fit_in_onnx(image: Any, pixels: int) -> Any:
+    """`model_card.fitted_size` and a Resize to it; float32, which TensorRT has for shapes."""
+
+    def to_stride(length: Any) -> Any:
+        steps = op.Round(op.Div(length, op.Constant(value_floats=[float(NETWORK_STRIDE)])))
+        steps = op.Max(steps, op.Constant(value_floats=[1.0]))
+        return op.Mul(steps, op.Constant(value_floats=[float(NETWORK_STRIDE)]))
+
+    size = op.Cast(op.Shape(image, start=2, end=4), to=1)
+    short = op.ReduceMin(size, keepdims=1)
+    long = op.ReduceMax(size, keepdims=1)
+    area = op.Constant(value_floats=[float(pixels)])
+    least = to_stride(op.Sqrt(op.Div(op.Mul(area, short), long)))
+    most = op.Div(op.Mul(least, long), short)
+    limit = op.Div(op.Mul(op.Constant(value_floats=[2.0]), area), least)
+    most = to_stride(op.Min(most, limit))
+    network = op.Where(op.Equal(size, short), least, most)
+    sizes = op.Concat(op.Shape(image, end=2), op.Cast(network, to=7), axis=0)
+    return op.Resize(
+        image, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel"
+    )
+
+
+def _nearest_in_onnx(x: Any, size: Sequence[Any], _: Any = None) -> Any:
+    """`nearest-exact` as a Resize; the exporter's own is a gathering of every pixel."""
+    one = op.Constant(value_ints=[1])
+    sizes = op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
+    return op.Resize(
+        x,
+        None,
+        None,
+        sizes,
+        mode="nearest",
+        coordinate_transformation_mode="half_pixel",
+        nearest_mode="round_prefer_ceil",
+    )
+
+
+TRANSLATIONS = {
+    torch.ops.depthseg_ros.fit.default: _fit_in_onnx,
+    torch.ops.aten._upsample_nearest_exact2d.vec: _nearest_in_onnx,
+}
+"""Operators that the exporter translates in another way than its own."""
+
+
+class ServedModel(nn.Module):
+    """The camera's picture in, what the topics carry out, at the picture's size.
+
+    `inputs` and `outputs` are the names of what it takes and gives, in order.
+    """
+
+    def __init__(self, system: nn.Module, card: ModelCard, temperature: float = 1.0) -> None:
+        """Put the graph of a model file around a system, as its card says.
+
+        Logits are divided by `temperature` for the confidence, see `calibration`.
+        """
+        super().__init__()
+        self.system, self.card, self.temperature = system, card, temperature
+        self.pictures = tuple(system.inputs)  # type: ignore[arg-type]
+        self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
+        self.outputs = card.outputs
+        self.sky = [c.id for c in card.classes if "sky" in c.flags]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Perceive.
+
+        Args:
+            inputs: As `self.inputs` says: (N, H, W, 3) uint8 RGB pictures, and `fx`, (N,) float32
+                focal lengths in pixels.
+
+        Returns:
+            As `self.outputs` says: `labels` and `confidence` (N, H, W) uint8 and `depth` (N, H, W)
+            float32.
+        """
+        pictures = inputs[: len(self.pictures)]
+        size = pictures[0].shape[1:3]
+        prediction, network = self._predict(pictures)
+        outputs: list[Tensor] = []
+        if self.card.classes:
+            labels, confidence = self._classify(prediction["logits"], network, size)
+            outputs += [labels.to(torch.uint8), (confidence * 255 + 0.5).to(torch.uint8)]
+        if self.card.depth is not None:
+            depth = self._measure(prediction["depth"], size)
+            if self.card.canonical_fx is not None:
+                # The focal length at the network's size. Where rounding to its stride leaves pixels
+                # not quite square, the mean of both directions, from the ratio of the areas.
+                ratio = (network[0] * network[1]) / (size[0] * size[1])
+                fx_N = (inputs[-1].square() * ratio).sqrt()
+                depth = depth * (fx_N / self.card.canonical_fx)[:, None, None]
+            no_depth = depth > self.card.depth.max
+            for class_id in self.sky:
+                no_depth = no_depth | (labels == float(class_id))
+            depth = depth.clamp(min=self.card.depth.min)
+            outputs.append(depth.masked_fill(no_depth, float("nan")))
+        return tuple(outputs)
+
+    def logits(self, *pictures: Tensor) -> Tensor:
+        """The classes' logits alone, (N, classes, h, w) at the system's own size."""
+        return _of_all(self._predict(pictures)[0]["logits"])
+
+    def _predict(self, pictures: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], torch.Size]:
+        """What the system predicts, and the height and width at which it has seen the images."""
+        width, height = self.card.network_size
+        # Cast first and last: uint8 at the edges alone is what every runtime can do.
+        both = torch.cat([p.float().permute(0, 3, 1, 2) for p in pictures], 1)
+        fitted = fit(both, width * height)
+        images = fitted.split(3, 1)
+        if self.card.precision == "fp16":
+            prediction = self.system(*(x.half() for x in images))
+            return {k: v.float() for k, v in prediction.items()}, fitted.shape[2:]
+        return self.system(*images), fitted.shape[2:]
+
+    def _classify(
+        self, logits: Tensor, network: torch.Size, size: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        logits = _of_all(logits)
+        # The softmax of the best class, without a Softmax, which is slow over the channel axis.
+        best = logits.amax(1, keepdim=True)
+        others = (logits - best) / self.temperature
+        confidence = resize(1 / others.exp().sum(1, keepdim=True), size)[:, 0]
+        # Of all classes the best at the network's size, which holds all it can tell of borders:
+        # enlarging every class to a large picture would take longer than the network.
+        labels = double(logits, network).argmax(1, keepdim=True).float()
+        return F.interpolate(labels, size=tuple(size), mode="nearest-exact")[:, 0], confidence
+
+    def _measure(self, depth: Tensor, size: torch.Size) -> Tensor:
+        if self.card.depth is not None and self.card.depth.kind == "normalised":
+            return resize(depth, size)[:, 0]
+        # Between near and far lies what is a ratio from both.
+        return resize(depth.log(), size)[:, 0].exp()
+
+
+def _of_all(logits: Tensor) -> Tensor:
+    if logits.shape[1] == 1:  # of the foreground, against nothing
+        return torch.cat([torch.zeros_like(logits), logits], 1)
+    return logits
