@@ -107,13 +107,12 @@ def main(arguments: list[str]) -> None:
         several = len(options.checkpoint) > 1
         evaluations |= {f"{checkpoint}: {n}" if several else n: e for n, e in measured.items()}
     results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
-    protocols = [evaluation.protocol for evaluation in evaluations.values()]
     if options.json:
         print(json.dumps(results, indent=2))
     elif options.markdown:
         print(markdown(results))
     else:
-        Console().print(table(results, f"depth by the protocols {', '.join(protocols)}"))
+        Console().print(table(results, protocols(evaluations)))
     if options.reliability is not None:  # last: what was measured is told whatever comes of it
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
         if not known:
@@ -176,6 +175,14 @@ def rows(results: Results) -> list[list[str]]:
     """One row a measure: its name, then its figure on each data set."""
     measures = dict.fromkeys(measure for result in results.values() for measure in result)
     return [[m, *(f"{r[m]:.4f}" if m in r else "-" for r in results.values())] for m in measures]
+
+
+def protocols(evaluations: Mapping[str, Evaluation]) -> str | None:
+    """Name the depth protocol, for each column of the table where they differ."""
+    used = {name: e.protocol for name, e in evaluations.items() if "depth" in e.outputs}
+    if len(set(used.values())) <= 1:
+        return f"depth protocol: {next(iter(used.values()))}" if used else None
+    return "depth protocols: " + ", ".join(f"{name}: {used[name]}" for name in used)
 
 
 def table(results: Results, caption: str | None = None) -> Table:

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import torch
 
+from depthseg_ros import model_card
 from depthseg_ros.measures import Measures
 from depthseg_ros.model_card import DepthRange
-from training.metrics import DepthMetrics, SegmentationMetrics, at_borders
+from training.evaluate import protocols
+from training.metrics import DepthMetrics, Evaluation, SegmentationMetrics, at_borders
 
 
 def test_iou_comes_from_one_confusion_matrix_over_all_pictures():
@@ -109,6 +111,17 @@ def test_a_protocols_crop_leaves_the_rest_uncounted(protocol, size, rows, column
     metrics.update(said, truth)
     assert metrics.compute()["abs_rel"] == pytest.approx(
         2 / (rows[1] - rows[0]) / (columns[1] - columns[0]) / 2
+    )
+
+
+def test_a_table_names_each_protocol_once():
+    card = model_card.read(model_card.default_model())
+    streets = Evaluation(card, "streets")
+    assert protocols({"a.onnx: streets": streets, "b.onnx: streets": streets}) == (
+        "depth protocol: whole"
+    )
+    assert protocols({"streets": streets, "nyu": Evaluation(card, "nyuv2")}) == (
+        "depth protocols: streets: whole, nyu: nyu"
     )
 
 
