@@ -131,10 +131,11 @@ def open_source(
         raise TrainingError(f"the options {options} of {name}: {error}") from None
     # A reader's own word comes first: some have a choice, some no labels beside others' labels.
     classes = getattr(samples, "classes", getattr(module, "CLASSES", None))
+    terms = getattr(samples, "terms", module.TERMS)
     total = len(samples)
     if 0 < count < total:
         samples = Subset(samples, [i * total // count for i in range(count)])
-    return Source(name, split, samples, classes, module.SOURCE, module.TERMS)
+    return Source(name, split, samples, classes, module.SOURCE, terms)
 
 
 def parse(texts: list[str]) -> dict[str, str | None]:

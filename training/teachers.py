@@ -18,6 +18,10 @@ A teacher is a name on the Hugging Face hub, which transformers fetches and keep
 holds such a model, or one of our own model files. Pictures are resized, padded and normalised here
 as the model's image processor says, on the device and as a batch.
 
+A student's depth and labels come from its teachers, and so do terms of use (`TERMS`): the default
+teachers of `own-robot` were trained on data for non-commercial use. DA3METRIC-LARGE, which is
+Apache-2.0, cannot be loaded yet: transformers 5.23 has no model of its kind.
+
 Shapes: N pictures, H and W their size, h and w the network's output, C the teacher's classes, K
 these and perhaps one more, "none of them", S the student's.
 """
@@ -42,6 +46,14 @@ from .blocks import resize
 from .errors import TrainingError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+TERMS = {
+    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": "was trained on Virtual KITTI 2,"
+    " which is licensed CC BY-NC-SA 3.0, for non-commercial use",
+    "nvidia/segformer-b5-finetuned-cityscapes-1024-1024": "was trained on Cityscapes, which is for"
+    " non-commercial use",
+}
+"""What is known of the terms of `own-robot`'s default teachers, for the card of a student."""
 
 _DEPTH_MODELS = {"depth_anything": None, "zoedepth": "metric", "dpt": "relative", "glpn": "metric"}
 """Model types of depth -> the kind of depth; None where the configuration says it."""

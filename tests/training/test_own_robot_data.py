@@ -25,6 +25,7 @@ from depthseg_ros.model_card import UNLABELLED
 from training.datasets.own_robot import OwnRobot, OwnRobotHand, OwnRobotTruth
 from training.datasets.parts import PartWriter, depth_to_png, to_png, write_json
 from training.errors import TrainingError
+from training.own_robot import DEPTH_TEACHER, SEGMENTATION_TEACHER
 from training.sources import open_source
 
 SIZE = HEIGHT, WIDTH = 6, 8
@@ -230,9 +231,29 @@ def test_the_names_of_the_readers_are_known(tmp_path):
     assert (source.source, source.terms) == (
         "a robot's own recording", "as the recording's owner says"
     )  # fmt: skip
-    assert len(open_source("own_robot_truth", "val", tmp_path)) == 2
+    truth = open_source("own_robot_truth", "val", tmp_path)
+    assert (len(truth), truth.terms) == (2, "as the recording's owner says")
     with pytest.raises(TrainingError, match="no frames with labels in hand/"):
         open_source("own_robot_hand", "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("depth", "labels", "says"),
+    [
+        (DEPTH_TEACHER, "none", f"says; labels by {DEPTH_TEACHER}, which was trained on Virtual"
+         " KITTI 2, which is licensed CC BY-NC-SA 3.0, for non-commercial use"),
+        (DEPTH_TEACHER, SEGMENTATION_TEACHER, f"use; labels by {SEGMENTATION_TEACHER}, which was"
+         " trained on Cityscapes, which is for non-commercial use"),
+        ("/home/me/mine.onnx", "/home/me/mine.onnx", "says; labels by mine.onnx, which has terms of"
+         " its own"),
+    ],
+)  # fmt: skip
+def test_the_teachers_terms_hold_for_what_learns_from_them(depth, labels, says, tmp_path):
+    card = {"format": 1, "classes": "camvid", "depth_teacher": depth}
+    write_json(make(tmp_path) / "labels" / "card.json", {**card, "segmentation_teacher": labels})
+    source = open_source("own_robot", "train", tmp_path, count=3)
+    assert source.terms.startswith("as the recording's owner says; ")
+    assert source.terms.endswith(says)
 
 
 def test_a_loaders_processes_read_packed_parts(tmp_path):

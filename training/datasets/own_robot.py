@@ -38,6 +38,7 @@ from torch.utils.data import Dataset
 from depthseg_ros.compressed import decode
 from depthseg_ros.model_card import UNLABELLED
 
+from .. import teachers
 from ..errors import TrainingError
 from . import Sample
 from .parts import Part, complete_parts
@@ -159,17 +160,24 @@ class _Frames(Dataset[Sample]):
 
 
 class OwnRobot(_Frames):
-    """What teachers said of each frame, with their trust; without, where trust is low, in `val`."""
+    """What teachers said of each frame, with their trust; without, where trust is low, in `val`.
+
+    `terms` names the teachers, whose terms hold for what learns from them.
+    """
 
     def __init__(self, root: str | Path, split: str, neighbours: bool = True) -> None:
         """As `_Frames`; raises `TrainingError` also where parts are not labelled."""
         super().__init__(root, split, neighbours)
         self.labels: dict[tuple[Path, str], Part] = {}
         classes: dict[str, Path] = {}
+        labelled_by: dict[str, None] = {}
         for folder in self.folders:
             card = folder / "labels" / "card.json"
             try:
-                classes.setdefault(json.loads(card.read_text())["classes"], folder)
+                about = json.loads(card.read_text())
+                classes.setdefault(about["classes"], folder)
+                named = (about.get("depth_teacher"), about.get("segmentation_teacher"))
+                labelled_by |= dict.fromkeys(n for n in named if n not in (None, "none"))
             except (OSError, ValueError, LookupError, TypeError) as error:
                 raise TrainingError(
                     f"{card} cannot be read ({error!r}): python -m training pseudo-label --data"
@@ -180,6 +188,7 @@ class OwnRobot(_Frames):
             other = ", ".join(f"{folder} the classes {name}" for name, folder in classes.items())
             raise TrainingError(f"recordings are labelled in different classes: {other}")
         (self.classes,) = classes
+        self.terms = "; ".join((TERMS, *map(_terms_of, labelled_by)))
         parts = {(frame.folder, frame.part.name): frame.part for frame in self.frames}
         for place, part in parts.items():
             if place not in self.labels or self.labels[place].keys != part.keys:
@@ -209,6 +218,12 @@ class OwnRobot(_Frames):
                 sure = sample.depth_trust >= TRUSTED
                 sample.depth = np.where(sure, sample.depth, np.float32(np.nan))
             sample.labels_trust = sample.depth_trust = None
+
+
+def _terms_of(teacher: str) -> str:
+    """What holds for labels of a teacher, of which the file system's folders are left out."""
+    name = Path(teacher).name if Path(teacher).is_absolute() else teacher
+    return f"labels by {name}, which {teachers.TERMS.get(teacher, 'has terms of its own')}"
 
 
 class OwnRobotTruth(_Frames):
