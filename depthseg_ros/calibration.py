@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from sensor_msgs.msg import CameraInfo
 
 from .geometry import Intrinsics
-from .images import intrinsics, lens_of
-from .lens import PINHOLE
+from .images import camera_of
 
 PATIENCE = 1.0
 """Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
@@ -84,23 +82,13 @@ class Calibration:
                 raise ValueError(f"nothing came on {self._topic('camera_info')}")
             # ROS names a rectified picture's topic image_rect or image_rect_color.
             rectified = self._topic("image").rsplit("/", 1)[-1].startswith("image_rect")
-            camera = intrinsics(info, rectified)
+            camera, assumed = camera_of(info, width, height, rectified)
         except ValueError as error:
             text = f"{error}; assuming a horizontal field of view of {fov} rad"
             self._warn(f"{text} (parameter default_fov)")
             self._trouble("camera_info", text)
             return None, Intrinsics.from_fov(width, height, fov)
-        said = ""
-        try:
-            camera = replace(camera, lens=PINHOLE if rectified else lens_of(info))
-        except ValueError as error:
-            said = f"camera_info: {error}; taking it for a pinhole"
-            self._warn(said)
-        if abs(camera.height * width / camera.width - height) > 1:
-            said = (
-                f"camera_info is of {camera.width}x{camera.height} pixels, the image of"
-                f" {width}x{height}: another shape; stretching it, depth may be wrong"
-            )
-            self._warn(said)
-        self._trouble("camera_info", said)
-        return info, camera.scaled(width, height)
+        if assumed:
+            self._warn(assumed)
+        self._trouble("camera_info", assumed)
+        return info, camera

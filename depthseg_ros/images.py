@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import cv2
@@ -34,8 +34,11 @@ from numpy.typing import NDArray
 
 from . import compressed
 from .geometry import Intrinsics
-from .lens import PINHOLE, Lens
+from .lens import Lens
 from .texts import shortened
+
+MIN_FOCAL = 0.01
+"""Least focal length in widths or heights of the image: K may be the identity, or in mm."""
 
 
 class Image(Protocol):
@@ -111,17 +114,35 @@ _ENCODINGS = {
 }
 # The 16-bit relatives, rgb16, mono16, bayer_rggb16, ... 16UC1 is not among them: it is depth.
 _ENCODINGS |= {
-    name[:-1] + "16": _Encoding(encoding.channels, encoding.code, sample_bytes=2)
+    name[:-1] + "16": replace(encoding, sample_bytes=2)
     for name, encoding in _ENCODINGS.items()
     if name.endswith("8")
 }
+_ENCODINGS |= {"16UC3": _ENCODINGS["bgr16"], "16UC4": _ENCODINGS["bgra16"]}
 
-ENCODINGS = tuple(_ENCODINGS)
-"""The encodings that `image_to_rgb` reads without cv_bridge."""
+# YUV whose brightness comes first, a row of `step` bytes for each row of the image, and then the
+# colours: of every 2x2 pixels, but nv24's of every pixel, for which OpenCV has no conversion.
+_PLANAR = {
+    "nv12": (cv2.COLOR_YUV2RGB_NV12, 1),
+    "nv21": (cv2.COLOR_YUV2RGB_NV21, 1),
+    "i420": (cv2.COLOR_YUV2RGB_I420, 0.5),
+    "yuv420": (cv2.COLOR_YUV2RGB_I420, 0.5),
+    "yv12": (cv2.COLOR_YUV2RGB_YV12, 0.5),
+    "nv24": (None, 2),
+}
+"""Encodings -> OpenCV's conversion, and the length of a row of colours in rows of brightness."""
+_YUV_TO_RGB = np.array([[1.164, 0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0]])
+_BLACK = 16, 128, 128  # of BT.601 in video range, as OpenCV takes all YUV to be
+
+_DEPTH = "16uc1", "32fc1"
+
+ENCODINGS = (*_ENCODINGS, *_PLANAR)
+"""The encodings that `image_to_rgb` reads without cv_bridge, in any case."""
+_BY_NAME = {name.lower(): encoding for name, encoding in _ENCODINGS.items()}
 
 
 def image_to_rgb(message: Image) -> NDArray[np.uint8]:
-    """The picture of an Image message.
+    """Decode an Image message.
 
     16-bit samples keep their upper 8 bits, the full 16-bit range being taken as black to white.
 
@@ -129,11 +150,16 @@ def image_to_rgb(message: Image) -> NDArray[np.uint8]:
         (H, W, 3) uint8 RGB, contiguous; a view of the message's own memory if it holds just that.
 
     Raises:
-        ValueError: the picture is empty or greater than `compressed.MAX_SIZE`, its data are
-            shorter than it says, or its encoding is unknown.
+        ValueError: The image is empty or greater than `compressed.MAX_SIZE`, its data are shorter
+            than its size needs, it is depth, or its encoding is unknown.
     """
     width, height = _size(message)
-    encoding = _ENCODINGS.get(message.encoding)
+    if is_depth(message):
+        raise ValueError(f"the image is depth, not a camera's image: {message.encoding}")
+    name = message.encoding.lower()
+    if name in _PLANAR:
+        return _planar_to_rgb(message, *_PLANAR[name])
+    encoding = _BY_NAME.get(name)
     if encoding is None:
         return _through_cv_bridge(message)
     if encoding.even_width and width % 2:
@@ -177,6 +203,37 @@ def _rows(message: Image, pixel_bytes: int) -> NDArray[np.uint8]:
     return data[: step * height].reshape(height, step)[:, :row_bytes]
 
 
+def _planar_to_rgb(message: Image, code: int | None, colours: float) -> NDArray[np.uint8]:
+    """Decode YUV of planes, see `_PLANAR`; (H, W, 3) RGB.
+
+    All bytes are accounted for, since padding between the planes would be taken for colours.
+    """
+    (width, height), step, name = _size(message), message.step, message.encoding
+    data, planes = np.frombuffer(message.data, np.uint8), 3 if code is None else 1.5
+    if step > width and data.size == width * height * planes:
+        step = width  # not padded: some senders count the bytes of all planes
+    if code is not None and (width % 2 or height % 2 or step % 2):
+        raise ValueError(
+            f"the image has {width}x{height} pixels in rows of {step} bytes (step), {name} needs"
+            " even numbers"
+        )
+    if step < width or data.size != step * height * planes:
+        raise ValueError(
+            f"the image has {data.size} bytes of data in rows of {step} bytes (step), {width}x"
+            f"{height} pixels of {name} need {width * height * planes:.0f} in rows of {width}, or"
+            " longer rows and as much more"
+        )
+    luma, chroma = data[: step * height], data[step * height :]
+    luma = luma.reshape(height, step)[:, :width]
+    chroma = chroma.reshape(-1, int(step * colours))[:, : int(width * colours)]
+    if code is not None:
+        yuv = np.concatenate([luma, chroma.reshape(-1, width)])
+        return np.asarray(cv2.cvtColor(yuv, code), np.uint8)
+    yuv = np.dstack([luma, chroma.reshape(height, width, 2)])
+    matrix = np.c_[_YUV_TO_RGB, _YUV_TO_RGB @ np.negative(_BLACK)]
+    return np.asarray(cv2.transform(yuv, matrix), np.uint8)
+
+
 def _to_rgb(pixels: NDArray[np.uint8], encoding: _Encoding) -> NDArray[np.uint8]:
     if encoding.code is None:
         return pixels
@@ -198,31 +255,53 @@ def _through_cv_bridge(message: Image) -> NDArray[np.uint8]:
 
 
 def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
-    """The picture of a CompressedImage message, as cameras and image_transport send it.
+    """Decode a CompressedImage message as cameras and image_transport send it.
 
-    Whether it is JPEG or PNG, the data tell; the message's format, `jpeg` or the like of
-    `rgb8; jpeg compressed bgr8`, tells only what was compressed. Colours are true whatever it says.
+    The data show whether it is JPEG or PNG. The message's format, `jpeg` or the like of `rgb8; jpeg
+    compressed bgr8` (encoding of the camera; codec, encoding that was compressed), matters only for
+    depth and Bayer mosaics. Colours are true whatever it says.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous; of 16-bit samples the upper 8 bits.
 
     Raises:
-        ValueError: the message holds no JPEG or PNG, half of one, one greater than
-            `compressed.MAX_SIZE`, or depth.
+        ValueError: The message holds no JPEG or PNG, half of one, one greater than
+            `compressed.MAX_SIZE`, depth, or a mosaic of an unknown pattern.
     """
-    source, _, codec = (part.strip() for part in message.format.partition(";"))
-    if source in ("16UC1", "32FC1") or codec.startswith("compressedDepth"):
-        raise ValueError(
-            f"the compressed image is depth, not a picture: format {shortened(message.format)!r}"
-        )
+    source, target = _encodings_of(message)
     try:
-        rgb = compressed.decode(bytes(message.data))
+        if is_depth(message):
+            raise ValueError("the compressed image is depth, not a camera's image")
+        data, mosaic = bytes(message.data), target or source
+        if not mosaic.startswith("bayer_"):
+            return compressed.decode(data)
+        # The mosaic itself is stored, in one channel; image_transport of ROS 1 does not say so.
+        stored = compressed.unpack(data, cv2.IMREAD_UNCHANGED)
+        if stored.ndim == 3:
+            return compressed.decode(data)
+        if mosaic not in _BY_NAME:
+            raise ValueError("the compressed image is a Bayer mosaic of an unknown pattern")
+        if stored.dtype == np.uint16:
+            stored = (stored >> 8).astype(np.uint8)
+        return _to_rgb(stored, _BY_NAME[mosaic])
     except ValueError as error:
         raise ValueError(f"{error} (format {shortened(message.format)!r})") from None
-    if source.startswith("bayer_") and codec.startswith("png") and source in _ENCODINGS:
-        # image_transport stores the mosaic itself there. (Into a JPEG it puts a gray picture.)
-        return _to_rgb(np.ascontiguousarray(rgb[..., :1]), _ENCODINGS[source])
-    return rgb
+
+
+def is_depth(message: Image | CompressedImage) -> bool:
+    """Whether a message holds depth by its encoding or format, so that it is not a camera's image.
+
+    It may hold nothing that `depth_to_metres` or `compressed_depth_to_metres` can read.
+    """
+    if hasattr(message, "encoding"):
+        return message.encoding.lower() in _DEPTH
+    return "compresseddepth" in message.format.lower() or _encodings_of(message)[0] in _DEPTH
+
+
+def _encodings_of(message: CompressedImage) -> tuple[str, str]:
+    """What the camera sent and what of it was compressed, in lower case; empty if not given."""
+    source, _, codec = message.format.lower().partition(";")
+    return source.strip(), codec.partition("compressed")[2].strip()
 
 
 def depth_to_metres(message: Image) -> NDArray[np.float32]:
@@ -254,13 +333,13 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
         ValueError: the message holds no depth, or not as PNG, half of one, or one greater than
             `compressed.MAX_SIZE`.
     """
-    source, _, codec = (part.strip() for part in message.format.partition(";"))
+    source, _ = _encodings_of(message)
     data, scale, offset = bytes(message.data), 1.0, 0.0
-    if codec.startswith("compressedDepth"):  # begins with a kind and two parameters
+    if "compresseddepth" in message.format.lower():  # begins with a kind and two parameters
         _, scale, offset = struct.unpack("<iff", data[:12].ljust(12, b"\0"))
         data = data[12:]
     stored = None
-    if data.startswith(b"\x89PNG") and source in ("16UC1", "32FC1"):
+    if data.startswith(b"\x89PNG") and source in _DEPTH:
         with suppress(ValueError):  # what follows says it
             stored = compressed.unpack(data, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
@@ -268,7 +347,7 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
             "the compressed image is no depth, or damaged: expected 16UC1 or 32FC1 as a PNG of 16"
             f" bits (format {shortened(message.format)!r})"
         )
-    if source == "16UC1":
+    if source == "16uc1":
         return _metres(stored, 1000)
     with np.errstate(all="ignore"):  # the parameters may be anything
         return _metres(np.where(stored > 0, scale / (stored - offset), 0), 1)
@@ -297,50 +376,112 @@ def labels_of(message: Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(_rows(message, 1))
 
 
-def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
-    """The camera of the pictures that a CameraInfo message accompanies.
+def camera_of(
+    message: CameraInfo, width: int, height: int, rectified: bool
+) -> tuple[Intrinsics, str]:
+    """Read the camera, with its lens, of an image that a CameraInfo message accompanies.
 
-    Those may be a part (roi) and a reduction (binning) of the picture that was calibrated.
+    An image of the same aspect ratio as the message describes was resized. One of another aspect
+    ratio was cropped or stretched, and nothing tells which.
 
     Args:
         message: The CameraInfo.
-        rectified: Whether the pictures are rectified. Then P holds; K is for pictures as the
-            camera takes them. (Without a P, K serves for both.)
+        width: Of the image, pixels.
+        height: Likewise.
+        rectified: Whether the image is rectified, see `intrinsics`; then it has no lens distortion.
+
+    Returns:
+        The camera at the image's size, and what had to be assumed of it; empty if nothing.
 
     Raises:
-        ValueError: size, focal length or principal point are missing or senseless.
+        ValueError: The message is not calibrated or senseless, or of another aspect ratio.
+    """
+    camera = intrinsics(message, rectified)
+    columns, rows = camera.width, camera.height
+    if min(abs(width * rows / columns - height), abs(height * columns / rows - width)) > 1:
+        raise ValueError(
+            f"camera_info describes {columns}x{rows} pixels, the image has {width}x{height}:"
+            " another aspect ratio, cropped or stretched? Publish camera_info of the image's own"
+            " size, or of the whole sensor with the crop as roi"
+        )
+    assumed, camera = "", camera.scaled(width, height)
+    if rectified:
+        return camera, assumed
+    if not _takes_p(message, rectified):
+        try:
+            camera = replace(camera, lens=lens_of(message))
+        except ValueError as error:
+            assumed = f"camera_info: {error}; taking it for a pinhole without distortion"
+        if camera.lens.bends and not len(message.d):
+            assumed = (
+                f"camera_info: a lens {message.distortion_model!r} without coefficients; taking it"
+                " for an ideal equidistant projection"
+            )
+    elif any(message.d):
+        assumed = (
+            "camera_info has lens coefficients, but no K; taking P and no lens, which is right if"
+            " the image is rectified"
+        )
+    return camera, assumed
+
+
+def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
+    """Read the camera, without its lens, of the images that a CameraInfo message accompanies.
+
+    Those may be a part (roi) and a reduction (binning) of the calibrated image. roi.do_rectify
+    makes no difference: P of the part that a rectified image shows is moved as K is.
+
+    Args:
+        message: The CameraInfo.
+        rectified: Whether the images are rectified. Then P holds; K is for images as the camera
+            takes them. Without a P, K serves for both; without a K, which drivers of cameras that
+            rectify by themselves leave zero, P does.
+
+    Raises:
+        ValueError: Size, focal length, principal point or roi are missing or senseless.
     """
     width, height = message.width, message.height
     if width == 0 or height == 0:
-        raise ValueError(f"camera_info has no picture size: {width}x{height}")
-    name, (fx, fy, cx, cy) = "K", (float(message.k[i]) for i in (0, 4, 2, 5))
-    if rectified and message.p[0] != 0:
-        name, (fx, fy, cx, cy) = "P", (float(message.p[i]) for i in (0, 5, 2, 6))
-    if not all(1e-3 < focal < 1e9 for focal in (fx, fy)):  # NaN is not, either
+        raise ValueError(f"camera_info has no image size: {width}x{height}")
+    name, places = ("P", (0, 5, 2, 6)) if _takes_p(message, rectified) else ("K", (0, 4, 2, 5))
+    fx, fy, cx, cy = (float((message.p if name == "P" else message.k)[i]) for i in places)
+    least = MIN_FOCAL * min(width, height)
+    if not all(least < focal < 1e9 for focal in (fx, fy)):  # NaN is not, either
         raise ValueError(
             f"camera_info is not calibrated: {name} has the focal lengths {fx}, {fy}, expected"
-            " pixels above 0"
+            f" pixels, more than {least:g}"
         )
     if not all(abs(centre) < 1e9 for centre in (cx, cy)):
         raise ValueError(f"camera_info is not calibrated: {name} has the centre {cx}, {cy}")
     roi = message.roi
-    if roi.width and roi.height:
-        width, height, cx, cy = roi.width, roi.height, cx - roi.x_offset, cy - roi.y_offset
-    camera = Intrinsics(width, height, fx, fy, cx, cy)
-    binning = max(message.binning_x, 1), max(message.binning_y, 1)  # 0 means 1
-    return camera.scaled(max(width // binning[0], 1), max(height // binning[1], 1))
+    x, y, columns, rows = roi.x_offset, roi.y_offset, roi.width, roi.height
+    if any((x, y, columns, rows)):
+        if not (0 < columns <= width - x and 0 < rows <= height - y):
+            raise ValueError(
+                f"camera_info has a roi of {columns}x{rows} pixels at {x}, {y}, expected a part of"
+                f" its {width}x{height} pixels, or zeros for all"
+            )
+        width, height, cx, cy = columns, rows, cx - x, cy - y
+    across, down = max(message.binning_x, 1), max(message.binning_y, 1)  # 0 means 1
+    return Intrinsics(
+        max(width // across, 1),
+        max(height // down, 1),
+        fx / across,
+        fy / down,
+        (cx + 0.5) / across - 0.5,
+        (cy + 0.5) / down - 0.5,
+    )
+
+
+def _takes_p(message: CameraInfo, rectified: bool) -> bool:
+    """Whether the camera of the images is P, not K."""
+    return bool(message.p[0] != 0 and (rectified or message.k[0] == message.k[4] == 0))
 
 
 def lens_of(message: CameraInfo) -> Lens:
-    """The lens of the camera that takes the pictures, which are not rectified.
+    """Read the lens of the camera that takes the images, which are not rectified.
 
     Raises:
-        ValueError: its distortion model is unknown, or its coefficients are not the model's.
+        ValueError: Its distortion model is unknown, or its coefficients are not the model's.
     """
-    model = {"": "plumb_bob", "fisheye": "equidistant"}.get(
-        message.distortion_model, message.distortion_model
-    )
-    coefficients = tuple(float(coefficient) for coefficient in message.d)
-    if not coefficients or (model != "equidistant" and not any(coefficients)):
-        return PINHOLE
-    return Lens(model, coefficients)
+    return Lens.named(message.distortion_model, message.d)

@@ -21,6 +21,7 @@ y/z in the camera's optical frame.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,24 @@ from numpy.typing import NDArray
 
 from .texts import shortened
 
-MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
-"""Distortion models -> how many coefficients they may have."""
+MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+"""Distortion models -> how many coefficients they may have.
+
+As in OpenCV, 12 coefficients of a rational_polynomial include a thin prism, 14 a tilted sensor.
+"""
+_OPENCV = {
+    **dict.fromkeys((0, 5), "plumb_bob"),
+    **dict.fromkeys((8, 12, 14), "rational_polynomial"),
+}
+_FISHEYE = {4: "equidistant"}
+NAMES: dict[str, dict[int, str]] = {
+    **dict.fromkeys(("plumb_bob", "rational_polynomial", "radtan", "radial_tangential"), _OPENCV),
+    **dict.fromkeys(("brown_conrady", "pinhole", ""), _OPENCV),
+    **dict.fromkeys(("equidistant", "equi", "fisheye"), _FISHEYE),
+    **dict.fromkeys(("kannala_brandt", "kannala_brandt4"), _FISHEYE),
+    "none": {0: "plumb_bob"},
+}
+"""Names of distortion models -> the number of coefficients, in ascending order -> our model."""
 
 _ANGLES = np.linspace(0, math.radians(89.9), 4096)
 """Off the optical axis, at which the radial part is tabled."""
@@ -47,14 +64,15 @@ class Lens:
     model: str = "plumb_bob"
     """One of `MODELS`."""
     coefficients: tuple[float, ...] = ()
-    """In OpenCV's order; none, or as many as the model has."""
+    """In OpenCV's order, as many as the model has; () is a plumb_bob that does nothing."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for an unknown model, or coefficients that are not its own."""
         counts = MODELS.get(self.model)
         if counts is None:
             raise ValueError(f"lens {shortened(self.model)!r}, expected one of {', '.join(MODELS)}")
-        if self.coefficients and len(self.coefficients) not in counts:
+        pinhole = self.model != "equidistant" and not self.coefficients
+        if not pinhole and len(self.coefficients) not in counts:
             raise ValueError(
                 f"{len(self.coefficients)} coefficients of a {self.model} lens, expected"
                 f" {' or '.join(map(str, counts))}"
@@ -65,9 +83,37 @@ class Lens:
     @property
     def bends(self) -> bool:
         """Whether it does anything; a fisheye without distortion is no pinhole yet."""
-        if self.model == "equidistant":
-            return bool(self.coefficients)
-        return any(self.coefficients)
+        return self.model == "equidistant" or any(self.coefficients)
+
+    @classmethod
+    def named(cls, name: str, coefficients: Sequence[float]) -> Lens:
+        """Make a lens from what drivers and calibration tools call it.
+
+        Zeros at the end are dropped and missing coefficients are zero, as in OpenCV, where their
+        number alone tells a plumb_bob from a rational_polynomial.
+
+        Args:
+            name: Of the distortion model, one of `NAMES`, in any case, with `_`, `-` or blanks.
+            coefficients: In OpenCV's order.
+
+        Raises:
+            ValueError: The name is unknown, a coefficient is not finite, or there are more of them
+                than the model has.
+        """
+        models = NAMES.get(name.strip().lower().replace("-", "_").replace(" ", "_"))
+        if models is None:
+            known = ", ".join(filter(None, NAMES))
+            raise ValueError(f"unknown lens {shortened(name)!r}, expected one of {known}")
+        given = [float(coefficient) for coefficient in coefficients]
+        while given and given[-1] == 0:
+            given.pop()
+        for count, model in models.items():
+            if len(given) <= count:
+                return cls(model, (*given, *[0.0] * (count - len(given))))
+        raise ValueError(
+            f"{len(given)} coefficients of a lens {shortened(name)!r}, expected {max(models)} at"
+            " most"
+        )
 
     def unbent(self, x: Array, y: Array) -> tuple[Array, Array]:
         """The rays (N,) that come out of the lens as (x, y).
@@ -84,6 +130,8 @@ class Lens:
             )
             turns = np.flatnonzero(~(np.diff(out) > 0))
             rising = slice(0, turns[0] + 1 if turns.size else None)
+            if len(self.coefficients) == 14:
+                x, y = self._untilted(x, y)
             radius = np.hypot(x, y)
             angle = np.interp(radius, out[rising], _ANGLES[rising], right=np.nan)
             grown = np.where(radius > 0, np.tan(angle) / radius, 1)
@@ -111,22 +159,40 @@ class Lens:
         factor = above / below
         return factor, (above_slope - factor * below_slope) / below
 
+    def _untilted(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """What arrives at a sensor that is not tilted where (x, y) arrives at the tilted one."""
+        a, b = self.coefficients[12:]
+        about_x = [[1, 0, 0], [0, math.cos(a), math.sin(a)], [0, -math.sin(a), math.cos(a)]]
+        about_y = [[math.cos(b), 0, -math.sin(b)], [0, 1, 0], [math.sin(b), 0, math.cos(b)]]
+        turned = np.array(about_y) @ about_x
+        # The inverse up to a factor, which the division takes out; a sensor edge-on has none.
+        back = np.transpose(turned) @ [
+            [1.0, 0.0, turned[0, 2]],
+            [0.0, 1.0, turned[1, 2]],
+            [0.0, 0.0, turned[2, 2]],
+        ]
+        u, v, w = np.tensordot(back, np.stack([x, y, np.ones_like(x)]), 1)
+        return u / w, v / w
+
     def _polished(self, x: Array, y: Array, u: Array, v: Array) -> tuple[Array, Array]:
-        """Rays near (u, v) that come out as (x, y), tangential distortion included; Newton."""
+        """Rays near (u, v) that come out as (x, y), with what is not radial; Newton."""
         p1, p2 = self.coefficients[2:4]
+        s1, s2, s3, s4 = (*self.coefficients, *[0.0] * 8)[8:12]
         for step in range(_STEPS + 1):
             r2 = u * u + v * v
             factor, slope = self._radial(r2)
-            dx = u * factor + 2 * p1 * u * v + p2 * (r2 + 2 * u * u) - x
-            dy = v * factor + p1 * (r2 + 2 * v * v) + 2 * p2 * u * v - y
+            dx = u * factor + 2 * p1 * u * v + p2 * (r2 + 2 * u * u) + r2 * (s1 + r2 * s2) - x
+            dy = v * factor + p1 * (r2 + 2 * v * v) + 2 * p2 * u * v + r2 * (s3 + r2 * s4) - y
             if step == _STEPS:
                 break
-            xx = factor + 2 * u * u * slope + 2 * p1 * v + 6 * p2 * u
+            prism_x, prism_y = 2 * s1 + 4 * s2 * r2, 2 * s3 + 4 * s4 * r2
+            xx = factor + 2 * u * u * slope + 2 * p1 * v + 6 * p2 * u + prism_x * u
             xy = 2 * u * v * slope + 2 * p1 * u + 2 * p2 * v
-            yy = factor + 2 * v * v * slope + 6 * p1 * v + 2 * p2 * u
-            determinant = xx * yy - xy * xy
+            yx, xy = xy + prism_y * u, xy + prism_x * v
+            yy = factor + 2 * v * v * slope + 6 * p1 * v + 2 * p2 * u + prism_y * v
+            determinant = xx * yy - xy * yx
             u = u - (yy * dx - xy * dy) / determinant
-            v = v - (xx * dy - xy * dx) / determinant
+            v = v - (xx * dy - yx * dx) / determinant
         found = np.abs(dx) + np.abs(dy) < _TOLERANCE
         return np.where(found, u, np.nan), np.where(found, v, np.nan)
 

@@ -64,16 +64,16 @@ def camera_info_message(
     Args:
         camera: Intrinsics at the size of the pictures.
         header: The message's header; shared, not copied.
-        source: What the camera itself said, perhaps at another size. Its lens distortion and
-            rectification are kept, its K and P brought to the new size. Without it, or where it
-            is not calibrated, the camera is that of the given intrinsics.
+        source: The camera's own message, perhaps at another size. Its lens distortion and
+            rectification are kept, its K and P scaled to the new size. Without it, or where it has
+            no K, the camera is that of the given intrinsics.
     """
     message = CameraInfo(header=header, width=camera.width, height=camera.height)
     message.distortion_model, message.d = camera.lens.model, camera.lens.coefficients or [0.0] * 5
     k, r, p = camera.matrix, np.eye(3), np.zeros((3, 4))
     p[:, :3] = k
     raw = _intrinsics_or_none(source, rectified=False)
-    if source is not None and raw is not None:
+    if source is not None and raw is not None and source.k[0] != 0:
         message.distortion_model, message.d = source.distortion_model, source.d
         k = raw.scaled(camera.width, camera.height).matrix
         p[:, :3] = k

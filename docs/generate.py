@@ -92,21 +92,25 @@ _INPUTS = (
     (
         "`image`",
         "sensor_msgs/Image",
-        "rgb8, bgr8, rgba8, bgra8, mono8, their 16-bit kin, yuv422, yuv422_yuy2, bayer_\\*8 and 16,"
-        " 8UC1, 8UC3, 8UC4; padded rows and big-endian samples too",
+        "rgb8, bgr8, rgba8, bgra8, mono8, bayer_\\*8, and the same with 16 bits; 8UC1, 8UC3, 8UC4,"
+        " 16UC3, 16UC4; uyvy (yuv422), yuyv (yuv422_yuy2); nv12, nv21, nv24, i420 (yuv420), yv12."
+        " Rows may be padded, samples big-endian",
     ),
     (
         "`image/compressed`",
         "sensor_msgs/CompressedImage",
-        "in its place, with `image_transport: compressed`: JPEG or PNG",
+        "in its place, with `image_transport: compressed`: JPEG or PNG, also of a Bayer mosaic",
     ),
     (
         "`camera_info`",
         "sensor_msgs/CameraInfo",
-        "gives focal length and lens (plumb_bob, rational_polynomial, equidistant): the picture"
-        " need not be rectified. A topic whose name begins with `image_rect` is: P holds, and no"
-        " lens; any other is as the camera took it: K and D. Without it `default_fov` is assumed,"
-        " and said",
+        "gives focal length and lens (plumb_bob, rational_polynomial with thin prism and tilt,"
+        " equidistant, and Kalibr's and OAK's names of them): the image need not be rectified. A"
+        " topic whose name begins with `image_rect` is: P holds, and no lens. Any other is as the"
+        " camera took it: K and D, or P alone where K is zero. An unknown lens is taken for a"
+        " pinhole. roi and binning are applied. An image of the same aspect ratio may have any"
+        " size. Of another aspect ratio, or not calibrated: `default_fov` is assumed. Each of these"
+        " assumptions is logged once and in the diagnostics",
     ),
 )
 _OTHERS = (

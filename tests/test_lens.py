@@ -25,6 +25,14 @@ LENSES = {
     "barrel of 4": Lens("plumb_bob", (-0.3, 0.1, 0.001, -0.002)),
     "pincushion": Lens("plumb_bob", (0.5, 0.2, 0.002, 0.001, 0.1)),
     "rational": Lens("rational_polynomial", (0.5, 0.1, 0.001, -0.002, 0.01, 0.9, 0.2, 0.03)),
+    "thin prism": Lens(
+        "rational_polynomial",
+        (0.5, 0.1, 0.001, -0.002, 0.01, 0.9, 0.2, 0.03, 0.01, -0.02, 0.03, 0.01),
+    ),
+    "tilted": Lens(
+        "rational_polynomial",
+        (-0.3, 0.1, 0.001, -0.002, *[0.0] * 4, 0.01, -0.02, 0.03, 0.01, 0.05, -0.08),
+    ),
     "fisheye": Lens("equidistant", (0.05, -0.01, 0.002, -0.001)),
 }
 
@@ -66,6 +74,7 @@ def test_where_a_lens_turns_back_there_are_no_rays():
     [
         Lens("plumb_bob", (-5.0, 1e300, 0.0, 0.0, -1e6)),
         Lens("rational_polynomial", (0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0)),
+        Lens("rational_polynomial", (*[0.0] * 8, 1e6, -1e300, 0.0, 1e6, math.pi / 2, 1e300)),
         Lens("equidistant", (-1e6, 0.0, 1e300, 0.0)),
     ],
 )
@@ -79,6 +88,7 @@ def test_senseless_coefficients_give_rays_or_none_and_no_warnings(lens, recwarn)
     [
         ("brown", (), "lens 'brown', expected one of plumb_bob"),
         ("plumb_bob", (1.0,), "1 coefficients of a plumb_bob lens, expected 4 or 5"),
+        ("equidistant", (), "0 coefficients of a equidistant lens, expected 4"),
         ("equidistant", (1.0, 0.0, 0.0, math.nan), "expected finite ones"),
     ],
 )

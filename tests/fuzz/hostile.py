@@ -36,10 +36,10 @@ DATA = 2**18
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 uint32 = st.integers(0, 2**32 - 1)
 sizes = st.sampled_from([0, 1, 2, MAX_SIZE, MAX_SIZE + 1, 2**32 - 1])
-odd_encodings = st.sampled_from(["", "odd", "rgb8\n", "RGB8", "64FC4", "nv21", LONG_TEXT])
+odd_encodings = st.sampled_from(["", "odd", "rgb8\n", "RGB8", "64FC4", "p010", LONG_TEXT])
 known_encodings = st.sampled_from([*ENCODINGS, "16UC1", "32FC1"])
 PIXELS = {"rgba": 4, "bgra": 4, "rgb": 3, "bgr": 3, "8UC3": 3, "8UC4": 4, "yu": 2, "uy": 2}
-PIXELS |= {"32FC1": 4, "16UC": 2}
+PIXELS |= {"32FC1": 4, "16UC1": 2, "16UC3": 6, "16UC4": 8}
 """Bytes of a pixel by how an encoding begins."""
 
 
@@ -54,7 +54,9 @@ def images(draw: Any) -> SimpleNamespace:
     step = width * pixel * (2 if encoding.endswith("16") else 1)
     step += draw(uint32 if "step" in wrong else st.sampled_from([0, 0, 1, 6]))
     step %= 2**32
-    told = step * height
+    planes = {"nv": 1.5, "i4": 1.5, "yv": 1.5}.get(encoding[:2], 1)
+    planes = {"nv24": 3, "yuv420": 1.5}.get(encoding, planes)
+    told = int(step * height * planes)
     there = draw(st.sampled_from([0, told - 1, told // 2])) if "data" in wrong else told
     return SimpleNamespace(
         width=width,
@@ -92,6 +94,7 @@ def _files() -> list[bytes]:
 
 FILES = _files()
 COMMON = ["jpeg", "rgb8; jpeg compressed bgr8", "bayer_rggb8; png compressed "]
+COMMON += ["bayer_gbrg8; jpeg compressed ", "bayer_grbg16; jpeg compressed bayer_grbg16"]
 OF_DEPTH = ["16UC1; png compressed ", "16UC1; compressedDepth png", "32FC1; compressedDepth png"]
 formats = st.sampled_from([*COMMON, *OF_DEPTH, "32FC1; compressedDepth rvl", ";;;", LONG_TEXT])
 
@@ -152,10 +155,9 @@ def camera_infos(draw: Any) -> SimpleNamespace:
             values[draw(st.integers(0, len(values) - 1))] = draw(floats)
         return values
 
-    coefficients = st.one_of(
-        st.lists(st.floats(-1, 1), min_size=4, max_size=5), st.lists(floats, max_size=20)
-    )
-    models = ["plumb_bob", "equidistant", "fisheye", ""] * 3 + ["rational_polynomial", LONG_TEXT]
+    coefficients = st.one_of(st.lists(st.floats(-1, 1), max_size=14), st.lists(floats, max_size=20))
+    models = ["plumb_bob", "equidistant", "fisheye", ""] * 3
+    models += ["rational_polynomial", "radtan", "none", LONG_TEXT]
     roi = draw(st.tuples(*[st.one_of(st.just(0), st.integers(0, 700), uint32)] * 4))
     size = st.one_of(st.integers(1, 4000), st.integers(1, 4000), uint32)
     binning = st.one_of(st.integers(0, 4), uint32)
@@ -164,7 +166,7 @@ def camera_infos(draw: Any) -> SimpleNamespace:
         height=draw(size),
         distortion_model=draw(st.sampled_from(models) if draw(st.integers(0, 3)) else texts),
         d=draw(coefficients),
-        k=matrix([500.0, 0, 320, 0, 510, 240, 0, 0, 1]),
+        k=matrix(draw(st.sampled_from([[500.0, 0, 320, 0, 510, 240, 0, 0, 1], [0.0] * 9]))),
         r=matrix([1.0, 0, 0, 0, 1, 0, 0, 0, 1]),
         p=matrix([450.0, 0, 310, 0, 0, 460, 235, 0, 0, 0, 1, 0]),
         binning_x=draw(binning),

@@ -66,7 +66,8 @@ def frame(**changes):
 def frame_in(encoding):
     """A picture message in an encoding; the four channels of 16 bits of the widest fit into it."""
     message = frame(encoding=encoding, step=WIDTH * 8)
-    message.data.frombytes(bytes(WIDTH * 8 * HEIGHT - len(message.data)))
+    halves = {"nv24": 6, "nv12": 3, "nv21": 3, "i420": 3, "yuv420": 3, "yv12": 3}.get(encoding, 2)
+    message.data.frombytes(bytes(WIDTH * 8 * HEIGHT * halves // 2 - len(message.data)))
     return message
 
 
@@ -184,14 +185,17 @@ def test_camera_info_of_another_size_is_scaled(depthseg, outputs):
     info = camera_info(2 * WIDTH, 2 * HEIGHT)
     (scaled,) = depthseg.perceive(frame(), info, outputs["depth/camera_info"])
     assert intrinsics(scaled) == intrinsics(info).scaled(WIDTH, HEIGHT)
-    assert not depthseg.process.lines("another shape")
+    assert not depthseg.process.lines("another aspect ratio")
 
 
-def test_camera_info_of_another_shape_is_stretched_with_a_warning(depthseg, outputs):
-    info = camera_info(WIDTH, WIDTH)
-    (scaled,) = depthseg.perceive(frame(), info, outputs["depth/camera_info"])
-    assert intrinsics(scaled) == intrinsics(info).scaled(WIDTH, HEIGHT)
-    assert len(depthseg.process.says("96x96 pixels, the image of 96x64: another shape")) == 1
+def test_camera_info_of_another_aspect_ratio_is_refused_and_said_once(depthseg, outputs):
+    for _ in range(2):
+        info = camera_info(WIDTH, WIDTH)
+        (assumed,) = depthseg.perceive(frame(), info, outputs["depth/camera_info"])
+        expected = Intrinsics.from_fov(WIDTH, HEIGHT, depthseg.get("default_fov"))
+        assert intrinsics(assumed).fx == pytest.approx(expected.fx)
+    says = "96x96 pixels, the image has 96x64: another aspect ratio.*default_fov"
+    assert len(depthseg.process.says(says)) == 1
 
 
 def test_without_calibration_the_default_field_of_view_is_assumed_and_said_once(depthseg, outputs):
