@@ -27,7 +27,7 @@ import shutil
 import sqlite3
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from io import BytesIO
@@ -102,18 +102,21 @@ class Recording:
                 with self._plain(file) as plain:
                     yield from self._of_file(file.name, plain, topics, start)
 
-    def first(self, topics: Collection[str]) -> dict[str, bytes]:
-        """The first message of each topic that has one."""
-        found: dict[str, bytes] = {}
-        wanted = {topic for topic in topics if self.topics[topic][1]}
-        for file in self.files if wanted else ():
-            with self._plain(file) as plain:
-                for topic in wanted - found.keys():
-                    message = next(self._of_file(file.name, plain, [topic], 0), None)
-                    found |= {topic: message[3]} if message else {}
-            if wanted == found.keys():
+    def inspect(
+        self, topics: Collection[str], most: int, enough: Callable[[str, bytes], bool]
+    ) -> None:
+        """Call `enough` with each topic and its first messages, until it is true or `most` came."""
+        left = {topic: most for topic in topics if self.topics[topic][1]}
+        for file in self.files:
+            if not left:
                 break
-        return found
+            with self._plain(file) as plain:
+                for topic in list(left):
+                    for *_, raw in self._of_file(file.name, plain, [topic], 0):
+                        left[topic] -= 1
+                        if enough(topic, raw) or not left[topic]:
+                            del left[topic]
+                            break
 
     def _metadata(self) -> tuple[list[str], Counter[tuple[str, str]]]:
         """The files that `metadata.yaml` names, and how many messages of a topic and type."""

@@ -34,16 +34,15 @@ from numpy.typing import NDArray
 
 from depthseg_ros.compressed import decode
 from depthseg_ros.images import (
-    ENCODINGS,
+    camera_of,
     compressed_depth_to_metres,
     compressed_to_rgb,
     depth_to_metres,
     image_to_rgb,
-    intrinsics,
+    is_depth,
     labels_of,
-    lens_of,
 )
-from depthseg_ros.lens import PINHOLE
+from depthseg_ros.texts import shortened
 
 from .datasets.parts import depth_to_png, to_png
 from .errors import TrainingError
@@ -56,6 +55,11 @@ LATENESS = SECOND // 2
 """ns by which messages of one stamp may be recorded apart."""
 QUALITY = 95
 """Of the JPEG files that pictures become which are not compressed yet."""
+LEAST_SIZE = 16
+"""Pixels of width and height; of smaller images are what some cameras send as they start."""
+PICTURE, DEPTH = "picture", "depth"
+INSPECTED = 100
+"""Messages of a topic at most, of which one must be an image that can be read."""
 THUMBNAIL = (32, 24)
 """Width and height in which pictures are compared."""
 NO_PICTURE = re.compile("label|mask|segment|confiden|traversab|overlay", re.IGNORECASE)
@@ -148,7 +152,14 @@ class Selection:
         names = (topics.image_topic, topics.depth_topic, topics.labels_topic)
         self.series = {name: Series() for name in names if name}
         info = topics.camera_info_topic
-        self.info = bag.first([info]).get(info) if info else None
+        self.info: bytes | None = None
+        if info:
+            bag.inspect([info], 1, self._hear)
+
+    def _hear(self, topic: str, raw: bytes) -> bool:
+        """Take a camera_info."""
+        self.info = raw
+        return True
 
     def frames(
         self, tally: Tally, last: NDArray[np.uint8] | None, on_picture: Callable[[], None]
@@ -191,7 +202,9 @@ class Selection:
                 continue
             try:
                 picture = read_picture(raw, kind)
-            except ValueError:
+            except ValueError as error:
+                if not tally.bad:
+                    self.notes[f"the first of them: {shortened(str(error), 200)}"] = None
                 tally.bad += 1
                 continue
             looked, small = stamp, thumbnail(picture.rgb)
@@ -244,15 +257,17 @@ class Selection:
 
 
 def read_picture(raw: bytes, kind: str) -> Picture:
-    """The picture of a message, as it came if that is JPEG or PNG; raises `ValueError`."""
+    """The image of a message, as it came if that is a JPEG or PNG of it; raises `ValueError`."""
     message = parsed(raw, kind)
+    rgb = compressed_to_rgb(message) if kind == COMPRESSED_IMAGE else image_to_rgb(message)
+    height, width = rgb.shape[:2]
+    if min(width, height) < LEAST_SIZE:
+        raise ValueError(f"the image has only {width}x{height} pixels")
     if kind == COMPRESSED_IMAGE:
-        rgb, data = compressed_to_rgb(message), bytes(message.data)
-        ending = "png" if data.startswith(b"\x89PNG") else "jpg"
-        if not (ending == "png" and message.format.startswith("bayer_")):  # that is a mosaic
-            return Picture(data, ending, rgb)
-    else:
-        rgb = image_to_rgb(message)
+        data = bytes(message.data)
+        # A mosaic becomes an image here, for readers of the data set do not know of it.
+        if "bayer_" not in message.format.lower() or np.array_equal(decode(data), rgb):
+            return Picture(data, "png" if data.startswith(b"\x89PNG") else "jpg", rgb)
     data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
     return Picture(data, "jpg", rgb)
 
@@ -277,21 +292,14 @@ def read_truth(what: str, raw: bytes, kind: str, width: int, height: int) -> byt
 def read_camera(
     raw: bytes, width: int, height: int, rectified: bool
 ) -> tuple[dict[str, Any] | None, str]:
-    """The camera of pictures of a size as frames have it, None if unknown, and what is wrong."""
-    trouble = ""
+    """The camera of images of a size as frames have it, None if unknown; what is wrong, if any."""
     try:
-        info = parsed(raw, CAMERA_INFO)
-        camera = intrinsics(info, rectified)
-        _require_shape(camera.width, camera.height, width, height)
+        camera, assumed = camera_of(parsed(raw, CAMERA_INFO), width, height, rectified)
     except ValueError as error:
-        return None, f"camera_info: {error}"
-    try:
-        lens = PINHOLE if rectified else lens_of(info)
-    except ValueError as error:
-        lens, trouble = PINHOLE, f"camera_info: {error}; taken for a pinhole"
-    scaled = camera.scaled(width, height)
-    about = {name: getattr(scaled, name) for name in ("fx", "fy", "cx", "cy")}
-    return {**about, "lens": {"model": lens.model, "coefficients": lens.coefficients}}, trouble
+        return None, f"{error}; these frames have no focal length"
+    about = {name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")}
+    lens = {"model": camera.lens.model, "coefficients": camera.lens.coefficients}
+    return {**about, "lens": lens}, assumed
 
 
 def _require_shape(columns: int, rows: int, width: int, height: int) -> None:
@@ -319,13 +327,17 @@ def choose_topics(bag: Recording, options: argparse.Namespace) -> Topics:
         if name is not None and name not in names:
             wanted = f"--{option.replace('_', '-')} {name}"
             raise TrainingError(f"{bag.path} has no {wanted}, only {_listed(bag, names)}")
-    first = bag.first(images)
-    content = {n: _content(first[n], bag.topics[n][0]) for n in images if n in first}
-    pictures = [n for n in content if content[n] == "picture" and not NO_PICTURE.search(n)]
+    content = _contents(bag, images)
+    pictures = [n for n, what in content.items() if what == PICTURE and not NO_PICTURE.search(n)]
     # Of a camera's pictures in two forms, the raw ones are as good or better.
     pictures = [n for n in pictures if n.removesuffix("/compressed") not in {*pictures} - {n}]
     if not options.topic and not pictures:
-        raise TrainingError(f"{bag.path} has no image topic, only {_listed(bag, bag.topics)}")
+        reasons = {PICTURE: "named as if made of images, --topic takes it", DEPTH: "holds depth"}
+        why = [f"; {name}: {reasons.get(what, what)}" for name, what in content.items()]
+        raise TrainingError(
+            f"{bag.path} has no image topic{' that can be read' if why else ''}, only"
+            f" {_listed(bag, bag.topics)}{''.join(why)}"
+        )
     if not options.topic and len(pictures) > 1:
         raise TrainingError(
             f"{bag.path} has {len(pictures)} image topics, {_listed(bag, pictures)}: choose one by"
@@ -340,7 +352,7 @@ def choose_topics(bag: Recording, options: argparse.Namespace) -> Topics:
             f" learned; --camera-info-topic takes one of {_listed(bag, infos)}"
         )
     # Not taken unasked: it may be of another view, or what a network said.
-    depth = [name for name in content if content[name] == "depth"]
+    depth = [name for name, what in content.items() if what == DEPTH]
     if depth and not options.depth_topic:
         warn(
             f"{bag.path} has depth, {_listed(bag, depth)}: --depth-topic takes one as truth, if it"
@@ -349,18 +361,24 @@ def choose_topics(bag: Recording, options: argparse.Namespace) -> Topics:
     return Topics(image, info, options.depth_topic, options.labels_topic)
 
 
-def _content(raw: bytes, kind: str) -> str:
-    """What images are, by the first: `picture`, `depth` or neither."""
-    try:
-        message = parsed(raw, kind)
-    except ValueError:
-        return ""
-    if kind == IMAGE:
-        depth, picture = message.encoding in ("16UC1", "32FC1"), message.encoding in ENCODINGS
-    else:
-        depth = message.format.startswith(("16UC1", "32FC1")) or "compressedDepth" in message.format
-        picture = bytes(message.data[:4]).startswith((b"\x89PNG", b"\xff\xd8\xff"))
-    return "depth" if depth else "picture" if picture else ""
+def _contents(bag: Recording, names: Iterable[str]) -> dict[str, str]:
+    """What topics of images hold: `PICTURE`, `DEPTH` or why it cannot be read, the first reason."""
+    contents: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+
+    def judge(topic: str, raw: bytes) -> bool:
+        kind = bag.topics[topic][0]
+        try:
+            contents[topic] = DEPTH if is_depth(parsed(raw, kind)) else PICTURE
+            if contents[topic] == PICTURE:
+                read_picture(raw, kind)
+        except ValueError as error:
+            contents[topic] = reasons.setdefault(topic, shortened(str(error), 200))
+            return False
+        return True
+
+    bag.inspect([*names], INSPECTED, judge)
+    return contents
 
 
 def _listed(bag: Recording, names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ import json
 import shutil
 import sqlite3
 import struct
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -261,7 +262,16 @@ def mosaic(picture):
     return result
 
 
+def nv12(stamp, picture):
+    ycrcb = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)  # the planes of U and V, one by one
+    colours = ycrcb[HEIGHT:].reshape(2, -1).T.reshape(-1, WIDTH)
+    return replace(
+        image(stamp, np.concatenate([ycrcb[:HEIGHT], colours]), "nv12"), height=HEIGHT, step=WIDTH
+    )
+
+
 ENCODED = {
+    "nv12": nv12,
     "bgr8": lambda s, p: image(s, p[..., ::-1], "bgr8"),
     "mono8": lambda s, p: image(s, p[..., 1], "mono8"),
     "rgb16": lambda s, p: image(s, p.astype("<u2") * 256, "rgb16"),
@@ -277,9 +287,9 @@ def test_pictures_of_all_encodings_become_jpeg(encoding, tmp_path):
     bag = write_bag(tmp_path / "bag", drive(10, make=ENCODED[encoding]))
     _, frames = take(bag, tmp_path / "data")
     (part, frame) = frames[0]
-    expected = view(2) if encoding in ("bgr8", "rgb16", "bayer_rggb8") else view(2)[..., [1, 1, 1]]
+    expected = view(2) if encoding not in ("mono8", "yuv422_yuy2") else view(2)[..., [1, 1, 1]]
     shown = decoded(part, frame)[..., ::-1]
-    away = 25 if encoding in ("bayer_rggb8", "yuv422_yuy2") else 4
+    away = 25 if encoding in ("bayer_rggb8", "yuv422_yuy2", "nv12") else 4
     assert np.abs(shown.astype(int) - expected).mean() < away
 
 
@@ -296,13 +306,57 @@ def test_compressed_pictures_stay_as_they_came(kind, tmp_path):
     assert part.read(frame["key"], f"next.{kind}") == make(0, view(6)).data.tobytes()
 
 
-def test_a_compressed_mosaic_becomes_a_picture(tmp_path):
+@pytest.mark.parametrize(
+    "format",
+    [
+        "bayer_rggb8; png compressed ",
+        "bayer_rggb8; jpeg compressed bayer_rggb8",
+        "bayer_rggb8; jpeg compressed ",
+        "BAYER_RGGB8; JPEG compressed ",
+    ],
+)
+def test_a_compressed_mosaic_becomes_an_image(format, tmp_path):
     def make(stamp, picture):
-        return compressed(stamp, mosaic(picture), "png", "bayer_rggb8; png compressed ")
+        return compressed(stamp, mosaic(picture), "png" if "png" in format else "jpg", format)
 
     messages = drive(8, "/camera/image_raw/compressed", make, COMPRESSED)
     _, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
-    assert frames[0][1]["picture"] == "jpg" and decoded(*frames[0]).shape == (HEIGHT, WIDTH, 3)
+    assert frames[0][1]["picture"] == "jpg"
+    shown = decoded(*frames[0])[..., ::-1]
+    assert np.abs(shown.astype(int) - view(2)).mean() < 25
+
+
+def test_what_is_no_mosaic_any_more_stays_as_it_came(tmp_path):
+    def make(stamp, picture):
+        return compressed(stamp, picture[..., 1], "jpg", "bayer_rggb8; jpeg compressed mono8")
+
+    messages = drive(8, "/camera/image_raw/compressed", make, COMPRESSED)
+    _, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
+    part, frame = frames[0]
+    assert part.read(frame["key"], "jpg") == make(0, view(2)).data.tobytes()
+
+
+def test_the_camera_of_images_that_came_rectified_is_p(tmp_path):
+    messages = [
+        (t, k, s, replace(m, k=np.zeros(9), d=np.zeros(8)) if k == INFO else m)
+        for t, k, s, m in drive(8)
+    ]
+    card, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
+    assert frames[0][1]["camera"] == {
+        "fx": 45, "fy": 46, "cx": 30, "cy": 22, "lens": {"model": "plumb_bob", "coefficients": []},
+    }  # fmt: skip
+    assert card["recordings"][0]["lost"] == ""
+
+
+def test_a_camera_of_another_aspect_ratio_is_none_and_said(tmp_path, capsys):
+    messages = [(t, k, s, replace(m, height=36) if k == INFO else m) for t, k, s, m in drive(8)]
+    card, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
+    assert frames[0][1]["camera"] is None
+    assert (
+        "camera_info describes 64x36 pixels, the image has 64x48: another"
+        in (card["recordings"][0]["lost"])
+    )
+    assert "these frames have no focal length" in capsys.readouterr().err
 
 
 def test_while_a_robot_stands_there_are_no_frames(tmp_path):
@@ -553,9 +607,52 @@ def test_damaged_messages_are_counted_and_left_out(tmp_path, capsys):
         messages[2 * i] = topic, kind, time, raw[: 40 + i]
     bag = write_bag(tmp_path / "bag", messages)
     card, frames = take(bag, tmp_path / "data", "--topic", "/camera/image_raw")
-    assert card["recordings"][0]["lost"] == "2 pictures that cannot be read"
+    assert card["recordings"][0]["lost"].startswith("2 pictures that cannot be read; the first of")
     assert "2 pictures that cannot be read" in capsys.readouterr().err
     assert [f["stamp"] - START for _, f in frames[:2]] == [SECOND // 20, SECOND // 2 + SECOND // 20]
+
+
+EMPTY = {
+    "0 bytes": lambda s: TYPES[COMPRESSED](header(s), "jpeg", np.zeros(0, np.uint8)),
+    "cut off": lambda s: TYPES[COMPRESSED](header(s), "jpeg", compressed(s, view(0)).data[:-9]),
+    "0x0 pixels": lambda s: TYPES[IMAGE](header(s), 0, 0, "", 0, 0, np.zeros(0, np.uint8)),
+    "1x1 pixels": lambda s: image(s, np.zeros((1, 1, 3), np.uint8)),
+    "encoding ''": lambda s: image(s, np.zeros((1, 1), np.uint8), ""),
+}
+
+
+@pytest.mark.parametrize("reason", EMPTY)
+def test_what_a_camera_sends_as_it_starts_costs_no_more_than_itself(reason, tmp_path):
+    kind = COMPRESSED if reason in ("0 bytes", "cut off") else IMAGE
+    messages = drive(40, make=image if kind == IMAGE else compressed, kind=kind)
+    for i in range(7):
+        topic, kind, time, _ = messages[2 * i]
+        messages[2 * i] = topic, kind, time, EMPTY[reason](time)
+    card, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
+    assert card["recordings"][0]["seen"] == 40 and len(frames) == 4
+    assert card["recordings"][0]["lost"].startswith("7 pictures that cannot be read; the first of")
+    assert reason in card["recordings"][0]["lost"]
+
+
+def test_why_no_topic_can_be_read_is_said_of_each(tmp_path, capsys):
+    h264 = TYPES[COMPRESSED](header(START), "h264", np.arange(99, dtype=np.uint8))
+    tiff = compressed(START, view(0), "tiff", "rgb8; tiff compressed ")
+    odd = image(START, view(0), "p010")
+    depth = image(START, np.ones((8, 8), np.float32), "32FC1")
+    topics = {"/a": odd, "/depth": depth, "/h264": h264, "/label/overlay": image(START, view(0)),
+              "/tiff": tiff}  # fmt: skip
+    kinds = {name: COMPRESSED if hasattr(m, "format") else IMAGE for name, m in topics.items()}
+    messages = [(name, kinds[name], START, message) for name, message in topics.items()]
+    assert run("--input", write_bag(tmp_path / "bag", messages), "--output", tmp_path / "d") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    for reason in (
+        "/a: unknown image encoding 'p010'",
+        "/depth: holds depth",
+        "/h264: neither JPEG nor PNG: the data begin with 00 01 02 03 04 05 06 07 (format 'h264')",
+        "/label/overlay: named as if made of images, --topic takes it",
+        "/tiff: neither JPEG nor PNG: the data begin with 49 49 2a 00",
+    ):
+        assert reason in line
 
 
 def cut(path, share):
