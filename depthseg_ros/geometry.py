@@ -102,6 +102,25 @@ def rays(camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
     return np.stack([x, y]).astype(np.float32)
 
 
+def turned(rays: NDArray[np.float32], degrees: int) -> NDArray[np.float32]:
+    """Rays as a camera sees them whose image is rotated clockwise.
+
+    Args:
+        rays: (2, ...) x/z and y/z of a camera.
+        degrees: A multiple of 90.
+
+    Returns:
+        (2, ...) x/z and y/z of the same pixels, along the axes of the rotated image.
+    """
+    quarters = degrees // 90 % 4
+    cos, sin = (1, 0, -1, 0)[quarters], (0, 1, 0, -1)[quarters]
+    return (
+        rays
+        if quarters == 0
+        else np.stack([cos * rays[0] - sin * rays[1], sin * rays[0] + cos * rays[1]])
+    )
+
+
 class RayCache:
     """Gives what `rays` does, kept for as long as the camera stays the same."""
 

@@ -39,7 +39,7 @@ from .derived.masks import class_mask, cut_out
 from .derived.points import picture_points
 from .derived.scale import ScaleEstimate
 from .derived.scan import BEAM, obstacle_scan
-from .geometry import Intrinsics, RayCache, sample, to_millimetres
+from .geometry import Intrinsics, RayCache, sample, to_millimetres, turned
 from .messages import camera_info_message, image_message, points_message, scan_message
 from .model_card import UNLABELLED, ModelCard
 from .msg import ClassDistance, ClassDistances
@@ -167,6 +167,10 @@ class Seen:
         """Those of the camera, see `geometry.rays`."""
         return self._rays(self.camera, step)
 
+    def upright_rays(self, step: int) -> NDArray[np.float32]:
+        """The same along the axes of the image when it is upright."""
+        return turned(self.rays(step), self.settings.image_rotation)
+
     @cached_property
     def _mounted(self) -> tuple[Ground | None, str]:
         """The ground by how the camera is mounted, or why that is not known."""
@@ -179,7 +183,8 @@ class Seen:
                 return None, str(error)
         if s.camera_height == 0:
             return None, "no ground is to be seen, and camera_height is not given"
-        return Ground.from_mounting(s.camera_height, s.camera_pitch, s.camera_roll), ""
+        upright = Ground.from_mounting(s.camera_height, s.camera_pitch, s.camera_roll)
+        return upright.turned(-s.image_rotation), ""
 
     @cached_property
     def _fitted(self) -> tuple[Ground, float] | None:
@@ -192,12 +197,14 @@ class Seen:
             for c in self.card.classes
             if c.id not in obstacles and not {"sky", "obstacle", "movable"} & set(c.flags)
         ]
-        return fit_ground(
-            self.rays(self.step),
+        mounted, rotation = self._mounted[0], self.settings.image_rotation
+        fitted = fit_ground(
+            self.upright_rays(self.step),
             self.sampled(self._plain_depth, self.step),
             class_mask(self.sampled(self.labels, self.step), flat) > 0,
-            self._mounted[0],
+            mounted and mounted.turned(rotation),
         )
+        return fitted and (fitted[0].turned(-rotation), fitted[1])
 
     @cached_property
     def scale(self) -> float:
@@ -257,15 +264,18 @@ class Seen:
     def scan(self) -> LaserScan:
         """`scan`."""
         self.require_metres()
-        step = self.step
+        step, rotation = self.step, 0
+        if self.settings.scan_frame:  # which is level; the image's own frame is as the camera is
+            rotation = self.settings.image_rotation
+        across = self.camera.fy if rotation in (90, 270) else self.camera.fx
         scan = obstacle_scan(
-            self.rays(step),
+            turned(self.rays(step), rotation),
             self.sampled(self.depth, step),
             class_mask(self.sampled(self.labels, step), self._obstacles) > 0,
-            self.ground[0],
+            self.ground[0].turned(rotation),
             self.settings.obstacle_heights,
             self.farthest,
-            max(BEAM, COLUMNS_A_BEAM * step / self.camera.fx),
+            max(BEAM, COLUMNS_A_BEAM * step / across),
         )
         optical = self.header.frame_id
         frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
@@ -296,7 +306,7 @@ class Seen:
         """`class_distances`."""
         depth = self.depth if self.card.depth and self.in_metres else None
         names = {c.id: c.name for c in self.card.classes}
-        found = class_distances(self.labels, names, self.confidence, depth, self.rays)
+        found = class_distances(self.labels, names, self.confidence, depth, self.upright_rays)
         return ClassDistances(
             header=self.header,
             classes=[ClassDistance(**vars(d)) for d in found],

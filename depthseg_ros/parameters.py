@@ -31,6 +31,7 @@ from .derived.doubts import UNSURE
 from .geometry import DEFAULT_FOV
 from .model_card import ModelCard
 from .settings import about, declare, from_ros, parameter
+from .shaping import ROTATIONS
 from .texts import shortened
 
 MAX_NAMESPACE = 100
@@ -153,6 +154,14 @@ class Settings:
     camera_roll: float = parameter(
         0.0, "Likewise, roll [rad]: positive has the right side down.", within=(-3.2, 3.2)
     )
+    image_rotation: int = parameter(
+        0,
+        "Degrees by which images have to be rotated clockwise to be upright, for cameras that are"
+        " mounted upside down (180) or on their side: the network sees them so. All outputs are of"
+        " the image as it comes; a scan of a camera on its side needs scan_frame.",
+        constraints="One of 0, 90, 180, 270.",
+        within=(0, 270),
+    )
     ground: str = parameter(
         "fit",
         "Where the ground plane comes from: fit, to what each picture shows of it (classes that are"
@@ -230,6 +239,16 @@ class Settings:
             raise ValueError(
                 f"obstacle_heights is {shortened(repr(list(heights)))}, expected two heights in"
                 " metres, the lower first"
+            )
+        if self.image_rotation not in ROTATIONS:
+            raise ValueError(
+                f"image_rotation is {self.image_rotation}, expected one of"
+                f" {', '.join(map(str, ROTATIONS))} degrees"
+            )
+        if self.image_rotation and abs(self.camera_roll) > 0.8:
+            raise ValueError(
+                f"camera_roll is {self.camera_roll} and image_rotation {self.image_rotation}: roll"
+                " is that of the rotated image, expected -0.8 to 0.8 rad"
             )
         if self.ground == "mounting" and self.camera_height == 0:
             raise ValueError("ground: mounting needs camera_height, in metres")

@@ -403,7 +403,8 @@ class Stream:
             info, camera = self._calibration.of(width, height, fov, waited)
         else:
             camera = Intrinsics.from_fov(width, height, fov)
-        view = View(image, camera.fx if card.needs_fx else None, background)
+        rotation = self._settings.now.image_rotation
+        view = View(image, camera.fx, background, camera.fy, rotation)
         return Task(self, message.header, view, camera, info, wanted, watch)
 
     def lose(self, watch: Stopwatch, error: Exception) -> None:

@@ -27,6 +27,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry import turned
+
 TOLERANCE = 0.1
 """A pixel lies on a plane when its depth is the plane's to within this share."""
 
@@ -102,6 +104,11 @@ class Ground:
         x, y, z = np.array(self.up, np.float32)
         rise = rays[0] * x + rays[1] * y + z
         return np.asarray(rise * depth + np.float32(self.height))
+
+    def turned(self, degrees: int) -> Ground:
+        """The ground in the axes of the image rotated clockwise by a multiple of 90 degrees."""
+        x, y = turned(np.array(self.up[:2]), degrees).tolist()
+        return replace(self, up=(x, y, self.up[2]))
 
     def scaled(self, factor: float) -> Ground:
         """The ground when all depth is multiplied by `factor`, which is positive."""

@@ -165,6 +165,7 @@ def defaults(request):
             "correct_scale": False, "ground": "fit", "camera_height": 0.0, "depth_scale": 1.0,
             "depth_encoding": "32FC1", "min_confidence": 0.0, "points_step": 2,
             "cut_classes": [""], "obstacle_classes": [""], "scan_frame": "", "max_rate": 0.0,
+            "image_rotation": 0,
         }.items():  # fmt: skip
             assert node.set(name, value).successful
 
@@ -205,6 +206,50 @@ def test_points_are_the_pixels_of_mask_confidence_and_depth(perceive, step):
     seen = np.isfinite(z)
     np.testing.assert_allclose((x / z * CAMERA.fx + CAMERA.cx)[seen], u[seen], atol=1e-3)
     np.testing.assert_allclose((y / z * CAMERA.fy + CAMERA.cy)[seen], v[seen], atol=1e-3)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_camera_upside_down_or_on_its_side_gives_what_is_there(perceive, rotation):
+    upright = painted_ground(height=1.5, car_at=8.0)
+    names = ("scan", "class_distances", "ground", "points", "depth/image", "depth/camera_info")
+    before = dict(zip(names, perceive(upright, *names, scan_frame="base_scan"), strict=True))
+    raw = np.ascontiguousarray(np.rot90(upright, rotation // 90))
+    height, width = raw.shape[:2]
+    camera = replace(CAMERA, width=width, height=height, cx=(width - 1) / 2, cy=(height - 1) / 2)
+    options = {"info": camera, "image_rotation": rotation}
+    after = dict(zip(names, perceive(raw, *names, **options), strict=True))
+    depth = picture(after["depth/image"], np.float32)
+    np.testing.assert_array_equal(
+        np.rot90(depth, -(rotation // 90)), picture(before["depth/image"], np.float32)
+    )
+    info = after["depth/camera_info"]
+    assert (info.width, info.height, info.k[2], info.k[5]) == (width, height, camera.cx, camera.cy)
+    # Points are where the pixels of this very camera look.
+    points = after["points"]
+    xyz = np.frombuffer(points.data, np.float32).reshape(points.height, points.width, -1)[..., :3]
+    x, y = rays(camera, 2)
+    there = np.isfinite(xyz[..., 2])
+    np.testing.assert_allclose(xyz[..., 0][there], (x * xyz[..., 2])[there], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(xyz[..., 1][there], (y * xyz[..., 2])[there], rtol=1e-4, atol=1e-5)
+    ground = after["ground"]
+    assert ground.height == pytest.approx(1.5, rel=0.02)
+    up = Ground.from_mounting(1.5, 0, math.radians(rotation)).up
+    assert (ground.normal.x, ground.normal.y, ground.normal.z) == pytest.approx(up, abs=0.02)
+    heights = xyz[..., :3][there] @ up + ground.height
+    assert abs(np.percentile(heights, 20)) < 0.05  # the road
+    np.testing.assert_allclose(after["scan"].ranges, before["scan"].ranges, rtol=0.02)
+    cars = [
+        next(d for d in of["class_distances"].classes if d.class_name == "car")
+        for of in (before, after)
+    ]
+    assert cars[1].bearing == pytest.approx(cars[0].bearing, abs=0.02)
+    assert cars[1].nearest == pytest.approx(8.0, rel=0.005)
+
+
+def test_rotations_that_cannot_be_are_refused(node):
+    assert "expected one of 0, 90, 180, 270" in node.set("image_rotation", 45).reason
+    assert node.set("image_rotation", 180).successful
+    assert "of the rotated image" in node.set("camera_roll", 3.1).reason
 
 
 def test_late_subscribers_learn_the_names_of_the_labels(node, observer):
