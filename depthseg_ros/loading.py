@@ -217,6 +217,12 @@ class Loader:
                     else ""
                 )
             )
+        if card.schema_version < 2:
+            self._log.warning(
+                "The model file has schema version 1: images of another shape than"
+                f" {'x'.join(map(str, card.network_size))} are padded to it, which costs"
+                " resolution; export the model again"
+            )
         if perception.backend.ready_for(card.network_size) is None:
             self._log.info(
                 "The first picture will wait for its engine to be compiled, seconds to minutes;"

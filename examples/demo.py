@@ -187,8 +187,8 @@ def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
         line = f"{d.class_name:<11}{100 * d.pixel_share:5.1f} %"
         if math.isfinite(d.nearest):
             line += f"  from {d.nearest:5.1f} m, {math.degrees(d.bearing):+4.0f} deg"
-        at = (20, 80 + row * 34)
-        cv2.putText(distances, line, at, cv2.FONT_HERSHEY_DUPLEX, 0.75, (230,) * 3, 1, cv2.LINE_AA)
+        at = (20, 40 + row * 30)
+        cv2.putText(distances, line, at, cv2.FONT_HERSHEY_DUPLEX, 0.7, (230,) * 3, 1, cv2.LINE_AA)
     tiles = {
         "camera": image,
         "depthseg/label/overlay": array(frame["depthseg/label/overlay"]),
@@ -262,7 +262,7 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                 if "camera_node" not in nodes:
                     # The camera begins once the model is loaded, so that no frame is lost to that.
                     if recorder.count_publishers("depthseg/label/image"):
-                        camera = {"rate": rate, "seed": seed}
+                        camera = {"rate": rate, "seed": seed, "width": 640, "height": 360}
                         with uninterrupted():
                             nodes["camera_node"] = start("camera_node", folder, camera)
                         progress.update(task, description="recording")

@@ -42,12 +42,12 @@ def test_the_demo_writes_pictures_a_video_and_a_summary(tmp_path):
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["frames_processed"] >= 12
     assert summary["frames_sent"] >= summary["frames_processed"] + summary["frames_dropped"]
-    assert (summary["width"], summary["height"]) == (640, 480)
+    assert (summary["width"], summary["height"]) == (640, 360)
     assert (summary["label_encoding"], summary["depth_encoding"]) == ("mono8", "32FC1")
     assert summary["stamps_match"] is True
     assert summary["fps"] > 0 and 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"]
     assert 0 < summary["miou"] <= 1 and summary["abs_rel"] > 0
-    assert cv2.imread(str(tmp_path / "demo" / "frame_010.png")).shape == (2 * 516, 4 * 640, 3)
+    assert cv2.imread(str(tmp_path / "demo" / "frame_010.png")).shape == (2 * 396, 4 * 640, 3)
     video = cv2.VideoCapture(str(tmp_path / "demo" / "demo.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
     for name in summary:
