@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import logging
 import math
 import os
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of any bytes, in any locale
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format=f"depthseg {options.command}: %(message)s", level=logging.WARNING)
     logging.getLogger(__package__).setLevel(logging.INFO)
     try:
@@ -75,10 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = subparsers.add_parser(
         "predict",
-        help="run a model file on pictures, folders and videos",
+        help="run a model file on images, folders and videos",
         description="Writes NAME.labels.png (uint8 class ids), NAME.depth.png (uint16 millimetres,"
         " 0 for none; thousandths of whatever unit a depth has that is not metric) and"
-        " NAME.overlay.png for every picture; a video's frames are numbered.",
+        " NAME.overlay.png for every image, as the file stores it (an EXIF orientation is"
+        " ignored); a video's frames are numbered.",
     )
     _add_model(command)
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="what to run it on")
@@ -103,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(command)
     command.add_argument(
         "data",
-        help="street, for rendered ones, or a folder of pictures with NAME.labels.png and"
+        help="street, for rendered ones, or a folder of images with NAME.labels.png and"
         " NAME.depth.png beside them, as predict writes them",
     )
     command.add_argument("--output", type=Path, default=Path("report.html"), help="to write")
@@ -121,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(command)
     command.add_argument(
         "source",
-        help="street, a picture, a folder, a video or /dev/videoN; topic:/depthseg: what the node"
+        help="street, an image, a folder, a video or /dev/videoN; topic:/depthseg: what the node"
         " of that name says",
     )
     command.add_argument(

@@ -28,7 +28,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -44,21 +43,18 @@ from . import model_card, rendering
 from .backends import BACKENDS, BackendError, why_not
 from .files import whole
 from .geometry import Intrinsics, to_millimetres
-from .perception import Perception, Prediction, read_picture
+from .image_files import BESIDE, IMAGES, is_image, read_image, report_left_out, visible_files
+from .perception import Perception, Prediction
 from .sources import (
-    BESIDE,
     Frame,
     device_frames,
+    file_frames,
     folder_frames,
-    is_picture,
+    is_video,
     open_video,
     street_frames,
-    video_frames,
 )
 from .street import Camera
-
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-
 
 _Look: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
 
@@ -100,7 +96,7 @@ def predict(options: argparse.Namespace) -> None:
     """Write labels, depth and an overlay for every picture."""
     sources = list(_sources(options.paths))
     perception = Perception(options.model, options.backend, threads=options.threads)
-    background = None if options.background is None else read_picture(options.background)
+    background = None if options.background is None else read_image(options.background)
     if perception.card.needs_background != (background is not None):
         raise UsageError(
             f"the model {perception.card.name} needs --background, the same view without foreground"
@@ -119,12 +115,12 @@ def predict(options: argparse.Namespace) -> None:
             f" {options.fov:g} degrees, which scales every depth",
             file=sys.stderr,
         )
-    for source, stem, _ in sources:
-        for ending in BESIDE:
-            target = options.output / f"{stem}{ending}"
-            if target.exists() and target.parent.samefile(source.parent):
+    for source in sources:
+        for end in BESIDE:
+            target = options.output / f"{source.stem}{end}.png"
+            if target.exists() and target.parent.samefile(source.path.parent):
                 raise UsageError(
-                    f"{target} is there already, and could be the truth about {source.name}:"
+                    f"{target} is there already, and could be the truth about {source.path.name}:"
                     " give another --output"
                 )
     try:
@@ -134,22 +130,27 @@ def predict(options: argparse.Namespace) -> None:
     console = Console(stderr=True)
     unreadable = []
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("predict", total=sum(count for *_, count in sources))
-        for source, stem, _ in sources:
-            frame = None
-            for frame, image in enumerate(_pictures(source)):
-                name = f"{stem}_{frame:06}" if source.suffix.lower() in VIDEOS else stem
+        task = progress.add_task("predict", total=sum(source.frames for source in sources))
+        for source in sources:
+            images = _images(source.path)
+            for frame in itertools.count():
+                try:
+                    image = next(images, None)
+                except ValueError as error:
+                    unreadable.append(str(error))
+                    break
+                if image is None:
+                    break
+                name = f"{source.stem}_{frame:06}" if source.video else source.stem
                 height, width = image.shape[:2]
                 view = Intrinsics.from_fov(width, height, math.radians(options.fov))
                 prediction = perception(image, options.fx or view.fx, background)
                 _write(options.output / name, image, prediction, perception.card)
                 progress.advance(task)
-            if frame is None:
-                unreadable.append(source)
     if unreadable:
         raise ValueError(
-            f"{len(unreadable)} of {len(sources)} sources could not be read as a picture or video:"
-            f" {', '.join(map(str, unreadable[:5]))}"
+            f"{len(unreadable)} of {len(sources)} files could not be read: "
+            + "; ".join(unreadable[:5])
         )
 
 
@@ -186,20 +187,23 @@ def report(options: argparse.Namespace) -> None:
 
     _check_target("--output", options.output)
     if options.data == "street":
-        samples, data = reports.street_samples(options.count), "rendered streets"
+        samples, data, pairs = reports.street_samples(options.count), "rendered streets", []
     elif Path(options.data).is_dir():
+        pairs = reports.folder_pairs(Path(options.data))
         fov = math.radians(options.fov)
-        samples = reports.folder_samples(Path(options.data), options.fx, fov)
-        data = options.data
+        samples, data = reports.folder_samples(pairs, options.fx, fov), options.data
     else:
-        raise UsageError(f"DATA is {options.data!r}, expected street or a folder of pictures")
+        raise UsageError(f"DATA is {options.data!r}, expected street or a folder of images")
     perception = Perception(options.model, options.backend)
     if perception.card.needs_background:
         raise UsageError(f"the model {perception.card.name} compares with a background: no report")
+    notes = reports.check_ids(pairs, perception.card) if pairs else []
+    for note in notes:  # before hours of work
+        print(f"depthseg report: {note}", file=sys.stderr)
     measures, worst, count = reports.look(perception, samples)
     speeds = benchmark(options.model, (640, 480), [options.backend], rounds=20)
     card = perception.card
-    text = reports.page(options.model, card, data, measures, worst, count, speeds)
+    text = reports.page(options.model, card, data, measures, worst, count, speeds, notes)
     reports.write(options.output, text)
     print(f"{options.output}: {count} pictures")
 
@@ -253,7 +257,7 @@ def _looks(options: argparse.Namespace) -> Iterator[_Look]:
 
 
 def _frames(source: str, fov: float) -> Iterator[Frame]:
-    """The pictures of a street, a picture, folder, video or device; ValueError: it has none."""
+    """The images of a street, an image, folder, video or device; ValueError: it has none."""
     path = Path(source)
     if source == "street":
         return street_frames(0, 640, 480, Camera())
@@ -263,13 +267,9 @@ def _frames(source: str, fov: float) -> Iterator[Frame]:
         return device_frames(path, 640, 480, fov)
     if not path.is_file():
         raise UsageError(
-            f"there is no {source}: expected street, a picture, folder, video or device"
+            f"there is no {source}: expected street, an image, folder, video or device"
         )
-    if path.suffix.lower() in VIDEOS:
-        return video_frames(path, False, fov)
-    image = read_picture(path)
-    height, width = image.shape[:2]
-    return iter([Frame(image, "rgb8", Intrinsics.from_fov(width, height, fov))])
+    return file_frames(path, fov)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -408,39 +408,53 @@ def _version(module: str) -> str | None:
     return str(getattr(imported, "__version__", "yes"))
 
 
-def _sources(paths: list[Path]) -> Iterator[tuple[Path, str, int]]:
-    """Every picture and video of the arguments: its path, name for output, and frame count."""
+class _Source(NamedTuple):
+    """An image or video file of the arguments."""
+
+    path: Path
+    video: bool
+    frames: int
+    """As many as the file says it has; at least 1."""
+
+    @property
+    def stem(self) -> str:
+        """How names of its output begin."""
+        return self.path.stem
+
+
+def _sources(paths: list[Path]) -> Iterator[_Source]:
+    """Every image and video of the arguments; what folders have beside these is reported."""
     stems: dict[str, Path] = {}
     for path in paths:
-        if not path.exists():
-            raise UsageError(f"there is no {path}")
-        files = [path]
         if path.is_dir():
-            files = sorted(p for p in path.iterdir() if is_picture(p) or p.suffix.lower() in VIDEOS)
-        if not files:
-            raise UsageError(f"the folder {path} has no pictures or videos in it")
+            files = visible_files(path)
+            videos = {file for file in files if is_video(file)}
+            report_left_out(
+                path,
+                (f for f in files if f.suffix.lower() not in IMAGES and f not in videos),
+                "neither images by their names nor videos",
+            )
+            files = [file for file in files if file in videos or is_image(file)]
+            if not files:
+                raise UsageError(f"the folder {path} has no images or videos in it")
+        elif path.exists():
+            files, videos = [path], {path} if is_video(path, try_it=True) else set()
+        else:
+            raise UsageError(f"there is no {path}")
         for file in files:
             known = stems.setdefault(file.stem, file)
             if known != file:
                 raise UsageError(f"{known} and {file} would both be written as {file.stem}.*")
             count = 1
-            if file.suffix.lower() in VIDEOS:
+            if file in videos:
                 count = int(open_video(file).get(cv2.CAP_PROP_FRAME_COUNT))
-            yield file, file.stem, max(count, 1)
+            yield _Source(file, file in videos, max(count, 1))
 
 
-def _pictures(source: Path) -> Iterator[NDArray[np.uint8]]:
-    """The RGB pictures of a picture file or a video; none where it cannot be read."""
-    if source.suffix.lower() not in VIDEOS:
-        with suppress(ValueError):
-            yield read_picture(source)
-        return
-    video = open_video(source)
-    while True:
-        read, picture = video.read()
-        if not read:
-            return
-        yield cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+def _images(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """The RGB images of an image file or a video; `ValueError` where it cannot be read."""
+    for frame in file_frames(path, 1.0):
+        yield np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB))
 
 
 def _write(

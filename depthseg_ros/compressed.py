@@ -65,7 +65,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 def unpack(data: bytes, flags: int) -> NDArray[Any]:
     """What `cv2.imdecode` makes of a JPEG or PNG; raises `ValueError` as `decode` does."""
     if data.startswith(_JPEG):
-        kind, size = "JPEG", _jpeg_size(data)
+        kind, size = "JPEG", jpeg_size(data)
     elif data.startswith(_PNG):
         kind, size = "PNG", _png_size(data)
     elif data:
@@ -97,7 +97,7 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
     return width, height
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Width and height by the frame header; None without it or without an end after the scan.
 
     Raises `ValueError` where there are more than `MAX_SCANS` scans.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files that are there wholly or not at all."""
+"""Files that are there wholly or not at all, and pointers in the place of files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LFS_POINTER = "a pointer of Git LFS, not the file itself: run git lfs pull where it was cloned"
+"""What a file is that `is_lfs_pointer`, for messages."""
 
 
 @contextmanager
@@ -34,3 +37,8 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def is_lfs_pointer(data: bytes) -> bool:
+    """Whether a file, by its first bytes, only points to one that Git LFS keeps elsewhere."""
+    return data.startswith(b"version https://git-lfs.github.com/spec/")

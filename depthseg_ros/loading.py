@@ -36,10 +36,11 @@ from numpy.typing import NDArray
 
 from . import model_card
 from .backends import BackendError, choose
+from .image_files import read_image
 from .memory import trim_memory
 from .model_card import ModelCard
 from .parameters import Settings
-from .perception import Perception, read_picture
+from .perception import Perception
 from .texts import one_line
 
 DEADLINE = 120.0
@@ -233,7 +234,7 @@ class Loader:
 def background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
     """The picture that a model compares with, if it does and one is given."""
     if settings.background and card.needs_background:
-        return read_picture(Path(settings.background).expanduser())
+        return read_image(Path(settings.background).expanduser())
     return None
 
 

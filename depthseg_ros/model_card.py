@@ -24,11 +24,12 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .files import whole
+from .files import LFS_POINTER, is_lfs_pointer, whole
 from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
@@ -321,6 +322,9 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
+        with suppress(OSError), path.open("rb") as file:
+            if is_lfs_pointer(file.read(100)):
+                raise ModelFileError(f"{path} is {LFS_POINTER}") from None
         reason = shortened(str(error), 200)
         raise ModelFileError(f"{path} is not an ONNX file: {reason}") from None
     if not model.graph.node:

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -185,24 +183,6 @@ class Perception:
 
 
 _OUTPUTS: dict[str, Any] = {"labels": np.uint8, "confidence": np.uint8, "depth": np.float32}
-
-
-def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a picture file as (H, W, 3) uint8 RGB; raises `ValueError` where that cannot be."""
-    return cv2.cvtColor(read_stored(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-
-
-def read_stored(path: str | os.PathLike[str], flags: int) -> NDArray[Any]:
-    """What `cv2.imread` makes of a picture file; raises `ValueError` where that is nothing."""
-    if not Path(path).is_file():
-        raise ValueError(f"there is no picture {path}")
-    picture = None
-    with suppress(cv2.error):  # empty, or larger than OpenCV takes
-        # Its own reading crashes on a name that is not UTF-8.
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), flags)
-    if picture is None:
-        raise ValueError(f"{path} cannot be read as a picture")
-    return picture
 
 
 def median_picture(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

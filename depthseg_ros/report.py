@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,18 +30,27 @@ from numpy.typing import NDArray
 from .benchmark import Speed
 from .files import whole
 from .geometry import Intrinsics
+from .image_files import (
+    LOSSLESS,
+    by_stem,
+    is_image,
+    orientation,
+    read_image,
+    read_labels,
+    read_stored,
+    report_left_out,
+    visible_files,
+)
 from .measures import BINS, DepthErrors, Measures
-from .model_card import ModelCard
-from .perception import Perception, Prediction, read_picture, read_stored
+from .model_card import UNLABELLED, ModelCard
+from .perception import Perception, Prediction
 from .rendering import color_depth, overlay
-from .sources import is_picture
 from .street import Street
 
 FIRST_STREET = 9_000_000
 """Seed of the first street; no split of training reaches so far."""
 WORST = 6
 """Pictures that are shown."""
-TRUTH = (".labels.png", ".depth.png")
 
 
 @dataclass(frozen=True)
@@ -67,48 +76,125 @@ def street_samples(count: int) -> Iterator[Sample]:
         yield Sample(f"street {seed}", frame.image, street.intrinsics.fx, frame.labels, frame.depth)
 
 
-def folder_samples(folder: Path, fx: float | None, fov: float) -> Iterator[Sample]:
-    """The pictures of a folder that have truth beside them, as `depthseg predict` writes it.
+class Pair(NamedTuple):
+    """An image file with its label file, its depth file, or both."""
+
+    image: Path
+    labels: Path | None
+    depth: Path | None
+
+
+def folder_pairs(folder: Path) -> list[Pair]:
+    """The images of a folder that have truth beside them, as `depthseg predict` writes it.
+
+    With NAME.jpg (or another image) NAME.labels.png (class ids, 255 unlabelled), NAME.depth.png
+    (uint16 millimetres, 0 unknown), or one of the two. What is left out is reported.
+
+    Raises:
+        ValueError: no image has truth, or it is not clear which file belongs to which.
+    """
+    files = visible_files(folder)
+    images = by_stem(filter(is_image, files))
+    truth = by_stem(f for f in files if f.suffix.lower() in LOSSLESS and not is_image(f))
+    truth = {_lower_role(stem): path for stem, path in truth.items()}
+    pairs = [
+        Pair(image, truth.get(f"{stem}.labels"), truth.get(f"{stem}.depth"))
+        for stem, image in images.items()
+    ]
+    known = [pair for pair in pairs if pair.labels or pair.depth]
+    if not known:
+        raise ValueError(
+            f"{folder} has no NAME.jpg or NAME.png with NAME.labels.png or NAME.depth.png beside it"
+        )
+    used = {path for pair in known for path in pair}
+    rest = [f for f in files if f not in used and not f.stem.lower().endswith(".overlay")]
+    report_left_out(folder, rest, "images without truth, truth without an image, or neither")
+    return known
+
+
+def _lower_role(stem: str) -> str:
+    """`a.LABELS` as `a.labels`."""
+    name, _, role = stem.rpartition(".")
+    return f"{name}.{role.lower()}"
+
+
+def folder_samples(pairs: list[Pair], fx: float | None, fov: float) -> Iterator[Sample]:
+    """Read the images and the truth of a folder.
 
     Args:
-        folder: With NAME.jpg (or another picture), NAME.labels.png (uint8 class ids, 255
-            unlabelled), NAME.depth.png (uint16 millimetres, 0 unknown), or one of the two.
+        pairs: Of `folder_pairs`.
         fx: Focal length, pixels; None: by `fov`.
         fov: Horizontal, radians.
 
     Raises:
-        ValueError: no picture has truth, or a file is not what it should be.
+        ValueError: a file is not what it should be.
     """
-    pictures = [
-        path
-        for path in sorted(folder.iterdir())
-        if is_picture(path) and any(path.with_suffix(ending).is_file() for ending in TRUTH)
-    ]
-    if not pictures:
-        raise ValueError(
-            f"{folder} has no NAME.jpg or NAME.png with NAME.labels.png or NAME.depth.png beside it"
-        )
-    for path in pictures:
-        image = read_picture(path)
+    for pair in pairs:
+        image = read_image(pair.image)
         height, width = image.shape[:2]
-        labels = _truth(path.with_suffix(".labels.png"), image, np.uint8)
-        depth = _truth(path.with_suffix(".depth.png"), image, np.uint16)
+        labels = metres = None
+        if pair.labels:
+            labels = read_labels(pair.labels)
+            _check_size(pair.labels, labels, pair.image, image)
+        if pair.depth:
+            depth = read_stored(pair.depth, cv2.IMREAD_UNCHANGED)
+            if depth.dtype != np.uint16 or depth.ndim != 2:
+                raise ValueError(
+                    f"{pair.depth} is {depth.dtype} {depth.shape}, expected uint16 (H, W)"
+                )
+            _check_size(pair.depth, depth, pair.image, image)
+            metres = np.where(depth > 0, depth / 1000, np.nan).astype(np.float32)
         focal = fx or Intrinsics.from_fov(width, height, fov).fx
-        metres = None if depth is None else np.where(depth > 0, depth / 1000, np.nan)
-        yield Sample(
-            path.stem, image, focal, labels, None if metres is None else metres.astype(np.float32)
-        )
+        yield Sample(pair.image.stem, image, focal, labels, metres)
 
 
-def _truth(path: Path, image: NDArray[np.uint8], kind: type[np.generic]) -> NDArray[Any] | None:
-    if not path.is_file():
-        return None
-    found = read_stored(path, cv2.IMREAD_UNCHANGED)
-    if found.dtype != kind or found.shape != image.shape[:2]:
-        raise ValueError(
-            f"{path} is {found.dtype} {found.shape}, expected {kind.__name__} {image.shape[:2]}"
+def _check_size(
+    path: Path, truth: NDArray[Any], image_path: Path, image: NDArray[np.uint8]
+) -> None:
+    if truth.shape == image.shape[:2]:
+        return
+    turned = orientation(image_path)
+    why = f"; its EXIF orientation {turned} is ignored: rotate the file" if turned != 1 else ""
+    raise ValueError(
+        f"{path} is {truth.shape[1]}x{truth.shape[0]}, but its image {image_path.name}"
+        f" {image.shape[1]}x{image.shape[0]} as stored{why}"
+    )
+
+
+def check_ids(pairs: list[Pair], card: ModelCard) -> list[str]:
+    """What is strange about the class ids of label files, a line each; mostly nothing.
+
+    Raises:
+        ValueError: none of the ids is a class of the model; or a file cannot be read.
+    """
+    counts = np.zeros(256, np.int64)
+    for pair in pairs:
+        if pair.labels and card.classes:
+            counts += np.bincount(read_labels(pair.labels).ravel(), minlength=256)
+    labelled = counts.copy()
+    labelled[UNLABELLED] = 0
+    found = np.flatnonzero(labelled)
+    names = {c.id: c.name for c in card.classes}
+    foreign = [i for i in found if i not in names]
+    wanted = f"the model's classes are {', '.join(f'{i} {name}' for i, name in names.items())}"
+    if foreign:
+        share = labelled[foreign].sum() / labelled.sum()
+        listed = ", ".join(f"{i} ({labelled[i]} pixels)" for i in foreign[:12])
+        more = f" and {len(foreign) - 12} more" if len(foreign) > 12 else ""
+        line = (
+            f"{len(foreign)} of {len(found)} ids in the label files, {share:.1%} of their labelled"
+            f" pixels, are not classes of the model: {listed}{more}; {wanted}, 255 is unlabelled"
         )
-    return found
+        if len(foreign) == len(found):
+            raise ValueError(line)
+        return [f"{line}. Pixels of other ids count as unlabelled"]
+    if counts[UNLABELLED] and not found.size:
+        return ["every pixel of the label files is 255, unlabelled: labels are not measured"]
+    one_class = found.size and (len(names) > 2 or (found.max() == 0 and counts[UNLABELLED]))
+    if one_class and found.max() <= 1:
+        listed = ", ".join(f"{i} ({counts[i]} pixels)" for i in np.flatnonzero(counts))
+        return [f"the label files have only the ids {listed}: a mask of one class? {wanted}"]
+    return []
 
 
 @dataclass(frozen=True)
@@ -128,8 +214,12 @@ class Seen:
 
 
 def look(perception: Perception, samples: Iterator[Sample]) -> tuple[Measures, list[Seen], int]:
-    """Run a model over samples: its measures, the worst pictures, and how many there were."""
+    """Run a model over samples: its measures, the worst images, and how many there were.
+
+    Labels that are not classes of the model count as unlabelled.
+    """
     measures = Measures(perception.card.depth)
+    known = np.isin(np.arange(256), [c.id for c in perception.card.classes])
     worst: list[Seen] = []
     count = 0
     for sample in samples:
@@ -137,7 +227,8 @@ def look(perception: Perception, samples: Iterator[Sample]) -> tuple[Measures, l
         said = perception(sample.image, sample.fx)
         miou, errors = float("nan"), DepthErrors(*[float("nan")] * 3)
         if sample.labels is not None and said.labels is not None:
-            miou = measures.add_labels(said.labels, sample.labels, said.confidence)
+            labels = np.where(known[sample.labels], sample.labels, np.uint8(UNLABELLED))
+            miou = measures.add_labels(said.labels, labels, said.confidence)
         if sample.depth is not None and said.depth is not None:
             errors = measures.add_depth(said.depth, sample.depth)
         worst = sorted([*worst, Seen(sample, said, miou, errors)], key=lambda s: -s.badness)[:WORST]
@@ -173,9 +264,9 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
 
 def page(
     model: Path, card: ModelCard, data: str, measures: Measures, worst: list[Seen], count: int,
-    speeds: list[Speed],
+    speeds: list[Speed], notes: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """The whole page, with all that it shows inside of it."""
+    """The whole page, with all that it shows inside of it; `notes` stand before the figures."""
     depth = measures.depth
     unit = "m" if card.needs_fx else ""
     tiles = [
@@ -205,6 +296,7 @@ def page(
     parts = [
         f"<h1>{html.escape(card.name)}</h1>",
         f'<p class="lead">Measured on {count} pictures of {html.escape(data)}.</p>',
+        *(f"<p><strong>{html.escape(note)}.</strong></p>" for note in notes),
         f'<div class="tiles">{shown}</div>',
         _charts(measures),
         _classes(card, measures),

@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where pictures come from without ROS: a rendered street, a folder, a video or a device."""
+"""Where images come from without ROS: a rendered street, a folder, a video or a device."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -28,13 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import Intrinsics
-from .perception import read_stored
+from .image_files import IMAGES, list_images, other_format, read_stored
 from .street import Camera, Street
 
-PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""File names' endings that make a picture of a folder's file."""
-BESIDE = (".labels.png", ".depth.png", ".overlay.png")
-"""Endings of what is known or was said of a picture, which lies beside it and is none."""
+_CONTAINERS = re.compile(
+    rb"....(ftyp|moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |\0\0\x01[\xb3\xba]|FLV\x01|OggS"
+    rb"|0&\xb2\x75\x8e\x66|G.{187}G|.{4}G.{191}G",
+    re.DOTALL,
+)
+"""How videos begin: MP4, MOV and 3GP; Matroska and WebM; AVI; MPEG; FLV; Ogg; WMV; TS; MTS."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,6 @@ class Frame:
     """(H, W) metres, NaN where there is none."""
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a folder's file is one of its pictures, by its name."""
-    return path.suffix.lower() in PICTURES and not path.name.endswith(BESIDE)
-
-
 def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
     """An endless drive along a rendered street, with its truth."""
     street = Street(seed, width, height, camera)
@@ -66,22 +64,64 @@ def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterato
 
 
 def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:
-    """The pictures of a folder in natural order, so that 2.png comes before 10.png.
+    """The images of a folder in natural order, so that 2.png comes before 10.png.
 
     Raises:
-        ValueError: the folder has no pictures, or one of them cannot be read.
+        ValueError: the folder has no images, or one of them cannot be read.
     """
-    paths = sorted(
-        filter(is_picture, folder.iterdir()),
-        key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)],
-    )
+    paths = list_images(folder)
     if not paths:
-        raise ValueError(f"source {folder} has no pictures ({', '.join(sorted(PICTURES))})")
+        raise ValueError(f"source {folder} has no images ({', '.join(sorted(IMAGES))})")
     while True:
         for path in paths:
             yield _bgr_frame(read_stored(path, cv2.IMREAD_COLOR), fov)
         if not loop:
             return
+
+
+def is_video(path: Path, try_it: bool = False) -> bool:
+    """Whether a file is a video: by its content, whatever its ending.
+
+    Args:
+        path: A file; one with an image's ending is no video.
+        try_it: Let OpenCV open it where its container is not a known one. FFmpeg opens much that is
+            no video, such as point clouds, so that this is for files that a user has named.
+    """
+    if path.suffix.lower() in IMAGES or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if other_format(head):  # HEIC, whose tiles FFmpeg takes for a video
+        return False
+    if _CONTAINERS.match(head):
+        return True
+    if not try_it or b"\0" not in head:  # FFmpeg draws text as a terminal would
+        return False
+    try:
+        read_stored(path, cv2.IMREAD_COLOR)
+    except ValueError:
+        with suppress(ValueError):
+            return open_video(path).isOpened()
+    return False
+
+
+def file_frames(path: Path, fov: float) -> Iterator[Frame]:
+    """The image of an image file, or the images of a video.
+
+    Raises:
+        ValueError: it cannot be read as either.
+    """
+    if is_video(path, try_it=True):
+        yield from video_frames(path, False, fov)
+        return
+    try:
+        image = read_stored(path, cv2.IMREAD_COLOR)
+    except ValueError as error:
+        reason = str(error)
+        if path.suffix.lower() not in IMAGES and reason.endswith("as an image"):
+            reason += " or video"
+        raise ValueError(reason) from None
+    yield _bgr_frame(image, fov)
 
 
 def open_video(video: Path) -> cv2.VideoCapture:

@@ -31,8 +31,9 @@ from depthseg_ros.backends import BackendError
 from depthseg_ros.derived.distances import class_distances
 from depthseg_ros.files import whole
 from depthseg_ros.geometry import Intrinsics, rays
+from depthseg_ros.image_files import read_image
 from depthseg_ros.model_card import default_model
-from depthseg_ros.perception import Perception, read_picture
+from depthseg_ros.perception import Perception
 from depthseg_ros.rendering import overlay
 
 
@@ -57,7 +58,7 @@ def main() -> None:
     card = perception.card
     if not (card.classes and card.depth) or card.needs_background:
         parser.error(f"--model {options.model}: expected one with classes and depth")
-    image = read_picture(options.picture)  # (H, W, 3) uint8 RGB
+    image = read_image(options.picture)  # (H, W, 3) uint8 RGB
     seen = perception(image, options.fx)
 
     height, width = image.shape[:2]
@@ -66,10 +67,10 @@ def main() -> None:
     for found in class_distances(
         seen.labels, names, seen.confidence, seen.depth, partial(rays, camera)
     ):
-        print(
-            f"{found.class_name:12} {100 * found.pixel_share:5.1f} %  from {found.nearest:6.2f} m"
-            f" at {math.degrees(found.bearing):+4.0f} degrees"
-        )
+        where = f"from {found.nearest:6.2f} m at {math.degrees(found.bearing):+4.0f} degrees"
+        if math.isnan(found.nearest):  # of the sky, for example
+            where = "no depth"
+        print(f"{found.class_name:12} {100 * found.pixel_share:5.1f} %  {where}")
     if options.overlay:
         drawn = cv2.cvtColor(overlay(image, seen.labels, card.classes), cv2.COLOR_RGB2BGR)
         with whole(options.overlay) as unfinished:

@@ -98,6 +98,28 @@ def test_predict_takes_folders_and_videos(tmp_path, picture):
     assert stems == {"b", "drive_000000", "drive_000001", "drive_000002"}
 
 
+def test_predict_takes_what_it_can_of_a_folder_and_names_the_rest(tmp_path, picture, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    (folder / "a b.JPEG").write_bytes(jpeg)
+    (folder / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (folder / "._a b.JPEG").write_bytes(b"\0\5\26\7" + bytes(4000))  # as a Mac leaves it
+    (folder / "notes.txt").write_text("no image")
+    writer = cv2.VideoWriter(
+        str(folder / "drive.3gp"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120)
+    )
+    writer.write(picture)
+    writer.release()
+    arguments = [MODEL, str(folder), "--output", str(out), "--fx", "130"]
+    assert cli.main(["predict", *arguments]) == 1
+    assert {name.split(".")[0] for name in os.listdir(out)} == {"a b", "drive_000000"}
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(r"2 of 4 files could not be read: .*cut\.jpg is cut off.*a HEIC", error)
+
+
 def test_predict_takes_no_truth_for_a_picture_nor_writes_over_it(tmp_path, picture, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     for ending in (".labels.png", ".depth.png"):
@@ -120,6 +142,7 @@ def test_names_may_be_of_any_bytes(tmp_path, picture, capsys):
     assert cli.main(["predict", MODEL, str(named.parent), "--output", str(out)]) == 0
     assert named.with_name(f"{named.stem}.labels.png").name in os.listdir(out)
     video = named.rename(named.with_suffix(".avi"))
+    video.write_bytes(b"RIFF\0\0\0\0AVI LIST")
     capsys.readouterr()
     assert cli.main(["predict", MODEL, str(video), "--output", str(out)]) == 1
     assert "is not UTF-8" in capsys.readouterr().err
@@ -173,8 +196,8 @@ def test_predict_compares_with_the_background(tmp_path, nearness, capsys):
 
     for options, code, message in (
         ([], 2, "the model nearness needs --background"),
-        (["--background", str(tmp_path / "none.png")], 1, "there is no picture"),
-        (["--background", nearness], 1, "cannot be read as a picture"),
+        (["--background", str(tmp_path / "none.png")], 1, "there is no image"),
+        (["--background", nearness], 1, "cannot be read as an image"),
     ):
         assert cli.main([*arguments, *options]) == code
         error = capsys.readouterr().err
@@ -202,9 +225,9 @@ def test_what_compares_with_a_background_is_neither_reported_nor_viewed(
     [
         (["info", "none.onnx"], 1, "there is no model file none.onnx"),
         (["predict", MODEL, "none.png", "--output", "o"], 2, "there is no none.png"),
-        (["predict", MODEL, "empty", "--output", "o"], 2, "no pictures or videos"),
-        (["predict", MODEL, "bad.png", "--output", "o"], 1, "1 of 1 sources could not be read"),
-        (["predict", MODEL, "bad.avi", "--output", "o"], 1, "1 of 1 sources could not be read"),
+        (["predict", MODEL, "empty", "--output", "o"], 2, "no images or videos"),
+        (["predict", MODEL, "bad.png", "--output", "o"], 1, "bad.png cannot be read as an image\n"),
+        (["predict", MODEL, "bad.avi", "--output", "o"], 1, "cannot be read as an image or video"),
         (["predict", MODEL, "x/s.png", "y/s.png", "--output", "o"], 2, "would both be written"),
         (["predict", "bad.png", "good.png", "--output", "o"], 1, "is not an ONNX file"),
     ],

@@ -71,7 +71,7 @@ STREET = "docs/images/street.jpg"
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["picture.py", "no.jpg", "--fx", 541], 1, "picture: there is no picture no.jpg"),
+        (["picture.py", "no.jpg", "--fx", 541], 1, "picture: there is no image no.jpg"),
         (["picture.py", STREET, "--fx", 0], 2, "--fx: expected pixels above 0"),
         (["picture.py", STREET, "--fx", 541, "--model", "no.onnx"], 1, "there is no model file"),
         (

@@ -13,7 +13,6 @@
 # limitations under the License.
 
 import dataclasses
-import zlib
 
 import cv2
 import numpy as np
@@ -24,7 +23,7 @@ import pytest
 from depthseg_ros import backends, model_card
 from depthseg_ros.backends import BackendError
 from depthseg_ros.model_card import ModelCard, ModelFileError, SemanticClass
-from depthseg_ros.perception import Perception, View, median_picture, read_picture
+from depthseg_ros.perception import Perception, View, median_picture
 
 # Foreground is what differs from the background by more than 30 in any channel.
 DIFFERENCE = """
@@ -284,31 +283,6 @@ def test_pictures_of_several_sizes_or_none_have_no_median():
         median_picture([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)])
     with pytest.raises(ValueError, match="0 shapes"):
         median_picture([])
-
-
-def test_a_picture_is_read_as_rgb(tmp_path):
-    bgr = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), bgr)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), bgr[..., ::-1])
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("none.png", "there is no picture"), ("bad.png", "cannot be read"), (".", "no picture")],
-)
-def test_what_is_no_picture_file_is_refused(tmp_path, name, message):
-    (tmp_path / "bad.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=message):
-        read_picture(tmp_path / name)
-
-
-def test_a_picture_larger_than_opencv_takes_is_refused(tmp_path):
-    data = bytearray(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
-    data[16:24] = (100_000).to_bytes(4, "big") * 2
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    (tmp_path / "large.png").write_bytes(data)
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
-        read_picture(tmp_path / "large.png")
 
 
 def test_a_background_is_averaged_where_it_is_made_smaller(two_images):

@@ -18,12 +18,14 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from depthseg_ros import cli, report
+from depthseg_ros import cli, model_card, report
 from depthseg_ros.model_card import default_model
 from depthseg_ros.perception import Perception
 from depthseg_ros.street import Street
@@ -57,7 +59,7 @@ def page(data, tmp_path_factory):
 
 def test_the_page_says_what_was_measured(page, data):
     folder, fx = data
-    samples = report.folder_samples(folder, fx, 1.0)
+    samples = report.folder_samples(report.folder_pairs(folder), fx, 1.0)
     measures, worst, count = report.look(Perception(default_model()), samples)
     assert (count, len(worst)) == (2, 2)
     text = page.read_text(encoding="utf-8")
@@ -95,7 +97,8 @@ def test_what_the_model_itself_wrote_is_perfect(data, tmp_path, capsys):
     arguments = ["predict", "street", str(tmp_path / "a.png"), "--fx", str(fx)]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
     measures, *_ = report.look(
-        Perception(default_model()), report.folder_samples(tmp_path, fx, 1.0)
+        Perception(default_model()),
+        report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0),
     )
     assert (measures.miou, measures.accuracy) == (1, 1)
     assert measures.depth.abs_rel < 1e-3  # millimetres
@@ -104,12 +107,18 @@ def test_what_the_model_itself_wrote_is_perfect(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("spoil", "code", "says"),
     [
-        (lambda folder: "no", 2, "DATA is 'no', expected street or a folder of pictures"),
+        (lambda folder: "no", 2, "DATA is 'no', expected street or a folder of images"),
         (lambda folder: str(folder), 1, "has no NAME.jpg or NAME.png with NAME.labels.png"),
         (
-            lambda folder: wrong(folder),
+            lambda folder: labelled(folder, np.full((2, 3), 3, np.uint8)),
             1,
-            r"a.labels.png is uint8 \(2, 3\), expected uint8 \(4, 6\)",
+            r"a.labels.png is 3x2, but its image a.png 4x1 as stored",
+        ),
+        (
+            lambda folder: labelled(folder, np.uint8([[11, 12, 12, 255]])),
+            1,
+            r"2 of 2 ids in the label files, 100.0% of .*: 11 \(1 pixels\), 12 \(2 pixels\)"
+            r"; the model's classes are 0 sky, 1 building,",
         ),
     ],
 )
@@ -121,10 +130,76 @@ def test_wrong_data_is_one_line(spoil, code, says, tmp_path, capsys):
     assert not output.exists()
 
 
-def wrong(folder):
-    cv2.imwrite(str(folder / "a.png"), np.zeros((4, 6, 3), np.uint8))
-    cv2.imwrite(str(folder / "a.labels.png"), np.zeros((2, 3), np.uint8))
+def labelled(folder, labels):
+    cv2.imwrite(str(folder / "a.png"), np.zeros((1, 4, 3), np.uint8))
+    cv2.imwrite(str(folder / "a.labels.png"), labels)
     return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ([0, 3, 10, 255], None),
+        ([3, 3, 3, 3], None),
+        ([8, 10, 18, 255], r"1 of 3 ids .* 33.3% of .*: 18 \(1 pixels\);.* count as unlabelled"),
+        ([0, 0, 255, 255], r"only the ids 0 \(2 pixels\), 255 \(2 pixels\): a mask of one class\?"),
+        ([0, 1, 1, 0], r"only the ids 0 \(2 pixels\), 1 \(2 pixels\): a mask of one class\?"),
+        ([255, 255], "every pixel of the label files is 255"),
+    ],
+)
+def test_strange_class_ids_are_noted_with_their_counts(tmp_path, labels, note):
+    pairs = report.folder_pairs(Path(labelled(tmp_path, np.uint8([labels]))))
+    notes = report.check_ids(pairs, model_card.read(default_model()))
+    assert len(notes) == (note is not None)
+    assert note is None or re.search(note, notes[0])
+
+
+def test_ids_that_are_not_the_models_do_not_count_and_the_page_says_so(data, tmp_path, capsys):
+    folder, fx = data
+    shutil.copy(folder / "a.png", tmp_path / "a.PNG")
+    true = cv2.imread(str(folder / "a.labels.png"), cv2.IMREAD_UNCHANGED)
+    perception, mious = Perception(default_model()), []
+    for road, name in ((255, "a.labels.png"), (77, "a.LABELS.PNG")):
+        (tmp_path / "a.labels.png").unlink(missing_ok=True)
+        image = Image.fromarray(np.where(true == 3, np.uint8(road), true))
+        image.putpalette([(5 * i) % 256 for i in range(768)])  # its colours are not ids
+        image.save(tmp_path / name)
+        samples = report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0)
+        mious.append(report.look(perception, samples)[0].miou)
+    assert mious[0] == mious[1] > 0.2
+    written = tmp_path / "report.html"
+    arguments = ["report", "street", str(tmp_path), "--fx", str(fx), "--output", str(written)]
+    assert cli.main(arguments) == 0
+    line = capsys.readouterr().err
+    assert "77 (" in line and line.count("\n") == 1
+    text = written.read_text(encoding="utf-8")
+    assert 0 < text.index("77 (") < text.index("mIoU")
+
+
+def test_what_a_folder_of_truth_has_besides_is_counted(data, tmp_path, caplog):
+    for file in data[0].iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    for name in ("a.overlay.png", "._a.png", "._a.labels.png", "c.jpg", "d.labels.png", "e.txt"):
+        (tmp_path / name).write_bytes(b"\0\5\26\7")
+    assert [pair.image.name for pair in report.folder_pairs(tmp_path)] == ["a.png", "b.png"]
+    (record,) = caplog.records
+    assert "3 files are left out, images without truth," in record.message
+    (tmp_path / "a.JPG").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.JPG and a\.png have the same name except"):
+        report.folder_pairs(tmp_path)
+
+
+def test_an_image_and_its_truth_are_read_as_stored(data, tmp_path):
+    folder, fx = data
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(folder / "a.png").save(tmp_path / "a.png", exif=exif)
+    shutil.copy(folder / "a.labels.png", tmp_path)
+    (sample,) = report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0)
+    assert sample.image.shape[:2] == sample.labels.shape
+    cv2.imwrite(str(tmp_path / "a.labels.png"), sample.labels.T)  # as a viewer shows it
+    with pytest.raises(ValueError, match="its EXIF orientation 6 is ignored: rotate the file"):
+        list(report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0))
 
 
 def chromium(tmp_path, *arguments):

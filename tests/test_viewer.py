@@ -68,8 +68,8 @@ def test_folders_and_videos_are_recorded_to_their_end(tmp_path, capfd, kind):
 @pytest.mark.parametrize(
     ("source", "code", "says"),
     [
-        ("nowhere", 2, "there is no nowhere: expected street, a picture, folder, video or device"),
-        (__file__, 1, "cannot be read as a picture"),
+        ("nowhere", 2, "there is no nowhere: expected street, an image, folder, video or device"),
+        (__file__, 1, "cannot be read as an image or video"),
     ],
 )
 def test_what_cannot_be_viewed_is_one_line_and_no_file(tmp_path, capsys, source, code, says):

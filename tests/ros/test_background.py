@@ -298,10 +298,10 @@ def test_a_background_file_serves_from_the_start_and_a_wrong_one_is_one_line(
     path = tmp_path / "background.png"
     node = start_depthseg(model=model, background=path)
     (line,) = node.process.says("Cannot configure")
-    assert f"there is no picture {path}" in line
+    assert f"there is no image {path}" in line
     path.write_text("no picture")
     assert not node.change("configure")
-    assert len(node.process.lines(f"{path} cannot be read as a picture")) == 1
+    assert len(node.process.lines(f"{path} cannot be read as an image")) == 1
     assert node.state() == "unconfigured"
 
     cv2.imwrite(str(path), SCENE[..., ::-1])
