@@ -123,7 +123,7 @@ class Recording:
         if not self.path.is_dir():
             return [], Counter()
         try:
-            metadata = yaml.safe_load((self.path / "metadata.yaml").read_text())
+            metadata = yaml.safe_load((self.path / "metadata.yaml").read_text("utf-8-sig"))
             about = metadata["rosbag2_bagfile_information"]
             ends = {
                 Path(file["path"]).name: int(file["starting_time"]["nanoseconds_since_epoch"])
@@ -211,7 +211,8 @@ def _files(path: Path) -> dict[str, Path]:
         what = "no bag of rosbag2" if path.exists() else "not there"
         hint = " (one of ROS 1: convert it by rosbags-convert)" if path.suffix == ".bag" else ""
         raise TrainingError(f"{path} is {what}, expected a folder, .mcap or .db3{hint}")
-    found = [(int(m[1] or 0), f.name, f) for f in path.iterdir() if (m := pattern.search(f.name))]
+    names = (f for f in path.iterdir() if not f.name.startswith("."))  # `._x.mcap` of a Mac is none
+    found = [(int(m[1] or 0), f.name, f) for f in names if (m := pattern.search(f.name))]
     return {name: file for _, name, file in sorted(found)}
 
 

@@ -699,8 +699,11 @@ def test_damage_in_the_middle_costs_what_lies_there(plugin, tmp_path):
 def test_a_bag_without_metadata_is_read_and_a_missing_file_is_named(tmp_path):
     bag = write_bag(tmp_path / "bag", drive())
     (bag / "metadata.yaml").unlink()
+    for name in ("._bag.mcap", "._metadata.yaml"):  # as a Mac leaves them
+        (bag / name).write_bytes(b"\0\5\26\7")
     card, frames = take(bag, tmp_path / "data")
     assert len(frames) == 7
+    assert "._" not in card["recordings"][0]["lost"]
     assert "metadata.yaml is missing" in card["recordings"][0]["lost"]
 
     bag = write_bag(tmp_path / "split", drive())

@@ -289,8 +289,20 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_empty_folders_are_named(folders, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(r"empty has 0 of \*\.png, \*\.jpg, \*\.jpeg", backgrounds=empty)
+    refused(r"empty has 0 of \*\.bmp, .*\*\.jpeg, \*\.jpg", backgrounds=empty)
     refused(r"absent has 0 of \*\.png", **{**folders, "foregrounds": tmp_path / "absent"})
+
+
+def test_what_a_mac_left_is_skipped_and_what_else_is_there_is_counted(folders, caplog):
+    before = Composites("train", 3, (WIDTH, HEIGHT), **folders)[2].image
+    for folder in (*folders.values(), folders["backgrounds"] / "depth"):
+        for file in list(folder.glob("*.png")):
+            file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+    (folders["foregrounds"] / "notes.txt").write_text("no image")
+    after = Composites("train", 3, (WIDTH, HEIGHT), **folders)[2].image
+    np.testing.assert_array_equal(before, after)
+    (message,) = {record.message for record in caplog.records}
+    assert message.endswith("1 files are left out, not what is looked for: 1 .txt")
 
 
 def test_a_picture_without_transparency_is_no_cut_out(folders):
@@ -302,7 +314,7 @@ def test_a_picture_without_transparency_is_no_cut_out(folders):
     refused("transparent everywhere", **folders)
     for file in folders["foregrounds"].iterdir():
         file.write_bytes(b"no picture")
-    refused("cannot be read as a picture", **folders)
+    refused("cannot be read as an image", **folders)
 
 
 def test_large_pictures_and_cut_outs_are_shrunk_to_what_is_needed(folders):
@@ -326,7 +338,7 @@ def test_missing_and_wrong_depths_are_named(folders):
     depths = sorted((folders["backgrounds"] / "depth").iterdir())
     for file in depths:
         cv2.imwrite(str(file), np.zeros((HEIGHT, WIDTH), np.uint8))
-    refused(r"is uint8 \(48, 64\), expected 16-bit millimetres", **folders)
+    refused(r"has 1 channels of uint8, expected encoded depth in one channel of uint16", **folders)
     for file in depths:
         file.unlink()
     refused("10 depth files are missing, the first is .*depth", **folders)

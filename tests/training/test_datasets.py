@@ -17,6 +17,7 @@ import resource
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from depthseg_ros import street
 from training.classes import CAMVID
@@ -57,6 +58,45 @@ def test_camvid_is_read_to_the_last_bit(tmp_path):
         assert sample.depth is None and sample.fx is None
 
 
+def test_camvid_takes_every_ending_and_skips_what_a_mac_left(tmp_path, caplog):
+    names = ("1", "2", "3", "4")
+    pictures = make_camvid(tmp_path, names=names)
+    train, annot = tmp_path / "train", tmp_path / "trainannot"
+    for name, ending in zip(names, ("png", "PNG", "JPG", "jpeg"), strict=True):
+        picture = pictures[name][0]
+        kind = ".png" if ending.lower() == "png" else ".jpg"
+        (train / f"{name}.png").unlink()
+        (train / f"{name}.{ending}").write_bytes(cv2.imencode(kind, picture)[1].tobytes())
+        (annot / f"{name}.png").rename(annot / f"{name}.{'PNG' if name == '1' else 'png'}")
+    palette = Image.fromarray(pictures["2"][1])
+    palette.putpalette([(9 * i) % 256 for i in range(36)])
+    palette.save(annot / "2.png")  # its indices are the ids
+    for folder in (train, annot):
+        (folder / "._1.png").write_bytes(b"\0\5\26\7")
+        (folder / ".DS_Store").write_bytes(b"\0")
+    assert not caplog.records
+    (train / "notes.txt").write_text("no image")
+    (annot / "5.png").write_bytes((annot / "2.png").read_bytes())
+    data = CamVid(tmp_path, "train")
+    assert len(data) == 4
+    for sample, name in zip(data, names, strict=True):
+        assert (sample.labels == np.where(pictures[name][1] == 11, 255, pictures[name][1])).all()
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "1 files are left out, not images by their names: 1 .txt",
+        "1 files are left out, labels of no image: 1 .png",
+    ]
+    (train / "1.jpg").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"1\.jpg and 1\.png have the same name except"):
+        CamVid(tmp_path, "train")
+
+
+def test_masks_in_place_of_class_ids_are_reported(tmp_path, caplog):
+    make_camvid(tmp_path, np.repeat(np.uint8([[0, 255]]), 24, 1).repeat(36, 0))
+    CamVid(tmp_path, "train")
+    (record,) = caplog.records
+    assert "only the ids 0 and 255, which is unlabelled: masks of one class?" in record.message
+
+
 def test_a_folder_without_camvid_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"no CamVid pictures found as .*train/\*"):
         CamVid(tmp_path, "train")
@@ -72,9 +112,9 @@ def test_missing_labels_are_counted_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.full((36, 48), 12, np.uint8), "has label 12, expected 0..11"),
-        (np.zeros((36, 48, 3), np.uint8), "not a label picture of one 8-bit channel"),
-        (np.zeros((10, 48), np.uint8), r"\(36, 48\), its labels are \(10, 48\)"),
+        (np.full((36, 48), 12, np.uint8), r"has the class ids 12 \(1728 pixels\), expected 0..11,"),
+        (np.full((36, 48, 3), (1, 2, 3), np.uint8), "3 channels of colours, expected one"),
+        (np.zeros((10, 48), np.uint8), r"\(36, 48\), its labels \(10, 48\)"),
     ],
 )
 def test_wrong_labels_are_refused(tmp_path, labels, message):

@@ -85,6 +85,21 @@ def test_the_museum_is_read_as_published(tmp_path):
     assert sample.fx is None and sample.baseline is None
 
 
+def test_the_museum_takes_any_ending_and_a_list_with_a_byte_order_mark(tmp_path):
+    lines = make_museum(tmp_path, [29], [10], places=2)
+    for file in tmp_path.rglob("*.jpeg"):
+        file.rename(file.with_suffix(".JPG"))
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+    text = "\r\n".join(["# stems", *lines, ""])
+    (tmp_path / "file_map.txt").write_text(text, encoding="utf-8-sig")
+    data = Museum(tmp_path, "all")
+    assert [Path(file).suffix for files in data.files for file in files] == [".JPG"] * 8
+    assert data[1].labels.any()
+    scene = tmp_path / data.files[0].scene
+    scene.with_suffix(".png").write_bytes(b"")
+    assert "remove one" in message_of(lambda: Museum(tmp_path, "all"))
+
+
 def test_masks_are_cut_at_one_half_in_one_channel_or_three(tmp_path):
     make_museum(tmp_path, [1], [1], places=1)
     mask = tmp_path / "bg_fg_mask" / "bg001_fg001_01_mask.jpeg"
@@ -219,6 +234,23 @@ def test_composites_folders_have_the_names_they_are_given(tmp_path):
     assert len(BackgroundForeground(tmp_path, "train", names, variants=1)) == 1
     message = message_of(lambda: BackgroundForeground(tmp_path, "train", variants=1))
     assert message == f"no pictures found as {tmp_path}/bg/N.jpg"
+
+
+def test_composites_take_any_ending_and_skip_what_a_mac_left(tmp_path):
+    make_composites(tmp_path, [1], 4)
+    for file in list(tmp_path.rglob("*.jpg")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+        file.rename(file.with_suffix(".JPG"))
+    data = BackgroundForeground(tmp_path, "all", variants=1)
+    assert len(data) == 4 and data[0].labels.any()
+    mask = tmp_path / data.files[0].mask
+    mask.unlink()
+    write(mask.with_suffix(".png"), two_values(0, 1))
+    data = BackgroundForeground(tmp_path, "all", variants=1)
+    assert "is a mask of 0 and 1, expected 0 and 255" in message_of(lambda: data[0])
+    mask.with_suffix(".bmp").write_bytes(b"")
+    message = message_of(lambda: BackgroundForeground(tmp_path, "all", variants=1))
+    assert "has 2 pictures of number" in message and "remove one" in message
 
 
 def test_wrong_composites_are_named(tmp_path):

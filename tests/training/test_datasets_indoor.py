@@ -98,7 +98,7 @@ def test_gray_pictures_keep_type_and_values(tmp_path):
 def test_wrong_pictures_are_named_with_what_was_expected(tmp_path):
     write_picture(tmp_path / "rgb.png", random_picture())
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(TrainingError, match=r"text\.png cannot be read as a picture, expected a"):
+    with pytest.raises(TrainingError, match=r"text\.png cannot be read as an image; expected a"):
         read_rgb(tmp_path / "text.png")
     with pytest.raises(TrainingError, match=r"gone\.png is missing, expected ids in one channel"):
         read_gray(tmp_path / "gone.png", np.uint8, "ids")
@@ -211,6 +211,19 @@ def test_the_real_sequence_is_complete(shared_data):
 
 MAP40 = RNG.integers(1, 41, 894)  # to 1..40, as the published one
 MAP13 = RNG.integers(1, 14, 40)
+
+
+def test_a_sequence_takes_any_ending_and_skips_what_a_mac_left(tmp_path):
+    frames = make_sequence(tmp_path, count=3)
+    for file in tmp_path.glob("*.png"):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+        file.rename(file.with_suffix(".PNG"))
+    intrinsics = (tmp_path / "camera-intrinsics.txt").read_text()
+    text = f"# of the colour camera\n{intrinsics}".replace("\n", "\r\n")
+    (tmp_path / "camera-intrinsics.txt").write_text(text, encoding="utf-8-sig")
+    data = RgbdSequence(tmp_path, "all")
+    assert len(data) == 3 and data.fx == 585.5
+    assert (data[1].image == frames[2][0]).all() and np.isfinite(data[1].depth).any()
 
 
 def make_nyu(root, labels=None, count=5):
@@ -494,7 +507,7 @@ def test_what_is_no_distance_is_unknown():
 
 
 def test_wrong_hypersim_folders_are_refused(tmp_path):
-    with pytest.raises(TrainingError, match=r"no Hypersim pictures found as .*tonemap\.jpg"):
+    with pytest.raises(TrainingError, match=r"no Hypersim pictures found as .*tonemap\.\*"):
         Hypersim(tmp_path, "all")
     make_hypersim(tmp_path, with_split=False)
     with pytest.raises(TrainingError, match=r"split_scene_v1\.csv is missing, .* split 'train'"):

@@ -67,7 +67,7 @@ def picture() -> np.ndarray:
 
 
 def any_ids() -> np.ndarray:
-    return RNG.integers(0, 256, (H, W)).astype(np.uint8)
+    return RNG.choice([*range(34), 255], (H, W)).astype(np.uint8)
 
 
 def message_of(make) -> str:
@@ -131,12 +131,15 @@ def test_cityscapes_is_read_to_the_last_bit(tmp_path):
 
 def test_every_cityscapes_id_becomes_its_class_or_unlabelled(tmp_path):
     # The licence plate's id is -1; 8 bits hold it as 255.
-    ids = np.array([[*range(255), -1]]).astype(np.uint8)
+    ids = np.array([[*range(34), -1]]).astype(np.uint8)
     write(tmp_path / "a.png", ids)
     found = dict(zip(ids[0].tolist(), read_train_ids(tmp_path / "a.png")[0].tolist(), strict=True))
     known = {ID_OF[c.name]: c.id for c in CITYSCAPES}
-    assert len(found) == 256
-    assert found == {i: known.get(i, 255) for i in range(256)}
+    assert found == {i: known.get(i, 255) for i in [*range(34), 255]}
+    write(tmp_path / "a.png", ids + np.uint8(1))  # of another list
+    assert "has the class ids 34 (1 pixels), expected 0..33, or 255" in message_of(
+        lambda: read_train_ids(tmp_path / "a.png")
+    )
 
 
 def test_disparity_without_value_or_of_zero_is_unknown_depth():
@@ -207,7 +210,7 @@ def test_damaged_cityscapes_is_named(tmp_path):
         message = message_of(lambda: data[0])
         assert f"{camera} cannot be read" in message and "intrinsic.fx" in message
     (tmp_path / "leftImg8bit" / "train" / f"{FRAMES[0]}_leftImg8bit.png").write_bytes(b"no")
-    assert "cannot be read as a picture" in message_of(lambda: data[0])
+    assert "cannot be read as an image" in message_of(lambda: data[0])
 
 
 # KITTI
@@ -253,6 +256,48 @@ def test_kitti_depth_is_read_to_the_last_bit_wherever_it_lies(tmp_path, depth):
         assert sample.depth[0, 1:3].tolist() == [0.00390625, 80.0]
         assert sample.fx == pytest.approx(721.5377)
         assert sample.labels is None and sample.views == {} and sample.baseline is None
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16"], ids=["plain", "byte-order-mark", "PowerShell"]
+)
+def test_kitti_lists_may_have_comments_and_any_line_ends_and_files_any_ending(tmp_path, encoding):
+    truth = make_kitti(tmp_path, [], end="PNG")
+    for file in tmp_path.rglob("*.png"):
+        file.rename(file.with_suffix(".PNG"))
+    for file in tmp_path.rglob("*.PNG"):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+    lines = ["# of the left camera", f"{DATE}/{DRIVE} 5 l  # the first", "", f"{DATE}/{DRIVE} 5 r "]
+    listed = tmp_path / "splits" / "eigen" / "val_files.txt"
+    listed.write_bytes("\r\n".join(lines).encode(encoding))
+    data = KittiDepth(tmp_path, "val", stereo=True)
+    assert len(data) == 2
+    assert (data[0].image == truth[2, 5]).all() and (data[0].views["right"] == truth[3, 5]).all()
+    assert np.isfinite(data[1].depth).any()
+    (file,) = tmp_path.rglob("image_02/data/0000000005.PNG")
+    file.with_suffix(".jpg").write_bytes(b"")
+    assert "have the same name except" in message_of(lambda: KittiDepth(tmp_path, "val"))
+
+
+def test_street_readers_take_upper_case_and_skip_what_a_mac_left(tmp_path):
+    make_cityscapes(tmp_path / "cityscapes")
+    make_virtual_kitti2(tmp_path / "virtual", variants=["clone"])
+    for kind in ("image_2", "semantic"):
+        write(tmp_path / "kitti" / "training" / kind / "000000_10.png", any_ids())
+    for file in tmp_path.rglob("*.[jp][pn]g"):
+        file.rename(file.with_suffix(file.suffix.upper()))
+    before = [
+        *Cityscapes(tmp_path / "cityscapes", "train", stereo=True),
+        *VirtualKitti2(tmp_path / "virtual", "val", stereo=True),
+        *KittiSemantics(tmp_path / "kitti", "train"),
+    ]
+    for file in list(tmp_path.rglob("*.*")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\26\7")
+    (tmp_path / "cityscapes" / "leftImg8bit" / "train" / ".DS_Store").write_bytes(b"")
+    assert len(before) == 2 + 1 + 1
+    assert len(Cityscapes(tmp_path / "cityscapes", "train")) == 2
+    assert len(VirtualKitti2(tmp_path / "virtual", "val")) == 1
+    assert len(KittiSemantics(tmp_path / "kitti", "train")) == 1
 
 
 def test_the_other_view_of_kittis_right_camera_has_a_negative_baseline(tmp_path):

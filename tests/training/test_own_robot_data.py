@@ -19,6 +19,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from depthseg_ros.model_card import UNLABELLED
@@ -158,6 +159,16 @@ def test_frames_that_were_labelled_by_hand(tmp_path):
     assert numbers(data) == [2] and (data[0].labels == 7).all()
     assert data[0].depth is None and data[0].fx == 9 and data.classes == "camvid"
     assert numbers(OwnRobotHand(folder, "val")) == [9]
+    palette = Image.fromarray(flat(7))
+    palette.putpalette([(9 * i) % 256 for i in range(36)])
+    first = folder / "hand" / f"000-{2:019}.png"
+    palette.save(first)
+    (folder / "hand" / f"._000-{2:019}.png").write_bytes(b"\0\5\26\7")  # as a Mac leaves it
+    data = OwnRobotHand(folder, "train")
+    assert (data[0].labels == 7).all()
+    first.write_bytes(to_png(flat(11)))
+    with pytest.raises(TrainingError, match=r"has the class ids 11 \(48 pixels\), expected 0..10,"):
+        data[0]
     (folder / "hand" / f"000-{2:019}.png").write_bytes(to_png(flat(7, shape=(3, 3))))
     with pytest.raises(TrainingError, match=r"is \(3, 3\), its picture \(6, 8\)"):
         data[0]

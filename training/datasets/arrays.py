@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,11 +71,32 @@ def read_mat(path: Path, name: str) -> NDArray[Any]:
     return variables[name]
 
 
+def read_text(path: Path) -> str:
+    """Read a text of UTF-8, or of UTF-16 where its byte order mark says so, without the mark.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is of another encoding.
+    """
+    data = path.read_bytes()
+    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # of Windows' PowerShell
+    return data.decode("utf-16" if utf16 else "utf-8-sig")
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Number and content of a text's lines, without comments (`# ...`) and what is blank then.
+
+    Raises: as `read_text`.
+    """
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in read_text(path).splitlines())
+    return [(number, line) for number, line in enumerate(lines, 1) if line]
+
+
 def read_matrix(path: Path, rows: int, columns: int) -> NDArray[np.float64]:
     """Read a text file of rows * columns numbers between white space, wherever its lines end."""
     wanted = f"expected {rows}x{columns} numbers"
     try:
-        numbers = [float(word) for word in path.read_text().split()]
+        numbers = [float(word) for _, line in read_lines(path) for word in line.split()]
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read, {wanted}: {error}") from None
     if len(numbers) != rows * columns:

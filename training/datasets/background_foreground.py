@@ -25,6 +25,7 @@ Such data are every background with every foreground, so that a random split has
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
-from .pictures import read_rgb, require_same_size
+from .pictures import names_of_images, read_rgb, require_same_size
 
 SOURCE = "background/foreground composites"
 TERMS = "the composites' terms are not stated"
@@ -162,6 +163,8 @@ def read_composite(root: Path, files: Composite) -> tuple[Sample, NDArray[np.uin
     image = read_rgb(root / files.scene)
     background = read_rgb(root / files.background)
     mask = _read_brightness(root / files.mask)
+    if mask.max() == 1:
+        raise TrainingError(f"{root / files.mask} is a mask of 0 and 1, expected 0 and 255")
     depth = _read_brightness(root / files.depth)
     require_same_size(root / files.scene, image, background=background, mask=mask, depth=depth)
     # JPEG blurs the mask's 0 and 255.
@@ -178,11 +181,14 @@ def _read_brightness(path: Path) -> NDArray[np.uint8]:
 def _by_number(root: Path, folder: str) -> list[str]:
     """Pictures of a folder in the order of their numbers, relative to `root`."""
     # There are more than a million files: names are quicker to handle than paths.
-    found = os.listdir(root / folder) if (root / folder).is_dir() else []
-    names = [name for name in found if name.endswith(".jpg")]
+    names = [(os.path.splitext(name)[0], name) for name in names_of_images(root / folder)]
     if not names:
         raise TrainingError(f"no pictures found as {root / folder}/N.jpg")
-    strange = [name for name in names if not name[:-4].isdecimal()]
+    strange = [name for stem, name in names if not stem.isdecimal()]
     if strange:
         raise TrainingError(f"{root / folder} has {min(strange)}, expected only pictures N.jpg")
-    return [f"{folder}/{name}" for name in sorted(names, key=lambda name: int(name[:-4]))]
+    numbers = Counter(int(stem) for stem, _ in names)
+    number, count = numbers.most_common(1)[0]
+    if count > 1:
+        raise TrainingError(f"{root / folder} has {count} pictures of number {number}: remove one")
+    return [f"{folder}/{name}" for _, name in sorted(names, key=lambda name: int(name[0]))]

@@ -14,23 +14,31 @@
 
 """CamVid, 11 classes, in the layout of SegNet's tutorial.
 
-`{split}/NAME.{png,jpg}` beside `{split}annot/NAME.png`, uint8 ids 0..10, 11 for unlabelled.
+`{split}/NAME.png` (or .jpg and the like) beside `{split}annot/NAME.png`, ids 0..10, 11 for
+unlabelled.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
+from depthseg_ros.image_files import report_left_out
 from depthseg_ros.model_card import UNLABELLED
 
 from ..classes import CAMVID
 from ..errors import TrainingError
 from . import Sample
-from .pictures import read_rgb
+from .pictures import (
+    images_of,
+    labels_of,
+    read_ids,
+    read_rgb,
+    require_same_size,
+    warn_of_masks,
+)
 
 SOURCE = "CamVid (11 classes)"
 TERMS = "CamVid is for research use"
@@ -43,16 +51,20 @@ class CamVid(Dataset[Sample]):
 
     def __init__(self, root: str | Path, split: str) -> None:
         """List a split; raises `TrainingError` where pictures or their labels are missing."""
-        root = Path(root)
-        pictures = sorted(p for p in root.glob(f"{split}/*") if p.suffix in (".png", ".jpg"))
+        folder, label_folder = Path(root, split), Path(root, f"{split}annot")
+        pictures, labels = images_of(folder), labels_of(label_folder)
         if not pictures:
-            raise TrainingError(f"no CamVid pictures found as {root / split}/*.png or *.jpg")
-        self.pairs = [(p, root / f"{split}annot" / f"{p.stem}.png") for p in pictures]
-        missing = [str(labels) for _, labels in self.pairs if not labels.is_file()]
+            raise TrainingError(f"no CamVid pictures found as {folder}/*.png or *.jpg")
+        missing = [stem for stem in sorted(pictures) if stem not in labels]
         if missing:
             raise TrainingError(
-                f"{len(missing)} label files are missing, the first is {missing[0]}"
+                f"{len(missing)} label files are missing, the first is"
+                f" {label_folder / missing[0]}.png"
             )
+        self.pairs = [(pictures[stem], labels[stem]) for stem in sorted(pictures)]
+        warn_of_masks([file for _, file in self.pairs])
+        unused = [file for stem, file in labels.items() if stem not in pictures]
+        report_left_out(label_folder, unused, "labels of no image")
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -63,19 +75,12 @@ class CamVid(Dataset[Sample]):
         picture, label_file = self.pairs[index]
         image = read_rgb(picture)
         labels = read_labels(label_file)
-        if image.shape[:2] != labels.shape:
-            raise TrainingError(
-                f"{picture} is {image.shape[:2]}, its labels are {labels.shape} (height, width)"
-            )
+        require_same_size(picture, image, labels=labels)
         return Sample(image, labels)
 
 
 def read_labels(path: Path) -> np.ndarray:
     """Read a label file: (H, W) uint8 ids, 255 for unlabelled; `TrainingError` if it is not one."""
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
-        raise TrainingError(f"{path} is not a label picture of one 8-bit channel")
-    if labels.max() > _UNLABELLED_ID:
-        raise TrainingError(f"{path} has label {labels.max()}, expected 0..{_UNLABELLED_ID}")
+    labels = read_ids(path, range(_UNLABELLED_ID + 1))
     labels[labels == _UNLABELLED_ID] = UNLABELLED
     return labels

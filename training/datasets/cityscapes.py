@@ -31,7 +31,15 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from . import Sample
-from .pictures import read_gray, read_rgb, require_files, require_same_size
+from .arrays import read_text
+from .pictures import (
+    AnyEnding,
+    read_gray,
+    read_ids,
+    read_rgb,
+    require_files,
+    require_same_size,
+)
 
 SOURCE = "Cityscapes"
 TERMS = "Cityscapes is for non-commercial use"
@@ -76,10 +84,12 @@ class Cityscapes(Dataset[Sample]):
         if labels not in ("gtFine", "gtCoarse"):
             raise TrainingError(f"Cityscapes' labels {labels!r}, expected gtFine or gtCoarse")
         self.root, self.split, self.labels = Path(root), split, labels
-        folder = self.root / "leftImg8bit" / split
+        folder, self.find = self.root / "leftImg8bit" / split, AnyEnding()
         self.stems = sorted(
-            f"{path.parent.name}/{path.name.removesuffix('_leftImg8bit.png')}"
-            for path in folder.glob("*/*_leftImg8bit.png")
+            f"{city.name}/{stem.removesuffix('_leftImg8bit')}"
+            for city in (folder.glob("[!.]*") if folder.is_dir() else ())
+            for stem in self.find.stems(city)
+            if stem.endswith("_leftImg8bit")
         )
         """`{city}/{city}_{seq}_{frame}` of each sample."""
         if not self.stems:
@@ -126,7 +136,8 @@ class Cityscapes(Dataset[Sample]):
         return sample
 
     def _file(self, kind: str, stem: str, end: str) -> Path:
-        return self.root / kind / self.split / f"{stem}_{kind}{end}"
+        path = self.root / kind / self.split / f"{stem}_{kind}{end}"
+        return path if end == ".json" else self.find(path, lossless=not kind.endswith("8bit"))
 
     def _neighbours(self, stem: str) -> dict[str, Path]:
         folder = self.root / "leftImg8bit_sequence" / self.split
@@ -137,7 +148,7 @@ class Cityscapes(Dataset[Sample]):
                 " expected {city}/{city}_{seq}_{frame}_leftImg8bit.png"
             )
         files = {
-            name: folder / f"{sequence}_{int(frame) + step:06}_leftImg8bit.png"
+            name: self.find(folder / f"{sequence}_{int(frame) + step:06}_leftImg8bit.png")
             for name, step in (("previous", -1), ("next", 1))
         }
         return {name: file for name, file in files.items() if file.is_file()}
@@ -145,7 +156,7 @@ class Cityscapes(Dataset[Sample]):
 
 def read_train_ids(path: Path) -> NDArray[np.uint8]:
     """Read `_labelIds.png`: (H, W) uint8 classes 0 to 18, 255 for what is not evaluated."""
-    return _CLASS_OF_ID[read_gray(path, np.uint8, "label ids")]
+    return _CLASS_OF_ID[read_ids(path, range(34))]
 
 
 def depth_from_disparity(
@@ -165,7 +176,7 @@ def depth_from_disparity(
 def read_camera(path: Path) -> tuple[float, float]:
     """Read `_camera.json`: focal length in pixels and stereo baseline in metres."""
     try:
-        camera = json.loads(path.read_text())
+        camera = json.loads(read_text(path))
         return float(camera["intrinsic"]["fx"]), float(camera["extrinsic"]["baseline"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(

@@ -24,7 +24,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +36,14 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.image_files import IMAGES, report_left_out, visible_files
 from depthseg_ros.street import CLASS_NAMES, textures
 from depthseg_ros.street.renderer import HOLE, Batch, Canvas, Patch, Texture
 from depthseg_ros.street.vehicles import SHAPES, Vehicle
 
 from ..errors import TrainingError
 from . import Sample
-from .pictures import read_rgb
+from .pictures import AnyEnding, read_rgb, read_uint16, read_unchanged, unique_stems
 from .rendered import CACHE, FIRST_SEED, RenderedStreets
 
 SOURCE = "composites of figures and pictures"
@@ -354,18 +356,19 @@ class StreetBackdrops:
 class FolderBackdrops:
     """Pictures of a folder, taken by a level camera whose focal length is a picture's width.
 
-    `NAME.{png,jpg,jpeg}`, and for all of them or none `depth/NAME.png`: 16 bit, millimetres, 0
-    where unknown. With depth, figures may stand in the lower half, at the depth which is there.
+    `NAME.jpg` or another image, and for all of them or none `depth/NAME.png`: 16 bit, millimetres,
+    0 where unknown. With depth, figures may stand in the lower half, at the depth which is there.
     Without, samples have no depth either, and figures stand on a plane 1.5 m below the camera.
     """
 
     def __init__(self, split: str, folder: Path, size: tuple[int, int]) -> None:
         """List a split; raises `TrainingError` where pictures or depths are missing."""
         self.size = size
-        self.files = of_split(folder, (".png", ".jpg", ".jpeg"), split)
+        self.files = of_split(folder, IMAGES, split)
         self.depths: list[Path] = []
         if (folder / "depth").is_dir():
-            self.depths = [folder / "depth" / f"{file.stem}.png" for file in self.files]
+            find = AnyEnding()
+            self.depths = [find(folder / "depth" / f"{f.stem}.png", True) for f in self.files]
         missing = [str(file) for file in self.depths if not file.is_file()]
         if missing:
             raise TrainingError(
@@ -435,11 +438,11 @@ class DrawnFigures:
 
 
 class FolderFigures:
-    """Cut-outs of a folder, `NAME.png` with transparency, put up as boards 0.8 to 2.2 m high."""
+    """Cut-outs of a folder, `NAME.png` or `.webp` with alpha, as boards 0.8 to 2.2 m high."""
 
     def __init__(self, split: str, folder: Path) -> None:
         """List a split; raises `TrainingError` where there are none."""
-        self.files = of_split(folder, (".png",), split)
+        self.files = of_split(folder, (".png", ".webp"), split)
 
     def __len__(self) -> int:
         """Number of cut-outs."""
@@ -448,9 +451,7 @@ class FolderFigures:
     def __getitem__(self, index: int) -> Figure:
         """Read one, cropped to what is opaque (an alpha of at least half)."""
         file = self.files[index]
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if picture is None:
-            raise TrainingError(f"{file} cannot be read as a picture")
+        picture = read_unchanged(file, "a cut-out with transparency")
         if picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
             raise TrainingError(
                 f"{file} has shape {picture.shape} and type {picture.dtype},"
@@ -508,19 +509,20 @@ def level_of(ground: NDArray[np.float32], camera: Intrinsics) -> NDArray[np.floa
     return np.stack([np.cross(down, forward), down, forward])
 
 
-def of_split(folder: Path, endings: Sequence[str], split: str) -> list[Path]:
+def of_split(folder: Path, endings: Collection[str], split: str) -> list[Path]:
     """The files of a folder that belong to a split: a tenth each for `val` and `test`, by name."""
     # In the order of a hash: neighbours in a folder are often alike, and fall anywhere so.
-    files = sorted(
-        (file for file in folder.glob("*") if file.suffix.lower() in endings),
-        key=lambda file: hashlib.sha256(file.name.encode()).digest(),
-    )
+    there = visible_files(folder) if folder.is_dir() else []
+    found = [file for file in there if file.suffix.lower() in endings]
+    files = sorted(found, key=lambda file: hashlib.sha256(os.fsencode(file.name)).digest())
     if len(files) < 3:
-        looked_for = ", ".join(f"*{ending}" for ending in endings)
+        looked_for = ", ".join(f"*{ending}" for ending in sorted(endings))
         raise TrainingError(
             f"{folder} has {len(files)} of {looked_for}, expected 3 at least:"
             " train, val and test share none"
         )
+    unique_stems(files)
+    report_left_out(folder, set(there) - set(files), "not what is looked for")
     tenth = max(1, len(files) // 10)
     return {"val": files[:tenth], "test": files[tenth : 2 * tenth], "train": files[2 * tenth :]}[
         split
@@ -529,10 +531,9 @@ def of_split(folder: Path, endings: Sequence[str], split: str) -> list[Path]:
 
 def _read_depth(file: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     """Metres (H, W), NaN where unknown, of a 16-bit picture of millimetres."""
-    depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if depth is None or depth.dtype != np.uint16 or depth.shape != tuple(shape):
-        found = "unreadable" if depth is None else f"{depth.dtype} {depth.shape}"
+    depth = read_uint16(file)
+    if depth.shape != tuple(shape):
         raise TrainingError(
-            f"{file} is {found}, expected 16-bit millimetres of its picture's size {tuple(shape)}"
+            f"{file} is {depth.shape}, expected millimetres of its picture's size {tuple(shape)}"
         )
     return np.where(depth == 0, np.nan, depth / 1000).astype(np.float32)

@@ -32,6 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from depthseg_ros.image_files import is_image
+
 from ..errors import TrainingError
 from . import Sample
 from .arrays import from_one_based, hdf5_dataset
@@ -49,7 +51,7 @@ _SPLIT_COLUMNS = (
     "included_in_public_release",
     "split_partition_name",
 )
-_PICTURES = "ai_*/images/scene_cam_*_final_preview/frame.*.tonemap.jpg"
+_PICTURES = "ai_*/images/scene_cam_*_final_preview/frame.*.tonemap.*"
 _FX_PER_WIDTH = 886.81 / 1024
 
 
@@ -66,7 +68,7 @@ class Hypersim(Dataset[Sample]):
         if split not in ("train", "val", "test", "all"):
             raise TrainingError(f"got split {split!r}, Hypersim has train, val, test and all")
         root = Path(root)
-        self.pictures = sorted(root.glob(_PICTURES))
+        self.pictures = sorted(file for file in root.glob(_PICTURES) if is_image(file))
         if not self.pictures:
             raise TrainingError(f"no Hypersim pictures found as {root / _PICTURES}")
         if split != "all":
@@ -123,7 +125,7 @@ def _frame(picture: Path) -> tuple[str, str, int]:
 
 def _geometry(picture: Path, what: str) -> Path:
     folder = picture.parent.name.replace("final_preview", "geometry_hdf5")
-    return picture.parents[1] / folder / picture.name.replace("tonemap.jpg", f"{what}.hdf5")
+    return picture.parents[1] / folder / picture.stem.replace("tonemap", f"{what}.hdf5")
 
 
 def _members(path: Path, split: str) -> set[tuple[str, str, int]]:

@@ -31,8 +31,9 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
+from .arrays import read_lines
 from .cityscapes import read_train_ids
-from .pictures import read_gray, read_rgb, require_files, require_same_size
+from .pictures import AnyEnding, read_gray, read_rgb, require_files, require_same_size
 
 SOURCE = "KITTI"
 TERMS = "KITTI is licensed CC BY-NC-SA 3.0, for non-commercial use"
@@ -95,7 +96,8 @@ class KittiDepth(Dataset[Sample]):
         folder_of_lists = Path(lists or root / "splits" / "eigen")
         listed = Path(split) if split.endswith(".txt") else folder_of_lists / f"{split}_files.txt"
         depth_folder = Path(depth_root or root)
-        numbered, cameras = functools.cache(_numbered), functools.cache(_read_cameras)
+        numbered = functools.cache(functools.partial(_numbered, AnyEnding()))
+        cameras = functools.cache(_read_cameras)
 
         def frame_of(date: str, drive: str, number: int, camera: int) -> _Frame:
             def folder(which: int) -> Path:
@@ -107,7 +109,7 @@ class KittiDepth(Dataset[Sample]):
 
             truth = Path("proj_depth", "groundtruth", f"image_0{camera}")
             places = (Path("train", drive), Path("val", drive), Path(drive), Path(date, drive))
-            depths = [numbered(depth_folder / place / truth).get(number) for place in places]
+            depths = [numbered(depth_folder / place / truth, True).get(number) for place in places]
             other = 5 - camera
             views = {"right": picture(other, number)} if stereo else {}
             for name, beside in (("previous", number - 1), ("next", number + 1)):
@@ -162,10 +164,11 @@ class KittiSemantics(Dataset[Sample]):
             )
         folder = Path(root) / "training"
         names = [f"{number:06}_10.png" for number in SEMANTICS_SPLITS[split]]
+        find = AnyEnding()
         self.pairs = [
-            (folder / "image_2" / name, folder / "semantic" / name)
+            (find(folder / "image_2" / name), find(folder / "semantic" / name, lossless=True))
             for name in names
-            if (folder / "image_2" / name).is_file()
+            if Path(name).stem in find.stems(folder / "image_2")
         ]
         if not self.pairs:
             raise TrainingError(
@@ -188,17 +191,15 @@ class KittiSemantics(Dataset[Sample]):
 def _read_split(path: Path) -> list[tuple[str, str, int, int]]:
     """Read date, drive, frame and camera (2 left, 3 right) of each line."""
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path)
+    except (OSError, ValueError) as error:
         raise TrainingError(
             f"the list of frames {path} cannot be read ({error}),"
             " expected lines 'date/drive frame l|r'"
         ) from None
     frames = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        match = _LINE.fullmatch(line.strip())
+    for number, line in lines:
+        match = _LINE.fullmatch(line)
         if match is None:
             raise TrainingError(
                 f"{path} line {number} is {line!r}, expected 'date/drive frame l|r'"
@@ -210,13 +211,12 @@ def _read_split(path: Path) -> list[tuple[str, str, int, int]]:
     return frames
 
 
-def _numbered(folder: Path) -> dict[int, Path]:
-    """Pictures of a folder by their number; none where there is no such folder."""
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
+def _numbered(find: AnyEnding, folder: Path, lossless: bool = False) -> dict[int, Path]:
+    """Images of a folder by their number; none where there is no such folder."""
     return {
-        int(file.stem): file
-        for file in files
-        if file.suffix in (".jpg", ".png") and file.stem.isdecimal()
+        int(stem): find(folder / f"{stem}.png", lossless)
+        for stem in find.stems(folder)
+        if stem.isdecimal()
     }
 
 
@@ -226,7 +226,7 @@ def _read_cameras(path: Path) -> dict[int, tuple[float, float]]:
     A line `P_rect_02:` holds the projection matrix K [I | t] row by row; the place is -t[0].
     """
     try:
-        entries = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        entries = dict(line.split(":", 1) for _, line in read_lines(path) if ":" in line)
         cameras = {}
         for camera in (2, 3):
             p = np.array(entries[f"P_rect_0{camera}"].split(), float).reshape(3, 4)

@@ -29,7 +29,9 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import Sample
+from .arrays import read_lines
 from .background_foreground import Composite, in_split, read_composite
+from .pictures import names_of_images
 
 SOURCE = "MODEST museum"
 TERMS = "MODEST museum's terms are not stated; its pictures were collected from the web"
@@ -60,7 +62,7 @@ class Museum(Dataset[Sample]):
         """
         self.root = Path(root)
         backgrounds, foregrounds, files = [], [], []
-        for number, line in enumerate(_read_lines(self.root / "file_map.txt"), 1):
+        for number, line in _read_lines(self.root / "file_map.txt"):
             stems = line.split("\t")
             scene = _SCENE.fullmatch(stems[1]) if len(stems) == 4 else None
             if scene is None or scene[1] != stems[0]:
@@ -73,8 +75,7 @@ class Museum(Dataset[Sample]):
             paths = (f"{f}/{stem}.jpeg" for f, stem in zip(FOLDERS, stems, strict=True))
             files.append(Composite(*paths))
         kept = in_split(split, backgrounds, foregrounds, leaking)
-        self.files = [files[i] for i in np.flatnonzero(kept)]
-        self._require_files()
+        self.files = self._with_endings([files[i] for i in np.flatnonzero(kept)])
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -86,26 +87,31 @@ class Museum(Dataset[Sample]):
         sample.depth = depth.astype(np.float32) / np.float32(255)
         return sample
 
-    def _require_files(self) -> None:
+    def _with_endings(self, expected: list[Composite]) -> list[Composite]:
+        """The files that are there, `.jpeg` or others; raises `TrainingError` where one is not."""
         # Listing four folders is far quicker than asking for each of 1.2 million files.
-        there = {
-            f"{folder}/{name}"
-            for folder in FOLDERS
-            if (self.root / folder).is_dir()
-            for name in os.listdir(self.root / folder)
-        }
-        missing = [file for files in self.files for file in files if file not in there]
+        there: dict[str, str] = {}
+        for folder in FOLDERS:
+            for name in names_of_images(self.root / folder):
+                other = there.setdefault(f"{folder}/{os.path.splitext(name)[0]}.jpeg", name)
+                if other != name:
+                    raise TrainingError(f"{self.root / folder} has {other} and {name}: remove one")
+        missing = [file for files in expected for file in files if file not in there]
         if missing:
             raise TrainingError(
                 f"{len(missing)} pictures of {self.root / 'file_map.txt'} are missing,"
                 f" the first is {self.root / missing[0]}"
             )
+        return [
+            Composite(*(f"{file.partition('/')[0]}/{there[file]}" for file in files))
+            for files in expected
+        ]
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[tuple[int, str]]:
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path)
+    except (OSError, ValueError) as error:
         raise TrainingError(f"the museum's {path} cannot be read ({error})") from None
     if not lines:
         raise TrainingError(f"the museum's {path} is empty, expected four stems a line")

@@ -20,13 +20,15 @@ metres * 256, 0 unknown) and `KEY.truth_labels.png` (uint8 ids, 255 unknown); th
 frame its size and camera. Parts of the same names in `labels` have what teachers said:
 `KEY.labels.png` and `KEY.depth.png`, encoded alike, how far that is to be trusted,
 `KEY.labels_trust.png` and `KEY.depth_trust.png` (uint8), and how the camera moves to the views,
-`KEY.motion.json`. `hand/KEY.png` are labels drawn by hand. A folder of DATASETs is read as one.
+`KEY.motion.json`. `hand/KEY.png` are labels drawn by hand, also with
+a palette. A folder of DATASETs is read as one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,14 +37,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from depthseg_ros import image_files
 from depthseg_ros.compressed import decode
 from depthseg_ros.model_card import UNLABELLED
 
 from .. import teachers
+from ..classes import CLASS_LISTS
 from ..errors import TrainingError
 from . import Sample
 from .parts import Part, complete_parts
-from .pictures import read_gray
+from .pictures import labels_of, read_ids, require_ids, warn_of_masks
 
 SOURCE = "a robot's own recording"
 TERMS = "as the recording's owner says"
@@ -72,8 +76,9 @@ class _Frame(NamedTuple):
         content = part.read(self.key, f"{name}.png")
         if content is None:
             return None
-        array = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-        size = (self.about["height"], self.about["width"])
+        size, array = (self.about["height"], self.about["width"]), None
+        with suppress(ValueError):
+            array = image_files.decode(content, cv2.IMREAD_UNCHANGED)
         if array is None or array.shape != size or array.dtype != kind:
             raise TrainingError(
                 f"{part.path(self.key, name)}.png is not a picture of {size} (height, width) in one"
@@ -105,7 +110,7 @@ class _Frames(Dataset[Sample]):
         """
         root = Path(root)
         self.neighbours, self.split = neighbours, split
-        self.folders = sorted(path.parent for path in root.glob("*/card.json"))
+        self.folders = sorted(path.parent for path in root.glob("[!.]*/card.json"))
         if (root / "card.json").is_file():
             self.folders = [root]
         if not self.folders:
@@ -237,9 +242,12 @@ class OwnRobotTruth(_Frames):
         self._keep(_has_truth, " with truth (bag --depth-topic or --labels-topic)")
         labelled = any(f.part.has(f.key, "truth_labels.png") for f in self.frames)
         self.classes = classes if labelled else None
+        self._known = [c.id for c in CLASS_LISTS[classes]]
 
     def _add(self, frame: _Frame, sample: Sample) -> None:
         sample.labels = frame.gray(frame.part, "truth_labels", np.uint8)
+        if sample.labels is not None:
+            require_ids(sample.labels, self._known, frame.part.path(frame.key, "truth_labels.png"))
         sample.depth = frame.depth(frame.part, "truth_depth")
 
 
@@ -257,14 +265,23 @@ class OwnRobotHand(_Frames):
         """As `_Frames`; `classes` names those of the labels, in `classes.CLASS_LISTS`."""
         super().__init__(root, split, neighbours)
         self.classes = classes
-        drawn = {(d, path.stem): path for d in self.folders for path in d.glob("hand/*.png")}
-        for place in drawn.keys() - self.keys:
-            raise TrainingError(f"{drawn[place]} is named after no frame")
-        self._keep(lambda frame: (frame.folder, frame.key) in drawn, " with labels in hand/")
+        self._known = [c.id for c in CLASS_LISTS[classes]]
+        self._drawn = {}
+        for folder in self.folders:
+            hand = folder / "hand"
+            files = image_files.visible_files(hand) if hand.is_dir() else []
+            labels = labels_of(hand)
+            self._drawn |= {(folder, stem): path for stem, path in labels.items()}
+            left_out = set(files) - set(labels.values())
+            image_files.report_left_out(hand, left_out, "not label files by their names")
+        for place in self._drawn.keys() - self.keys:
+            raise TrainingError(f"{self._drawn[place]} is named after no frame")
+        self._keep(lambda frame: (frame.folder, frame.key) in self._drawn, " with labels in hand/")
+        warn_of_masks(list(self._drawn.values()))
 
     def _add(self, frame: _Frame, sample: Sample) -> None:
-        path = frame.folder / "hand" / f"{frame.key}.png"
-        sample.labels = read_gray(path, np.uint8, "class ids")
+        path = self._drawn[frame.folder, frame.key]
+        sample.labels = read_ids(path, self._known)
         if sample.labels.shape != sample.image.shape[:2]:
             raise TrainingError(
                 f"{path} is {sample.labels.shape}, its picture {sample.image.shape[:2]} (height,"

@@ -14,8 +14,9 @@
 
 """A hand-held RGB-D sequence with poses, in the style of 7-Scenes (tsdf-fusion's layout).
 
-One folder of `frame-%06d.color.{jpg,png}`, `frame-%06d.depth.png` (uint16 millimetres, 0 and 65535
-unknown), `frame-%06d.pose.txt` (4x4, camera to world, metres) and `camera-intrinsics.txt` (3x3).
+One folder of `frame-%06d.color.jpg` (or another image), `frame-%06d.depth.png` (uint16
+millimetres, 0 and 65535 unknown), `frame-%06d.pose.txt` (4x4, camera to world, metres) and
+`camera-intrinsics.txt` (3x3).
 The depth camera is not registered to the colour camera: errors below 2 % are noise.
 """
 
@@ -31,7 +32,7 @@ from torch.utils.data import Dataset
 from ..errors import TrainingError
 from . import Sample
 from .arrays import read_focal_length, read_matrix
-from .pictures import read_rgb, read_uint16, require_files, require_same_size
+from .pictures import AnyEnding, read_rgb, read_uint16, require_files, require_same_size
 
 SOURCE = "7-Scenes"
 TERMS = "7-Scenes is for research use"
@@ -53,11 +54,12 @@ class RgbdSequence(Dataset[Sample]):
             TrainingError: no pictures, or missing depth or intrinsics, or an unknown split.
         """
         root = Path(root)
-        pictures = {}
-        for suffix in ("jpg", "png"):
-            for path in root.glob(f"frame-*.color.{suffix}"):
-                if match := re.fullmatch(r"frame-(\d+)\.color", path.stem):
-                    pictures[int(match[1])] = path
+        self.find = AnyEnding()
+        pictures = {
+            int(match[1]): self.find(root / f"{stem}.jpg")
+            for stem in self.find.stems(root)
+            if (match := re.fullmatch(r"frame-(\d+)\.color", stem))
+        }
         if not pictures:
             raise TrainingError(f"no RGB-D pictures found as {root}/frame-NUMBER.color.jpg or .png")
         numbers = sorted(pictures)
@@ -107,4 +109,5 @@ class RgbdSequence(Dataset[Sample]):
 
     def _beside(self, number: int, ending: str) -> Path:
         picture = self.pictures[number]
-        return picture.with_name(f"{picture.name.split('.')[0]}.{ending}")
+        path = picture.with_name(f"{picture.name.split('.')[0]}.{ending}")
+        return self.find(path, lossless=True) if ending == "depth.png" else path

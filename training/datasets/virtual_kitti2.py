@@ -32,7 +32,8 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from . import Sample
-from .pictures import read_gray, read_rgb, require_files, require_same_size
+from .arrays import read_lines, read_text
+from .pictures import AnyEnding, read_gray, read_rgb, require_files, require_same_size
 from .street_classes import VIRTUAL_KITTI2
 
 SOURCE = "Virtual KITTI 2"
@@ -91,7 +92,7 @@ class VirtualKitti2(Dataset[Sample]):
         """Class of each packed colour, by the folder of the variant."""
         for scene in SPLITS[split]:
             folder = Path(root) / scene
-            names = variants or sorted(p.parent.name for p in folder.glob("*/frames"))
+            names = variants or sorted(p.parent.name for p in folder.glob("[!.]*/frames"))
             if not names:
                 raise TrainingError(f"no variants of {scene} found as {folder}/*/frames")
             for name in names:
@@ -126,7 +127,9 @@ class VirtualKitti2(Dataset[Sample]):
 
     def _add(self, variant: Path) -> None:
         frames = variant / "frames"
-        pictures = sorted((frames / "rgb" / "Camera_0").glob("rgb_*.jpg"))
+        camera, find = frames / "rgb" / "Camera_0", AnyEnding()
+        stems = sorted(stem for stem in find.stems(camera) if stem.startswith("rgb_"))
+        pictures = [find(camera / f"{stem}.jpg") for stem in stems]
         if not pictures:
             raise TrainingError(f"no pictures found as {frames}/rgb/Camera_0/rgb_*.jpg")
         depth, labels = frames / "depth" / "Camera_0", frames / "classSegmentation" / "Camera_0"
@@ -142,9 +145,9 @@ class VirtualKitti2(Dataset[Sample]):
             self.frames.append(
                 _Frame(
                     picture,
-                    depth / f"depth_{number}.png" if depth.is_dir() else None,
-                    labels / f"classgt_{number}.png" if labels.is_dir() else None,
-                    frames / "rgb" / "Camera_1" / picture.name if self.stereo else None,
+                    find(depth / f"depth_{number}.png", True) if depth.is_dir() else None,
+                    find(labels / f"classgt_{number}.png", True) if labels.is_dir() else None,
+                    find(frames / "rgb" / "Camera_1" / picture.name) if self.stereo else None,
                     focal_lengths[int(number)],
                 )
             )
@@ -166,7 +169,7 @@ def _read_labels(path: Path, colors: dict[int, int]) -> NDArray[np.uint8]:
 def _read_colors(path: Path) -> dict[int, int]:
     """Read `Category r g b` lines: the class of each colour, packed into one number."""
     try:
-        rows = [line.split() for line in path.read_text().splitlines()[1:] if line.strip()]
+        rows = [line.split() for _, line in read_lines(path)[1:]]
         if not rows:
             raise ValueError("no colours")
         return {
@@ -183,7 +186,7 @@ def _read_colors(path: Path) -> dict[int, int]:
 def _read_focal_lengths(path: Path) -> dict[int, float]:
     """Read `frame cameraID K[0,0] ...` lines: the focal length of Camera_0 in each frame."""
     try:
-        rows = np.loadtxt(path, skiprows=1, usecols=(0, 1, 2), ndmin=2)
+        rows = np.loadtxt(read_text(path).splitlines(), skiprows=1, usecols=(0, 1, 2), ndmin=2)
     except (OSError, ValueError) as error:
         raise TrainingError(
             f"{path} cannot be read as Virtual KITTI 2's intrinsics ({error}),"
