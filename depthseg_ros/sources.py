@@ -144,7 +144,10 @@ def video_frames(video: Path, loop: bool, fov: float) -> Iterator[Frame]:
         try:
             read, image = capture.read()
             if not read:
-                raise ValueError(f"source {video} cannot be read as a video")
+                with video.open("rb") as file:
+                    other = other_format(file.read(100))
+                reason = f"is {other}" if other else "cannot be read as a video"
+                raise ValueError(f"source {video} {reason}")
             while read:
                 yield _bgr_frame(image, fov)
                 read, image = capture.read()

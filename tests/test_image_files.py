@@ -34,7 +34,7 @@ from depthseg_ros.image_files import (
 )
 from depthseg_ros.model_card import ModelFileError
 from depthseg_ros.model_card import read as read_card
-from depthseg_ros.sources import is_video
+from depthseg_ros.sources import file_frames, is_video, video_frames
 
 IDS = np.random.default_rng(0).integers(0, 12, (6, 9)).astype(np.uint8)
 LFS = (
@@ -256,3 +256,11 @@ def test_other_files_are_no_videos(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     assert not is_video(tmp_path / name)
     assert not is_video(tmp_path / name, try_it=True) or name == "cloud.pcd"
+
+
+def test_a_video_that_git_lfs_keeps_elsewhere_is_named(tmp_path):
+    (tmp_path / "drive.mp4").write_bytes(LFS)
+    for frames in (video_frames(tmp_path / "drive.mp4", False, 1.0),
+                   file_frames(tmp_path / "drive.mp4", 1.0)):  # fmt: skip
+        with pytest.raises(ValueError, match=r"drive\.mp4 is a pointer of Git LFS"):
+            next(frames)
