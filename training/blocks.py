@@ -20,7 +20,7 @@ Plain convolutions only, so that every runtime that matters has a fast kernel fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -140,6 +140,20 @@ def double(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 def shrink(x_NCHW: Tensor) -> Tensor:
     """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
     return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
+
+
+def without_autocast(head: Callable[[Tensor], Tensor], x_NCHW: Tensor) -> Tensor:
+    """Run a head's last layers in float32 where autocast would run them in half precision.
+
+    bfloat16 has 8 significant bits: between two depths that it can express lie 1 to 4 %. A head has
+    few channels, so that float32 costs little. Without autocast the layers run as they are, also
+    those of a system that is half precision itself.
+    """
+    device = x_NCHW.device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return head(x_NCHW)
+    with torch.autocast(device, enabled=False):
+        return head(x_NCHW.float())
 
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:

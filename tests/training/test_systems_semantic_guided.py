@@ -108,7 +108,7 @@ def test_depth_is_float32_and_within_its_range_in_half_precision_too():
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         prediction = tiny(guidance="attention")(pictures())
         pose = tiny().pose(pictures(), pictures(seed=1))
-    assert prediction["logits"].dtype == torch.bfloat16
+    assert prediction["logits"].dtype == torch.float32
     for depth in [prediction["depth"], *prediction["side_depths"]]:
         assert depth.dtype == torch.float32
         assert depth.min() >= 0.0999 and depth.max() <= 100.001

@@ -29,10 +29,13 @@ It maps (N, 3, H, W) float pictures with values 0 to 255, one for each of `input
 - `depth` (N, 1, h, w), positive;
 
 both at any one resolution h x w of its own that is not larger than the picture's, and each only if
-the system was built for that task. While it trains, there may be more, for its objective:
-`side_logits` and `side_depths`, lists of the same besides the result, finest first; `features`, a
-list of a decoder's feature maps; `disparities`, a list of (N, 2, h, w), finest first, for the left
-and the right picture of a stereo pair, as shares of the picture's width.
+the system was built for that task. Under autocast both are computed in float32: the last layers by
+`blocks.without_autocast`, and a sigmoid or exponential of depth after `float()`.
+
+While it trains, there may be more, for its objective: `side_logits` and `side_depths`, lists of the
+same besides the result, finest first; `features`, a list of a decoder's feature maps;
+`disparities`, a list of (N, 2, h, w), finest first, for the left and the right picture of a stereo
+pair, as shares of the picture's width.
 
 `shared_parameters()` lists the parameters that the losses of both tasks reach, which is what
 balancing them is about, last those that both tasks start from; it is empty where there is one task.

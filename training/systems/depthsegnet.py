@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import Normalize, checked_tasks
+from ..blocks import Normalize, checked_tasks, without_autocast
 from ..encoders import Encoder, load_weights
 from ..errors import TrainingError
 
@@ -130,7 +130,7 @@ class DepthSegNet(nn.Module):
             prediction["logits"] = self.segmentation(features, size)[0]
         if self.depth is not None:
             disparities = self.depth(features, size)
-            # The floor, thousands of times the baseline away, keeps depth finite in fp16 too.
+            # The floor, thousands of times the baseline away, keeps depth finite.
             depths = [self.focal_baseline / d[:, :1].clamp(min=1e-4) for d in disparities]
             prediction["depth"] = depths[0]
             if self.training:
@@ -189,10 +189,10 @@ class SkipDecoder(nn.Module):
             skip = skips[level : level + 1]  # the last level has none
             level_size = tuple(skip[0].shape[2:] if skip else size)
             joined = [enlarge(F.interpolate(x, size=level_size)), *skip]
-            joined += [F.interpolate(s, size=level_size) for s in said[:1]]
+            joined += [F.interpolate(s, size=level_size).to(x.dtype) for s in said[:1]]
             x = join(torch.cat(joined, 1))
             if level >= silent:
-                output = self.heads[level - silent](x)
+                output = without_autocast(self.heads[level - silent], x)
                 said.insert(0, output if self.activation is None else self.activation(output))
         return said
 
@@ -286,8 +286,8 @@ class ProjectedBottleneck(nn.Module):
 
 
 def to_disparity(x_NCHW: Tensor) -> Tensor:
-    """Up to 0.3 of the picture's width."""
-    return 0.3 * torch.sigmoid(x_NCHW)
+    """Up to 0.3 of the picture's width, in float32."""
+    return 0.3 * torch.sigmoid(x_NCHW.float())
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:

@@ -41,7 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import Normalize, checked_tasks, resize
+from ..blocks import Normalize, checked_tasks, resize, without_autocast
 from ..encoders import Encoder, StandardResNet
 
 # A millimetre: far below what is seen, and logarithms of the depth stay finite.
@@ -108,13 +108,16 @@ class LateralSharing(nn.Module):
                 shared = unit(maps["depth"][index - 1], maps["segmentation"][index - 1])
             for task, branch in self.branches.items():
                 x = maps[task][-1]
-                x = branch.deconvolutions[index](x if shared is None else x + shared)
-                maps[task].append(F.relu(x) if index < 3 else x)
+                x = x if shared is None else x + shared
+                if index < 3:
+                    maps[task].append(F.relu(branch.deconvolutions[index](x)))
+                else:
+                    maps[task].append(without_autocast(branch.deconvolutions[index], x))
         prediction = {}
         for task, branch in self.branches.items():
             said = branch.sum_up(maps[task], image_N3HW.shape[2:])
             if task == "depth":
-                prediction["depth"] = F.softplus(said) + LEAST_DEPTH
+                prediction["depth"] = F.softplus(said.float()) + LEAST_DEPTH
             else:
                 prediction["logits"] = said
         return prediction
@@ -148,7 +151,10 @@ class Branch(nn.Module):
     def sum_up(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
         """Sum the up-skips of the backbone's output and of the deconvolutions', at `size`."""
         # Resizing and 1x1 convolutions may change places; this way there is less to resize.
-        *skips, said = (resize(skip(x), size) for skip, x in zip(self.up_skips, maps, strict=True))
+        *skips, said = (
+            resize(without_autocast(skip, x), size)
+            for skip, x in zip(self.up_skips, maps, strict=True)
+        )
         for skip in skips:
             said = said + F.relu(skip)
         return said

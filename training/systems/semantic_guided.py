@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import Normalize, checked_tasks
+from ..blocks import Normalize, checked_tasks, without_autocast
 from ..encoders import StandardResNet
 from ..errors import TrainingError
 
@@ -148,17 +148,17 @@ class SemanticGuided(nn.Module):
         semantics = None
         if self.segmentation is not None:
             semantics = self.segmentation(features, size)
-            outputs["logits"] = self.classify(semantics[-1])
+            outputs["logits"] = without_autocast(self.classify, semantics[-1])
         if self.depth is not None:
             decoded = self.depth(features, size, semantics)
-            disparity = self.heads[-1](decoded[-1])
+            disparity = without_autocast(self.heads[-1], decoded[-1])
             if self.refinement is not None:
                 finest = torch.cat([decoded[-1], semantics[-1]], 1)
                 disparity = disparity + self.refinement(disparity, finest, outputs["logits"])
             outputs["depth"] = self.depth_of(disparity)
             if self.training:
                 coarser = zip(self.heads[:-1], decoded[-DISPARITY_SCALES:-1], strict=True)
-                side_depths = [self.depth_of(head(x)) for head, x in coarser]
+                side_depths = [self.depth_of(without_autocast(head, x)) for head, x in coarser]
                 outputs["side_depths"] = side_depths[::-1]
                 outputs["features"] = decoded[1:4]
         return outputs
@@ -326,7 +326,8 @@ class BorderRefinement(nn.Module):
         """Residual (N, 1, H, W) of the disparity before its sigmoid, zero off the borders."""
         # Detached: classes are for labels to teach, not for whatever suits the depth.
         classes = class_probabilities(logits_NCHW.detach())
-        residual = self.points(torch.cat([disparity_N1HW, features_NCHW, classes], 1))
+        said = torch.cat([disparity_N1HW, features_NCHW, classes], 1)
+        residual = without_autocast(self.points[-1], self.points[:-1](said))
         return residual * class_borders(logits_NCHW)
 
 
@@ -399,7 +400,8 @@ class PoseNetwork(nn.Module):
 
     def forward(self, pair_N6HW: Tensor) -> Tensor:
         """(N, 6): rotation vector in radians and translation, both scaled to start out small."""
-        return 0.01 * self.decoder(self.encoder(pair_N6HW)[-1]).mean((2, 3))
+        features = self.decoder[:-1](self.encoder(pair_N6HW)[-1])
+        return 0.01 * without_autocast(self.decoder[-1], features).mean((2, 3))
 
 
 def transform(rotation_N3: Tensor, translation_N3: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..blocks import Context, Decoder, Normalize, checked_tasks
+from ..blocks import Context, Decoder, Normalize, checked_tasks, without_autocast
 from ..encoders import Encoder, ResNet
 from ..errors import TrainingError
 
@@ -44,7 +44,7 @@ class Head(nn.Module):
 
     def forward(self, features_NCHW: Tensor, skip_NCHW: Tensor) -> Tensor:
         """Decode to the skip's size, (N, outputs, H, W)."""
-        return self.output(self.level(features_NCHW, [skip_NCHW]))  # type: ignore[no-any-return]
+        return without_autocast(self.output, self.level(features_NCHW, [skip_NCHW]))
 
 
 class SharedEncoder(nn.Module):
@@ -113,7 +113,6 @@ class SharedEncoder(nn.Module):
             prediction["logits"] = self.segmentation(features, finest)
         if self.depth is not None:
             near, far = self.log_range
-            # In float32: near and far, a bfloat16's steps would be of several per cent.
             share = torch.sigmoid(self.depth(features, finest).float())
             prediction["depth"] = torch.exp(near + (far - near) * share)
         return prediction

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..blocks import checked_tasks, resize, shrink
+from ..blocks import checked_tasks, resize, shrink, without_autocast
 
 
 class TwoImageU2Net(nn.Module):
@@ -129,8 +129,11 @@ class FusedDecoder(nn.Module):
             decoded.append(x)
         size = features[0].shape[2:]
         decoded.reverse()
-        sides = [resize(side(x), size) for side, x in zip(self.sides, decoded, strict=True)]
-        return self.fuse(torch.cat(sides, 1)), sides
+        sides = [
+            resize(without_autocast(side, x), size)
+            for side, x in zip(self.sides, decoded, strict=True)
+        ]
+        return without_autocast(self.fuse, torch.cat(sides, 1)), sides
 
 
 class ResidualU(nn.Module):

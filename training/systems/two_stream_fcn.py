@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..blocks import checked_tasks, resize, shrink
+from ..blocks import checked_tasks, resize, shrink, without_autocast
 
 
 class TwoStreamFcn(nn.Module):
@@ -129,7 +129,7 @@ class TwoStreamDecoder(nn.Module):
         for narrow, merge, block, skip in levels:
             x_NCHW = resize(narrow(x_NCHW), skip.shape[2:])
             x_NCHW = block(torch.cat([x_NCHW, merge(skip)], 1))
-        return self.head(x_NCHW)
+        return without_autocast(self.head, x_NCHW)
 
 
 class ResidualBlock(nn.Module):
