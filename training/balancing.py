@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from .errors import TrainingError
+from .processes import processes, summed
 
 TASKS = ("segmentation", "depth")
 # Gradients of one task are computed on the side, where no GradScaler helps: times this, those of
@@ -51,9 +52,11 @@ class Balancer(nn.Module):
         """Combine the losses of a batch.
 
         Args:
-            losses: Task -> scalar loss; zero but attached to the graph where the batch has no truth
-                of the task. A task that the system does not have may be left out.
-            present: Task -> whether the batch has truth of it.
+            losses: Task -> scalar loss, whose mean over processes and accumulated micro-batches is
+                the task's (`losses.numerics`); zero but attached to the graph where the batch has
+                no truth of the task. A task that the system does not have may be left out.
+            present: Task -> whether the batch of this process, or one accumulated with it, has
+                truth of it.
             shared: Parameters that all tasks use, in the network's order; may be empty.
 
         Returns:
@@ -70,7 +73,8 @@ class Balancer(nn.Module):
             )
         nothing = next(iter(losses.values())).new_zeros(())
         ordered = [losses.get(task, nothing).float() for task in self.tasks]
-        there = [task in losses and present[task] for task in self.tasks]
+        here = [float(task in losses and present[task]) for task in self.tasks]
+        there = [bool(n) for n in summed(torch.tensor(here, device=nothing.device)).tolist()]
         # In validation nothing is measured: no gradients are there to look at.
         learning = self.training and torch.is_grad_enabled()
         with torch.autocast(nothing.device.type, enabled=False):
@@ -85,10 +89,14 @@ class Balancer(nn.Module):
 
         Args:
             losses: Float32 scalars.
-            present: Whether each counts.
+            present: Whether each counts: any process has truth of it.
             shared: Those that are trained; empty also where no gradients are computed.
         """
         raise NotImplementedError
+
+    @torch.no_grad()
+    def on_step(self) -> None:
+        """Look back on the batches of an optimizer step; to be called on all processes."""
 
     @torch.no_grad()
     def on_epoch_end(self) -> None:
@@ -194,8 +202,9 @@ class DynamicWeightAverage(Balancer):
         if self.training:
             # Averaged over processes here and not once an epoch: DDP overwrites all processes'
             # buffers with the first one's before every step.
-            (means_T,), measured_T = process_means(losses_T.detach()[None], present)
-            self.sums_T += means_T
+            means_T = process_mean(losses_T)
+            measured_T = torch.tensor(present, device=means_T.device) & means_T.isfinite()
+            self.sums_T += means_T.where(measured_T, 0.0)
             self.counts_T += measured_T
         return (self.weights_T * losses_T).sum()
 
@@ -251,24 +260,43 @@ class GradNorm(Balancer):
         self.alpha, self.learning_rate = alpha, learning_rate
         self.register_buffer("weights_T", torch.ones(len(self.tasks)))
         self.register_buffer("initial_T", torch.full((len(self.tasks),), torch.nan))
+        # Of the optimizer step: each micro-batch's losses and gradients, and who was there.
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def total(
         self, losses: list[Tensor], present: list[bool], shared: list[nn.Parameter]
     ) -> Tensor:
-        """The weighted sum; then the weights are moved for the next batch."""
+        """The weighted sum; the gradients are remembered for the step's norms."""
         losses_T = torch.stack(losses)
-        weighted = (self.weights_T.clone() * losses_T).sum()
+        weighted = (self.weights_T * losses_T).sum()
         if shared:
             # The weights of the last layer; its norm or bias alone says little.
             last = [p for p in shared if p.ndim > 1][-1:] or shared
-            norms_T = torch.stack(
+            size = sum(p.numel() for p in last)
+            gradients_TP = torch.stack(
                 [
-                    gradient(loss, last).norm() if there else loss.new_zeros(())
+                    gradient(loss, last) if there else loss.new_zeros(size)
                     for loss, there in zip(losses, present, strict=True)
                 ]
             )
-            self.move(*process_means(torch.stack([losses_T.detach(), norms_T]), present))
+            there_T = torch.tensor(present, device=losses_T.device)
+            self._batches.append((losses_T.detach(), gradients_TP, there_T))
         return weighted
+
+    @torch.no_grad()
+    def on_step(self) -> None:
+        """Move the weights for the next step by what this one's batches have together."""
+        if not self._batches:
+            return
+        losses_T, gradients_TP, there_T = (
+            torch.stack(values) for values in zip(*self._batches, strict=True)
+        )
+        self._batches.clear()
+        means_T = process_mean(losses_T.mean(0))
+        norms_T = process_mean(gradients_TP.mean(0)).norm(dim=1)
+        measured_T = there_T.any(0) & means_T.isfinite() & norms_T.isfinite()
+        values_2T = torch.stack([means_T, norms_T]).where(measured_T, 0.0)
+        self.move(values_2T, measured_T)
 
     @torch.no_grad()
     def move(self, losses_and_norms_2T: Tensor, measured_T: Tensor) -> None:
@@ -316,9 +344,7 @@ class PCGrad(Balancer):
                 for loss, there in zip(losses, present, strict=True)
             ]
         )
-        if processes() > 1:
-            distributed.all_reduce(gradients_TP)
-            gradients_TP /= processes()
+        gradients_TP = process_mean(gradients_TP)
         correction_P = (projected(gradients_TP) - gradients_TP).sum(0)
         # Where half precision overflows, this step is the plain sum's.
         correction_P = correction_P.where(correction_P.isfinite().all(), 0.0)
@@ -360,25 +386,6 @@ def projected(gradients_TP: Tensor) -> Tensor:
     return result_TP
 
 
-def processes() -> int:
-    """How many processes train together."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_world_size()
-    return 1
-
-
-def process_means(values_KT: Tensor, present: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """Average values of tasks over the processes that have them.
-
-    Args:
-        values_KT: K finite values of each task; a task with any other value counts as absent.
-        present: Whether this process has the task.
-
-    Returns:
-        The means (K, T), zero where no process has the task, and whether any has it (T,).
-    """
-    here_T = torch.tensor(present, device=values_KT.device) & values_KT.isfinite().all(0)
-    sums = torch.cat([values_KT.where(here_T, 0.0), here_T[None].float()])
-    if processes() > 1:
-        distributed.all_reduce(sums)
-    return sums[:-1] / sums[-1].clamp(min=1), sums[-1] > 0
+def process_mean(values: Tensor) -> Tensor:
+    """Average over all processes, without gradients."""
+    return summed(values) / processes()

@@ -327,9 +327,13 @@ class Evaluation(nn.Module):
 
     def compute(self) -> dict[str, float]:
         """What was known of the data; see `SegmentationMetrics` and those that follow it."""
-        metrics = (self.segmentation, self.calibration, self.depth)
-        seen = [metric for metric in metrics if metric.update_called]
-        return {name: value for metric in seen for name, value in metric.compute().items()}
+        # By what the model gives, so that all processes, which compute together, agree.
+        metrics: list[Metric] = []
+        if "labels" in self.outputs:
+            metrics += [self.segmentation, self.calibration]
+        if "depth" in self.outputs:
+            metrics.append(self.depth)
+        return {name: value for metric in metrics for name, value in metric.compute().items()}
 
     def reset(self) -> None:
         """Begin anew."""

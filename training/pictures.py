@@ -31,6 +31,8 @@ from depthseg_ros.files import whole
 from depthseg_ros.model_card import ModelCard
 from depthseg_ros.rendering import color_depth, overlay
 
+from .processes import dataset_index
+
 if TYPE_CHECKING:  # it takes long to import
     from matplotlib.figure import Figure
 
@@ -41,7 +43,8 @@ class PredictionPictures(L.Callback):
     TensorBoard, where the run logs to it, gets the sheets too, beside its curves.
 
     `FOLDER/DATA/epoch_NNN.png` has one row a picture: the picture, the labels said and true, the
-    depth said and true. `FOLDER/DATA/NNNNN.png` are rows of `python -m training predict`.
+    depth said and true. `FOLDER/DATA/NNNNN.png` are rows of `python -m training predict`, NNNNN the
+    image's index in its data set.
     """
 
     def __init__(
@@ -103,7 +106,9 @@ class PredictionPictures(L.Callback):
     ) -> None:
         """Write a picture's row."""
         name = trainer.datamodule.val[dataloader_idx].name  # type: ignore[attr-defined]
-        self._write(f"{name}/{batch_idx:05}.png", [row(batch, outputs, task.card)])
+        index = dataset_index(trainer.predict_dataloaders, dataloader_idx, batch_idx)
+        if index is not None:
+            self._write(f"{name}/{index:05}.png", [row(batch, outputs, task.card)])
 
     def _write(self, name: str, rows: list[np.ndarray]) -> np.ndarray:
         """Write rows below each other; gives the sheet, (H, W, 3) RGB."""

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from importlib.metadata import version
@@ -30,12 +31,14 @@ from torch import Tensor, nn
 
 from depthseg_ros.model_card import DepthRange, ModelCard
 
+from .accumulation import AccumulatedLoader
 from .balancing import BALANCERS, Balancer
 from .checkpoints import joined, provenance_of, settle_batch_norms, start_from
 from .classes import CLASS_LISTS
 from .errors import TrainingError
 from .metrics import Evaluation
 from .objectives.supervised import Supervised
+from .processes import dataset_index, summed
 from .served import ServedModel
 
 
@@ -79,7 +82,8 @@ class JointTask(L.LightningModule):
             max_depth: Greatest depth that is served.
             optimizer: A torch optimizer; `learning_rate` and `weight_decay` are set here.
             learning_rate: Peak of the schedule.
-            weight_decay: Of the weights; norms and biases do not decay.
+            weight_decay: Of the weights of convolutions and linear layers; norms, biases and
+                scales do not decay.
             warm_up: Share of the run in which the rate rises, see `one_cycle`.
             steps: Share of the run -> factor of the peak that holds from there on, in place of the
                 one cycle, e.g. `{0.6: 0.5, 0.8: 0.25}`; `{}` keeps the rate.
@@ -151,8 +155,10 @@ class JointTask(L.LightningModule):
         self.taught: set[str] = set()
 
     def setup(self, stage: str) -> None:
-        """Weigh rare classes up, by how often the data has each."""
+        """Weigh rare classes up, by how often the data has each; see `AccumulatedLoader`."""
         self.seed = torch.initial_seed()
+        if stage == "fit":
+            self._accumulate()
         if stage == "fit" and Path(self.hparams["weights"] or "").suffix == ".onnx":
             self._settle()
         weigh = getattr(self.objective, "weigh_classes", True)
@@ -162,10 +168,23 @@ class JointTask(L.LightningModule):
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
         self.class_weights.copy_(weights / (weights * shares).sum())
 
+    def _accumulate(self) -> None:
+        """Let the batches of any data module know of those that are accumulated with them."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        load = data.train_dataloader
+
+        @functools.wraps(load)
+        def train_dataloader() -> AccumulatedLoader:
+            return AccumulatedLoader(load(), lambda: data.trainer.accumulate_grad_batches)
+
+        if not hasattr(load, "__wrapped__"):  # in an earlier fit
+            data.train_dataloader = train_dataloader
+
     def _settle(self) -> None:
         """See `checkpoints.settle_batch_norms`."""
         device = self.class_weights.device  # Lightning's `device` is where it will be only later
-        batches = itertools.islice(self.trainer.datamodule.train_dataloader(), 8)  # type: ignore[attr-defined]
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        batches = itertools.islice(getattr(loader, "iterables", loader), 8)
 
         def run() -> None:
             for batch in batches:
@@ -188,18 +207,30 @@ class JointTask(L.LightningModule):
         self.taught |= {task for task, there in present.items() if there}
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
         total = self.balancer(losses, present, self.system.shared_parameters())  # type: ignore[operator]
+        # Means over processes and micro-batches: of each, this is a share (`losses.numerics`).
+        how = {"on_epoch": True, "sync_dist": True, "batch_size": len(batch["labels"])}
         for task, values in parts.items():
             named = {f"loss/{task}/{name}": value for name, value in values.items()}
-            self.log_dict(named, on_step=False, on_epoch=True)
+            self.log_dict(named, on_step=False, **how)
         shown = torch.stack(list(losses.values())).sum().detach()
-        self.log("loss", shown, prog_bar=True, on_step=True, on_epoch=True)
-        return total
+        self.log("loss", shown, prog_bar=True, on_step=True, **how)
+        if "step" not in batch:
+            return total
+        # Lightning divides by how many a step accumulates; an epoch's last step may have fewer.
+        return total * (self.trainer.accumulate_grad_batches / len(batch["step"]))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the balancer look at what the step learns from."""
+        self.balancer.on_step()
 
     def on_train_epoch_end(self) -> None:
-        """Let the balancer look back; say so where a task had nothing to learn from."""
+        """Let the balancer look back; warn where a task had nothing to learn from."""
         self.balancer.on_epoch_end()
-        for task in set(self.system.tasks) - self.taught:  # type: ignore[operator]
-            rank_zero_warn(f"In this epoch no sample had anything to learn {task} from")
+        tasks: tuple[str, ...] = self.system.tasks  # type: ignore[assignment]
+        known = torch.tensor([int(task in self.taught) for task in tasks], device=self.device)
+        for task, processes_with in zip(tasks, summed(known).tolist(), strict=True):
+            if not processes_with:
+                rank_zero_warn(f"In this epoch no sample had anything to learn {task} from")
         self.taught.clear()
 
     def on_validation_start(self) -> None:
@@ -213,17 +244,22 @@ class JointTask(L.LightningModule):
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
     ) -> None:
         """One batch of `transforms.Whole`, through the very graph that a model file has."""
+        trainer = self.trainer
+        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        if dataset_index(loaders, dataloader_idx, index) is None:
+            return  # another process measures it
         outputs = self.served(*(batch[name] for name in self.served.inputs))
         self.evaluations[dataloader_idx].update(outputs, batch)  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/DATA/MEASURE`, of `test` what its split is called."""
+        """Log `val/DATA/MEASURE` over all processes; of `test` what its split is called."""
         sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
         for source, evaluation in zip(sources, self.evaluations, strict=True):
             stage = source.split if self.trainer.testing else "val"
             for measure, value in evaluation.compute().items():  # type: ignore[operator]
                 shown = measure in ("miou", "abs_rel")
-                self.log(f"{stage}/{source.name}/{measure}", value, prog_bar=shown)
+                name = f"{stage}/{source.name}/{measure}"
+                self.log(name, value, prog_bar=shown, sync_dist=True)
 
     def predict_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
@@ -237,12 +273,13 @@ class JointTask(L.LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, with its rate by share of the run; norms and biases do not decay."""
+        """The optimizer, with its rate by share of the run; see `decaying`."""
+        decay = decaying(self)
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = self.make_optimizer(
             [
-                {"params": [p for p in parameters if p.ndim > 1]},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+                {"params": [p for p in parameters if p in decay]},
+                {"params": [p for p in parameters if p not in decay], "weight_decay": 0.0},
             ],
         )
         for group, decay in zip(
@@ -292,6 +329,21 @@ def _without_files(options: Any) -> Any:
     return {
         k: start[k] if k in start and not isinstance(v, dict) else _without_files(v)
         for k, v in options.items()
+    }
+
+
+def decaying(module: nn.Module) -> set[nn.Parameter]:
+    """The parameters that weight decay is for: what convolutions and linear layers multiply with.
+
+    Biases, norms and the scales that a module has of its own, whatever their shape, are left alone.
+    """
+    layers = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
+    return {
+        parameter
+        for layer in module.modules()
+        if isinstance(layer, layers)
+        for name, parameter in layer.named_parameters(recurse=False)
+        if "weight" in name
     }
 
 

@@ -179,9 +179,11 @@ def test_gradnorm_takes_the_closed_form_step():
     # Norms 5 and 1, both losses at their start: both weighted norms go for their mean, 3. The
     # gradients of |5 w - 3| and |w - 3| are 5 and -1, in units of the mean norm 3.
     total = balancer(dot_losses(point, (3.0, 4.0), (1.0, 0.0)), BOTH, [point])
-    assert total.item() == pytest.approx(7 + 1)  # the step counts from the next batch on
+    assert total.item() == pytest.approx(7 + 1)
     total.backward()
     assert point.grad.tolist() == [4, 4]
+    assert balancer.weights_T.tolist() == [1, 1]  # until the optimizer's step
+    balancer.on_step()
     moved = [1 - 0.03 * 5 / 3, 1 + 0.03 / 3]
     by_hand = [2 * w / sum(moved) for w in moved]
     assert balancer.weights_T.tolist() == pytest.approx(by_hand)
@@ -204,6 +206,7 @@ def test_gradnorm_makes_the_pulls_alike_whatever_the_scale(scale):
     balancer = GradNorm(alpha=0.0)
     for _ in range(150):
         balancer(dot_losses(point, (9 * scale, 0.0), (0.0, scale)), BOTH, [point])
+        balancer.on_step()
     assert balancer.weights_T.tolist() == pytest.approx([0.2, 1.8], rel=1e-3)
 
 
@@ -218,10 +221,27 @@ def test_gradnorm_looks_at_the_last_shared_layer():
     norms = [torch.autograd.grad(v, weight, retain_graph=True)[0].norm() for v in losses.values()]
     one, other = GradNorm(), GradNorm()
     one(losses, BOTH, list(layers.parameters()))
+    one.on_step()
     values = torch.stack([loss.detach() for loss in losses.values()])
     other.move(torch.stack([values, torch.stack(norms)]), torch.tensor([True, True]))
     assert one.weights_T.tolist() == pytest.approx(other.weights_T.tolist())
     assert one.weights_T[0] != 1
+
+
+def test_gradnorm_moves_its_weights_once_a_step_by_the_mean_gradient():
+    point = parameter(1.0, 1.0)
+    one, accumulated = GradNorm(), GradNorm()
+    one(dot_losses(point, (2.0, 2.0), (1.0, 0.0)), BOTH, [point])
+    one.on_step()
+    # Micro-batches whose gradients have that mean, and other norms.
+    accumulated(dot_losses(point, (6.0, -2.0), (1.0, 0.0)), BOTH, [point])
+    accumulated(dot_losses(point, (-2.0, 6.0), (1.0, 0.0)), BOTH, [point])
+    assert accumulated.weights_T.tolist() == [1, 1]
+    accumulated.on_step()
+    assert accumulated.weights_T.tolist() == pytest.approx(one.weights_T.tolist())
+    assert one.weights_T[0] < 1
+    accumulated.on_step()  # of no batches
+    assert accumulated.weights_T.tolist() == pytest.approx(one.weights_T.tolist())
 
 
 def test_gradnorm_leaves_absent_tasks_alone():
@@ -229,9 +249,10 @@ def test_gradnorm_leaves_absent_tasks_alone():
     balancer = GradNorm()
     losses = dot_losses(point, (3.0, 4.0), (0.0, 0.0))
     total = balancer(losses, {"segmentation": True, "depth": False}, [point])
+    total.backward()
+    balancer.on_step()
     assert balancer.weights_T.tolist() == [1, 1]
     assert balancer.initial_T[0] == 7 and balancer.initial_T[1].isnan()
-    total.backward()
     assert point.grad.tolist() == [3, 4]
 
 
@@ -240,7 +261,9 @@ def test_gradnorm_survives_losses_and_gradients_of_zero_or_infinity():
     balancer = GradNorm()
     for gradients in ((0.0, 0.0), (math.inf, 0.0), (1.0, 2.0)):
         balancer(dot_losses(point, gradients, (0.0, 0.0)), BOTH, [point])
+        balancer.on_step()
         balancer(dot_losses(point, gradients, (1.0, 0.0)), BOTH, [point])
+        balancer.on_step()
     assert balancer.weights_T.isfinite().all() and (balancer.weights_T > 0).all()
     assert balancer.weights_T.sum().item() == pytest.approx(2)
 
@@ -354,6 +377,7 @@ def test_a_resumed_run_goes_on_with_the_same_weights(name):
     def train(network, steps):
         for step in steps:
             descend(network, network(*batch(step), BOTH), 0.01)
+            network.balancer.on_step()
             if step % 2:
                 network.balancer.on_epoch_end()
         return network.state_dict()
@@ -399,6 +423,7 @@ PARTIAL = [
     ((True, True), (True, True)),
 ]
 WHOLE = [((True, True), (True, True))] * 4
+AVERAGED = ("dwa", "gradnorm", "pcgrad")
 
 
 def train(network, rank, schedule):
@@ -409,6 +434,7 @@ def train(network, rank, schedule):
         x, target = batch(step)
         here = dict(zip(BOTH, present[rank or 0], strict=True))
         descend(network, trained(x[half], target[half], here), 0.05)
+        network.balancer.on_step()
         if step % 2:
             network.balancer.on_epoch_end()
     return network.state_dict()
@@ -420,7 +446,7 @@ def worker(rank, folder):
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     results = {name: train(Network(name), rank, PARTIAL) for name in BALANCERS}
-    results |= {f"{name} whole": train(Network(name), rank, WHOLE) for name in ("dwa", "pcgrad")}
+    results |= {f"{name} whole": train(Network(name), rank, WHOLE) for name in AVERAGED}
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -450,7 +476,7 @@ def test_every_balancer_trains_on_two_processes(tmp_path):
     started = Network("gradnorm").state_dict()
     assert not torch.equal(one["gradnorm"]["shared.weight"], started["shared.weight"])
     assert (one["gradnorm"]["balancer.weights_T"] != 1).all()
-    for name in ("dwa", "pcgrad"):  # what is averaged is what one process has of the whole batch
+    for name in AVERAGED:  # what is averaged is what one process has of the whole batch
         for key, value in train(Network(name), None, WHOLE).items():
             assert torch.allclose(value, one[f"{name} whole"][key], atol=1e-5), (name, key)
 

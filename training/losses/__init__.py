@@ -17,8 +17,10 @@
 Segmentation losses are `f(logits_NCHW, labels_NHW, class_weights=None)`: labels uint8, 255
 unknown; one channel is the logit of the foreground, whose label is 1. Depth losses are
 `f(prediction_NHW, truth_NHW)`: both linear and positive, the truth NaN where unknown. All give one
-float32 number, also under autocast. `reprojection` and `guidance` have what self-supervised depth
-and segmentation that guides depth need.
+float32 number, also under autocast: a mean over the pixels of all processes and accumulated
+micro-batches, or where a loss is no mean (`rmse`, `silog`, `dice`) the mean of those of each, by
+their numbers of pixels; see `numerics`. `reprojection` and `guidance` have what self-supervised
+depth and segmentation that guides depth need.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from torch import Tensor
 
 from ..blocks import resize
 from . import depth, segmentation
-from .numerics import in_float32
+from .numerics import in_float32, window
 
 SEGMENTATION: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": segmentation.cross_entropy,
@@ -56,7 +58,10 @@ DEPTH: dict[str, Callable[..., Tensor]] = {
 
 @in_float32
 def multi_output(
-    loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], truth_NHW: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor],
+    outputs: Sequence[Tensor],
+    truth_NHW: Tensor,
+    truths_of_step: Sequence[Tensor] = (),
 ) -> Tensor:
     """Sum of a loss over side outputs: deep supervision (Lee et al. 2015), as U2-Net has it.
 
@@ -65,6 +70,16 @@ def multi_output(
             given the one channel: `lambda output, truth: l1(output[:, 0], truth)`.
         outputs: (N, C, h, w), each of any size; they are resized bilinearly.
         truth_NHW: Labels or depth.
+        truths_of_step: Those of all micro-batches that an optimizer step accumulates, also this
+            one's, over whose pixels the loss is a mean; empty: of this one alone.
     """
-    resized = (resize(output, truth_NHW.shape[1:]) for output in outputs)
-    return torch.stack([loss(output, truth_NHW) for output in resized]).sum()
+    channels = outputs[0].shape[1]
+
+    def counted(truth: Tensor) -> Tensor:
+        return loss(outputs[0].new_ones(len(truth), channels, *truth.shape[1:]), truth)
+
+    total = []
+    for output in outputs:
+        with window(counted, truths_of_step):
+            total.append(loss(resize(output, truth_NHW.shape[1:]), truth_NHW))
+    return torch.stack(total).sum()

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .numerics import in_float32, mean_over
+from .numerics import in_float32, local_mean_over, mean_over, normalised
 
 LEAST = 1e-6
 """Least depth that logarithms are taken of."""
@@ -45,7 +45,8 @@ def l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 def berhu(prediction_NHW: Tensor, truth_NHW: Tensor, share: float = 0.2) -> Tensor:
     """Reverse Huber (Laina et al. 2016): |e| up to a threshold c, from there (e^2 + c^2) / 2c.
 
-    c is `share` of the batch's greatest error, and constant to the gradient.
+    c is `share` of the batch's greatest error, and constant to the gradient. The batch is that of
+    one process: with several, each has its own c.
     """
     truth, known = _known(truth_NHW)
     error = (prediction_NHW - truth).abs().where(known, 0)
@@ -55,10 +56,10 @@ def berhu(prediction_NHW: Tensor, truth_NHW: Tensor, share: float = 0.2) -> Tens
 
 @in_float32
 def rmse(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """sqrt(mean squared error + 1e-6): finite slope at zero error."""
+    """sqrt(mean squared error + 1e-6): finite slope at zero error; of each process's batch."""
     truth, known = _known(truth_NHW)
-    squared = mean_over((prediction_NHW - truth).square(), known)
-    return (squared + 1e-6).sqrt() * known.any()
+    squared = local_mean_over((prediction_NHW - truth).square(), known)
+    return _weighed((squared + 1e-6).sqrt(), known)
 
 
 @in_float32
@@ -66,15 +67,16 @@ def silog(prediction_NHW: Tensor, truth_NHW: Tensor, variance_focus: float = 0.8
     """Scale-invariant log error (Eigen et al. 2014), as the root that BTS takes of it.
 
     sqrt(mean d^2 - lambda (mean d)^2), d = ln prediction - ln truth, lambda = `variance_focus`:
-    1 leaves scale free. A truth of zero has no logarithm and does not count.
+    1 leaves scale free. A truth of zero has no logarithm and does not count. The root is that of
+    each process's batch.
     """
     truth, known = _known(truth_NHW)
     known = known & (truth > 0)
     d = _log(prediction_NHW) - _log(truth)
-    mean = mean_over(d, known)
+    mean = local_mean_over(d, known)
     # The same as the formula, but no rounding makes it negative.
-    squared = mean_over((d - mean).square(), known) + (1 - variance_focus) * mean.square()
-    return (squared + 1e-12).sqrt() * known.any()
+    squared = local_mean_over((d - mean).square(), known) + (1 - variance_focus) * mean.square()
+    return _weighed((squared + 1e-12).sqrt(), known)
 
 
 @in_float32
@@ -172,6 +174,12 @@ def _known(truth_NHW: Tensor) -> tuple[Tensor, Tensor]:
     """The truth with 1 where it is unknown, and where it is known (bool)."""
     known = truth_NHW.isfinite()
     return truth_NHW.where(known, 1.0), known
+
+
+def _weighed(loss: Tensor, known: Tensor) -> Tensor:
+    """A loss of a batch that counts by its number of known pixels, see `local_mean_over`."""
+    count = known.sum()
+    return normalised(loss * count, count)
 
 
 def _log(depth: Tensor) -> Tensor:

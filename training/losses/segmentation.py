@@ -28,7 +28,7 @@ from torch import Tensor
 from depthseg_ros.model_card import UNLABELLED
 
 from . import depth
-from .numerics import in_float32
+from .numerics import in_float32, normalised
 
 
 @in_float32
@@ -60,7 +60,7 @@ def dice(
     class_weights: Tensor | None = None,
     smoothing: float = 1.0,
 ) -> Tensor:
-    """1 - soft Dice of the labelled pixels of the whole batch (Milletari et al. 2016).
+    """1 - soft Dice of the labelled pixels of a process's batch (Milletari et al. 2016).
 
     The mean over the classes that the batch's labels have; with C = 1 that of the foreground alone
     (which no weight changes). Of the two usual denominators it is the sum, not that of squares.
@@ -68,17 +68,21 @@ def dice(
     """
     foreground = logits_NCHW.shape[1] == 1
     probability = logits_NCHW.sigmoid() if foreground else logits_NCHW.softmax(1)
-    probability = probability.where((labels_NHW != UNLABELLED)[:, None], 0)
+    known = labels_NHW != UNLABELLED
+    probability = probability.where(known[:, None], 0)
     truth = _one_hot(logits_NCHW, labels_NHW)
     pixels_C = truth.sum((0, 2, 3))
     both_C = (probability * truth).sum((0, 2, 3))
     dice_C = (2 * both_C + smoothing) / (probability.sum((0, 2, 3)) + pixels_C + smoothing)
     if foreground:
-        return (1 - dice_C).sum()
-    weights_C = (pixels_C > 0).to(dice_C)
-    if class_weights is not None:
-        weights_C = weights_C * class_weights
-    return ((1 - dice_C) * weights_C).sum() / weights_C.sum().clamp(min=1e-6)
+        loss = (1 - dice_C).sum()
+    else:
+        weights_C = (pixels_C > 0).to(dice_C)
+        if class_weights is not None:
+            weights_C = weights_C * class_weights
+        loss = ((1 - dice_C) * weights_C).sum() / weights_C.sum().clamp(min=1e-6)
+    # No mean over pixels, so each batch has its own, which counts by its number of pixels.
+    return normalised(loss * known.sum(), known.sum())
 
 
 @in_float32
@@ -144,4 +148,4 @@ def _mean(loss_NHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None) ->
     weights = known.to(loss_NHW)
     if class_weights is not None:
         weights = weights * class_weights[labels_NHW.long().where(known, 0)]
-    return (loss_NHW * weights).sum() / weights.sum().clamp(min=1e-6)
+    return normalised((loss_NHW * weights).sum(), weights.sum())

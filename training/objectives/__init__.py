@@ -39,7 +39,7 @@ class Losses(NamedTuple):
     parts: dict[str, dict[str, Tensor]]
     """Task (`segmentation`, `depth`) -> name -> weighted loss, zero where nothing was known."""
     present: dict[str, bool]
-    """Whether the batch had anything to learn the task from."""
+    """Whether the batch, or one accumulated with it, had anything to learn the task from."""
 
 
 class Objective(nn.Module):
@@ -83,11 +83,17 @@ class Objective(nn.Module):
         """See `Losses`."""
         prediction = predict(system, batch, len(class_weights))
         parts = {}
-        present = {"segmentation": known_labels(batch), "depth": False}
+        step = batch.get("step", ())
+        present = {"segmentation": any(map(known_labels, step or [batch])), "depth": False}
         if "logits" in prediction:
             weights = class_weights if self.weigh_classes else None
             parts["segmentation"] = segmentation_losses(
-                prediction, batch["labels"], self.segmentation, weights, self.deep_supervision
+                prediction,
+                batch["labels"],
+                self.segmentation,
+                weights,
+                self.deep_supervision,
+                [truth["labels"] for truth in step],
             )
         if "depth" in prediction:
             parts["depth"], present["depth"] = self.depth_parts(
@@ -104,8 +110,16 @@ class Objective(nn.Module):
     ) -> tuple[dict[str, Tensor], bool]:
         """The losses of depth by name, and whether the batch had anything to learn it from."""
         limits: tuple[float, float] = system.depth_limits  # type: ignore[assignment]
-        parts = depth_losses(prediction, batch["depth"], self.depth, limits, self.deep_supervision)
-        return parts, bool(self.depth) and known_depth(batch)
+        step = batch.get("step", ())
+        parts = depth_losses(
+            prediction,
+            batch["depth"],
+            self.depth,
+            limits,
+            self.deep_supervision,
+            [truth["depth"] for truth in step],
+        )
+        return parts, bool(self.depth) and any(map(known_depth, step or [batch]))
 
 
 def predict(system: nn.Module, batch: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
@@ -160,16 +174,20 @@ def segmentation_losses(
     terms: Mapping[str, float],
     class_weights: Tensor | None,
     deep_supervision: bool = False,
+    labels_of_step: Sequence[Tensor] = (),
 ) -> dict[str, Tensor]:
-    """The weighted segmentation losses by name."""
+    """The weighted segmentation losses by name; for `labels_of_step` see `losses.multi_output`."""
     outputs = [prediction["logits"]]
     if deep_supervision:
         outputs += side_outputs(prediction, "side_logits")
-    (labels,) = thinned([labels_NHW], outputs[0].shape[2:])
+    labels, *of_step = thinned([labels_NHW, *labels_of_step], outputs[0].shape[2:])
     return {
         name: weight
         * losses.multi_output(
-            lambda o, t, name=name: losses.SEGMENTATION[name](o, t, class_weights), outputs, labels
+            lambda o, t, name=name: losses.SEGMENTATION[name](o, t, class_weights),
+            outputs,
+            labels,
+            of_step,
         )
         for name, weight in terms.items()
     }
@@ -181,8 +199,9 @@ def depth_losses(
     terms: Mapping[str, float],
     limits: tuple[float, float],
     deep_supervision: bool = False,
+    depths_of_step: Sequence[Tensor] = (),
 ) -> dict[str, Tensor]:
-    """The weighted losses against true depth by name.
+    """The weighted losses against true depth by name; for `depths_of_step` see `multi_output`.
 
     Truth beyond the `limits` of what the system can say is drawn to their end, so that what is far
     is at least told to be far.
@@ -190,11 +209,12 @@ def depth_losses(
     outputs = [prediction["depth"]]
     if deep_supervision:
         outputs += side_outputs(prediction, "side_depths")
-    (depth,) = thinned([depth_NHW.clamp(*limits)], outputs[0].shape[2:])
+    truths = [truth.clamp(*limits) for truth in (depth_NHW, *depths_of_step)]
+    depth, *of_step = thinned(truths, outputs[0].shape[2:])
     return {
         name: weight
         * losses.multi_output(
-            lambda o, t, name=name: losses.DEPTH[name](o[:, 0], t), outputs, depth
+            lambda o, t, name=name: losses.DEPTH[name](o[:, 0], t), outputs, depth, of_step
         )
         for name, weight in terms.items()
     }
