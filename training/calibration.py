@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from torch.utils.data import DataLoader
 from depthseg_ros.model_card import UNLABELLED
 
 from .blocks import resize
+from .classes import check_classes
+from .devices import chosen_device
 from .errors import TrainingError
 from .pictures import save_figure
 from .served import ServedModel
@@ -44,16 +47,21 @@ def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
     """What to divide the logits by, so that confidence is the share of labels that are right.
 
     Temperature scaling (Guo et al. 2017): the number of least cross-entropy against the labels. It
-    changes no label.
+    changes no label. It is computed on the GPU if torch has one.
 
     Args:
         served: Of a system with classes, set to evaluate.
         sources: Data sets with labels, none of which the system was trained on.
 
     Raises:
-        TrainingError: there are no labels.
+        TrainingError: there are no labels, or those of another class list.
     """
+    sources = list(sources)
+    for source in sources:
+        check_classes(served.card, source.name, source.classes)
     rng = torch.Generator().manual_seed(0)
+    device = chosen_device()
+    running = copy.deepcopy(served).to(device)
     logits, labels = [], []
     for source in sources:
         source.render()
@@ -65,8 +73,8 @@ def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
                 continue
             chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
             with torch.inference_mode():
-                said = served.logits(*(batch[name] for name in served.pictures))
-            said = resize(said, truth.shape)[0].flatten(1)
+                said = running.logits(*(batch[name].to(device) for name in served.pictures))
+            said = resize(said, truth.shape)[0].flatten(1).cpu()
             logits.append(said[:, chosen].T)
             labels.append(truth.flatten()[chosen].long())
     if not logits:

@@ -32,17 +32,31 @@ if TYPE_CHECKING:
     from .task import JointTask
 
 
-def load_checkpoint(path: Path) -> tuple[JointTask, dict[str, Any]]:
+def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]]:
     """Load the task of a checkpoint, ready to evaluate, and where its training data came from.
 
+    Args:
+        path: A .ckpt of training.
+        parts: Arguments of `JointTask` in place of the checkpoint's. Of a task that was built in
+            Python, the checkpoint has the weights of its modules only: give it such as it had.
+
     Raises:
-        TrainingError: the file is missing, damaged, or not a checkpoint of this package.
+        TrainingError: the file is missing, damaged, or not a checkpoint of this package, or a part
+            has to be given.
     """
     from .task import JointTask  # which starts from weights that are read here
 
     checkpoint = read_checkpoint(path)
+    missing = [name for name in checkpoint.get("modules", ()) if name not in parts]
+    if missing:
+        wanted = ", ".join(f"{name}=..." for name in missing)
+        raise TrainingError(
+            f"{path} is of a task that was built in Python: it has the weights of its modules, not"
+            f" how to build them. Give them to training.checkpoints.load_checkpoint(PATH, {wanted})"
+            " as for training, or train from a configuration (python -m training fit)"
+        )
     try:
-        task = JointTask.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        task = JointTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **parts)
     except (RuntimeError, KeyError, TypeError, ValueError, ArgumentError) as error:
         raise _not_a_checkpoint(path, error) from None
     return task.eval(), checkpoint["provenance"]

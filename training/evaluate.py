@@ -35,7 +35,8 @@ from depthseg_ros.shaping import Shaping
 
 from .calibration import draw as draw_reliability
 from .checkpoints import load_checkpoint
-from .classes import CLASS_LISTS
+from .classes import check_classes
+from .devices import chosen_device
 from .errors import TrainingError, check_output
 from .metrics import PROTOCOLS, Evaluation
 from .sources import GENERATED, Source, open_source, parse, parse_yaml
@@ -117,7 +118,9 @@ def main(arguments: list[str]) -> None:
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
         if not known:
             raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
-        draw_reliability(options.reliability, {n: table.numpy() for n, table in known.items()})
+        draw_reliability(
+            options.reliability, {n: table.cpu().numpy() for n, table in known.items()}
+        )
 
 
 def evaluate(
@@ -127,30 +130,31 @@ def evaluate(
     card, inputs, predict = load(checkpoint)
     evaluations = {}
     for name, source in sources.items():
-        if source.classes not in (None, card_classes(card)) and card.classes:
-            raise TrainingError(
-                f"{name} has the classes {source.classes!r}, which are not the model's"
-            )
+        check_classes(card, name, source.classes)
         source.render()
         evaluations[name] = evaluation = Evaluation(card, source.name, protocol)
         loader = DataLoader(Whole(source.samples, card, inputs), num_workers=1)
         console = Console(stderr=True)
         with torch.inference_mode():
             for batch in track(loader, name, console=console, disable=not console.is_terminal):
-                evaluation.update(predict(*(batch[i] for i in inputs)), batch)
+                outputs = predict(*(batch[i] for i in inputs))
+                device = outputs[0].device
+                truth = {key: value.to(device) for key, value in batch.items()}
+                evaluation.to(device).update(outputs, truth)
     return evaluations
 
 
-def card_classes(card: ModelCard) -> str | None:
-    """Name of the card's class list, if it is one of `CLASS_LISTS`."""
-    return next((name for name, classes in CLASS_LISTS.items() if classes == card.classes), None)
-
-
 def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
-    """Load a checkpoint or a model file: its card, its inputs, a function that runs its graph."""
+    """Load a checkpoint or a model file: its card, its inputs, a function that runs its graph.
+
+    The function takes tensors on the CPU. Those that it gives are where they were computed: a
+    checkpoint's on the GPU if torch has one, a model file's on the CPU.
+    """
     if path.suffix != ".onnx":
         task, _ = load_checkpoint(path)
-        return task.card, task.served.inputs, task.served.eval()
+        device = chosen_device()
+        served = task.served.eval().to(device)
+        return task.card, served.inputs, lambda *values: served(*(v.to(device) for v in values))
     import onnxruntime
 
     card = model_card.read(path)

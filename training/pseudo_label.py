@@ -60,6 +60,7 @@ from .datasets.parts import (
     to_png,
     write_json,
 )
+from .devices import chosen_device
 from .errors import TrainingError
 from .label_report import gray_of, picture_of
 from .motion import as_pinhole, camera_motion
@@ -195,7 +196,7 @@ def _alignment(options: argparse.Namespace, kind: str) -> Alignment:
 
 def _labeller(options: argparse.Namespace, mapping: Mapping[str, list[str]] | None) -> Labeller:
     """Load the teachers."""
-    device, precision = _device(options.device), options.precision
+    device, precision = chosen_device(options.device), options.precision
     student, names = CLASS_LISTS[options.student_classes], options.segmentation_teacher
     segmenter = segmentation_teacher(names, device, precision, student, mapping)
     loaded = segmenter if options.depth_teacher == names else None
@@ -208,18 +209,6 @@ def _labeller(options: argparse.Namespace, mapping: Mapping[str, list[str]] | No
         )
     scales, trust = tuple(options.scales), options.min_trust
     return Labeller(segmenter, estimator, student, alignment, scales, trust, options.batch, device)
-
-
-def _device(name: str) -> torch.device:
-    if name in ("auto", "cuda") and torch.cuda.is_available():
-        name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-    try:
-        device = torch.device("cpu" if name == "auto" else name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"--device {name} cannot be used: {reason}") from None
-    return device
 
 
 def _check_cameras(labeller: Labeller, parts: list[Part]) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 from torch.utils.data import Dataset, Subset
 
 from .datasets import Sample
@@ -125,10 +126,8 @@ def open_source(
         options |= {"streets": count, "moments": 1}
     elif name == "composites" and count:
         options["count"] = count
-    try:
-        samples = getattr(module, kind)(*arguments, **options)
-    except (TypeError, AttributeError, LookupError) as error:  # an option of another kind
-        raise TrainingError(f"the options {options} of {name}: {error}") from None
+    reader = getattr(module, kind)
+    samples = reader(*arguments, **_checked(options, reader, len(arguments), name))
     # A reader's own word comes first: some have a choice, some no labels beside others' labels.
     classes = getattr(samples, "classes", getattr(module, "CLASSES", None))
     terms = getattr(samples, "terms", module.TERMS)
@@ -136,6 +135,22 @@ def open_source(
     if 0 < count < total:
         samples = Subset(samples, [i * total // count for i in range(count)])
     return Source(name, split, samples, classes, module.SOURCE, terms)
+
+
+def _checked(options: Mapping[str, Any], reader: type, given: int, name: str) -> dict[str, Any]:
+    """Options by the types that a reader is annotated with, after `given` arguments.
+
+    Checked before the reader runs: what it raises itself, other than a `TrainingError`, is a fault
+    of its program and no mistake in the options.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        parser.add_class_arguments(reader, skip={given}, fail_untyped=False)
+        checked = parser.parse_object(dict(options))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"the options {options} of {name}: {reason}") from None
+    return {option: checked[option] for option in options}
 
 
 def parse(texts: list[str]) -> dict[str, str | None]:

@@ -318,7 +318,14 @@ class JointTask(L.LightningModule):
         own = self.trainer.datamodule.provenance  # type: ignore[attr-defined]
         checkpoint["provenance"] = joined(own, self._inherited)
         if "hyper_parameters" in checkpoint:
-            checkpoint["hyper_parameters"] = _without_files(checkpoint["hyper_parameters"])
+            options = _without_files(checkpoint["hyper_parameters"])
+            # Of a task built in Python: what is not a plain value could not be read back safely.
+            checkpoint["modules"] = [k for k, v in options.items() if isinstance(v, nn.Module)]
+            checkpoint["hyper_parameters"] = {
+                k: v
+                for k, v in options.items()
+                if not callable(v)  # modules are callable
+            }
 
 
 def _without_files(options: Any) -> Any:

@@ -27,6 +27,7 @@ from depthseg_ros import model_card, street
 from depthseg_ros.perception import Perception
 from training.calibration import draw, temperature
 from training.datasets import Sample
+from training.errors import TrainingError
 from training.export import export, graph
 from training.metrics import CalibrationMetrics
 from training.quantization import quantize
@@ -107,6 +108,26 @@ def test_the_temperature_of_logits_that_are_too_sharp_is_found(task, source, mon
     monkeypatch.setattr(task.served, "logits", lambda image: logits[int(image[0, 0, 0, 0])][None])
     found = temperature(task.served, [Source("drawn", "val", Drawn(), "camvid", "", "")])
     assert found == pytest.approx(2.5, rel=0.05)
+
+
+def test_labels_of_another_class_list_are_refused(task, source):
+    source.classes = "cityscapes"
+    with pytest.raises(TrainingError, match=r"streets has the classes 'cityscapes', .*: 'camvid'"):
+        temperature(task.served, [source])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_temperature_is_found_on_the_gpu(task, source):
+    used = []
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: used.append(inputs[0].device.type)
+    )
+    try:
+        temperature(task.served, [source])
+    finally:
+        hook.remove()
+    assert set(used) == {"cuda"}
+    assert next(task.served.parameters()).device.type == "cpu"  # export goes on with it
 
 
 def test_a_temperature_changes_confidence_and_no_label(task, path, tmp_path):

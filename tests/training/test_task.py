@@ -14,11 +14,18 @@
 
 """The training task by itself: what decays, and tasks that are built in Python."""
 
+import lightning as L
+import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from training.balancing import GradNorm
+from training.checkpoints import load_checkpoint
 from training.encoders import ResNet
+from training.errors import TrainingError
 from training.systems.lateral_sharing import LateralSharing
-from training.task import decaying
+from training.systems.shared_encoder import SharedEncoder
+from training.task import JointTask, decaying
 
 
 def lateral_sharing():
@@ -38,3 +45,55 @@ def test_weights_decay_and_scales_do_not():
     assert head.weight.numel() == 1 and head.weight in decay
     norms = [m for m in system.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms and not decay & {p for norm in norms for p in norm.parameters()}
+
+
+class Data(L.LightningDataModule):
+    @property
+    def provenance(self):
+        return {"trained_on": ["noise"], "terms": "none"}
+
+    def class_shares(self):
+        return torch.full((11,), 1 / 11)
+
+    def train_dataloader(self):
+        sample = {
+            "image": torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8),
+            "labels": torch.randint(0, 11, (64, 64), dtype=torch.uint8),
+            "depth": torch.rand(64, 64) * 20 + 1,
+        }
+        return DataLoader([sample] * 2, 2)
+
+
+def small():
+    encoder = ResNet((16, 16, 16, 16), (1, 1, 1, 1), half=True)
+    return SharedEncoder(11, encoder=encoder, context=12, decoder=(8, 8, 8), heads=(8, 8))
+
+
+@pytest.fixture(scope="module")
+def built_in_python(tmp_path_factory):
+    """A checkpoint of a task whose parts are objects, and the system as it was trained."""
+    path = tmp_path_factory.mktemp("task") / "task.ckpt"
+    task = JointTask(small(), balancer=GradNorm(), optimizer=torch.optim.SGD, name="mine")
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(task, datamodule=Data())
+    trainer.save_checkpoint(path)
+    return path, task.system
+
+
+def test_a_task_that_was_built_in_python_is_loaded_with_its_parts(built_in_python):
+    path, trained = built_in_python
+    task, provenance = load_checkpoint(path, system=small(), balancer=GradNorm())
+    assert provenance == {"trained_on": ["noise"], "terms": "none"}
+    assert task.card.name == "mine" and not task.training
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, task.system.state_dict()[name]), name
+    again = JointTask.load_from_checkpoint(path, system=small(), balancer=GradNorm())
+    assert torch.equal(again.balancer.weights_T, task.balancer.weights_T)
+
+
+def test_without_its_parts_it_is_refused_with_what_to_do(built_in_python):
+    with pytest.raises(TrainingError, match=r"load_checkpoint\(PATH, system=\.\.\., balancer="):
+        load_checkpoint(built_in_python[0])
