@@ -97,7 +97,10 @@ class Mixture(L.LightningDataModule):
         folders, options = folders or {}, options or {}
         unused = [name for name in (*folders, *options) if name not in train and name not in val]
         if unused:
-            raise TrainingError(f"data.train and data.val do not name {', '.join(unused)}")
+            raise TrainingError(
+                "data.folders or data.options has entries for unused data sets"
+                f" {', '.join(dict.fromkeys(unused))}: remove them"
+            )
         self.draws = train
 
         def opened(split: str, counts: dict[str, int]) -> list[Source]:

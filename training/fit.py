@@ -16,11 +16,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities import rank_zero, rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from .checkpoints import read_checkpoint
@@ -42,6 +45,20 @@ class DivergenceCheck(L.Callback):
             )
 
 
+class ProgressBar(RichProgressBar):
+    """Lightning's, which counts epochs from 1: the last of two is `2/2`, not `1/1`."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        total = self.trainer.max_epochs
+        shown = f"Epoch {current_epoch + 1}" + (f"/{total}" if total and total > 0 else "")
+        return shown.ljust(len(self.validation_description))
+
+
+def no_advertisement(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning's is about the run, not about what else one could install."""
+    return "Tip:" not in record.getMessage()
+
+
 class CommandLine(LightningCLI):
     """Lightning's, with the project's task and data."""
 
@@ -56,7 +73,8 @@ class CommandLine(LightningCLI):
             args=arguments,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
-            trainer_defaults={"callbacks": DivergenceCheck()},
+            # Lightning's summary counts no operations of this task: "Total FLOPs: 0".
+            trainer_defaults={"callbacks": DivergenceCheck(), "enable_model_summary": False},
             **options,
         )
 
@@ -65,6 +83,11 @@ class CommandLine(LightningCLI):
         """Lightning's commands, each with what it is not asked for."""
         commands = LightningCLI.subcommands()
         return {**commands, "predict": {*commands["predict"], "return_predictions"}}
+
+    def before_fit(self) -> None:
+        """Log what is trained."""
+        card = self.model.card
+        rank_zero_info(f"{card.name}: {card.system}, {card.parameters:,} parameters")
 
     def predict(self, **options: Any) -> None:
         """Run the pictures through the network and keep none: the callback writes them down."""
@@ -116,6 +139,7 @@ class CommandLine(LightningCLI):
 
 def main(arguments: list[str]) -> None:
     """Run Lightning's command line."""
+    rank_zero.rank_zero_module.log.addFilter(no_advertisement)
     try:
         CommandLine(arguments)
     except MisconfigurationException as error:

@@ -23,6 +23,7 @@ from training.balancing import GradNorm
 from training.checkpoints import load_checkpoint
 from training.encoders import ResNet
 from training.errors import TrainingError
+from training.fit import ProgressBar
 from training.systems.lateral_sharing import LateralSharing
 from training.systems.shared_encoder import SharedEncoder
 from training.task import JointTask, decaying
@@ -97,3 +98,10 @@ def test_a_task_that_was_built_in_python_is_loaded_with_its_parts(built_in_pytho
 def test_without_its_parts_it_is_refused_with_what_to_do(built_in_python):
     with pytest.raises(TrainingError, match=r"load_checkpoint\(PATH, system=\.\.\., balancer="):
         load_checkpoint(built_in_python[0])
+
+
+def test_the_progress_bar_counts_epochs_from_one():
+    bar = ProgressBar()
+    for epochs, shown in ((2, ["Epoch 1/2", "Epoch 2/2"]), (-1, ["Epoch 1", "Epoch 2"])):
+        bar.setup(L.Trainer(accelerator="cpu", max_epochs=epochs, logger=False), None, "fit")
+        assert [bar._get_train_description(epoch).strip() for epoch in range(2)] == shown

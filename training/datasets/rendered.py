@@ -118,6 +118,7 @@ class RenderedStreets(Dataset[Sample]):
             raise TrainingError(f"video is {video} frames, expected 0 (none) to {MOMENTS_APART}")
         # A configuration gives lists and texts.
         self.size = (size[0], size[1])
+        self.task = f"render streets for {split}"
         self.cache = None if cache is None else Path(cache)
         self.stereo = stereo
         self.mountings = mountings
@@ -149,7 +150,7 @@ class RenderedStreets(Dataset[Sample]):
         with ProcessPoolExecutor(os.cpu_count(), context) as pool:
             done = pool.map(_render, wanted.values(), repeat(self.size), repeat(self.mountings))
             console = Console(stderr=True)
-            for _ in track(done, "render streets", len(wanted), console=console):
+            for _ in track(done, self.task, len(wanted), console=console):
                 pass
 
     def __len__(self) -> int:
