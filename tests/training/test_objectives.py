@@ -14,6 +14,8 @@
 
 """What systems are trained for: batches to named losses."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -132,6 +134,32 @@ def test_truth_is_thinned_without_bias_or_blending():
     labels, depth = thinned([truth, truth * 2], (2, 4))
     assert torch.equal(labels * 2, depth)
     assert thinned([truth], (4, 8))[0] is truth
+
+
+def test_losses_of_accumulated_batches_are_means_over_the_pixels_of_all():
+    """Whatever the shapes of their crops, and however few pixels one of them has."""
+    step, sizes, known = [], ((8, 24), (16, 12)), ((2, 2), (16, 10))
+    for size, (rows, columns) in zip(sizes, known, strict=True):
+        depth = torch.full((1, *size), torch.nan)
+        depth[:, :rows, :columns] = 2.0
+        labels = torch.where(depth.isfinite(), 1, 255).to(torch.uint8)
+        step.append({"labels": labels, "depth": depth})
+    objective = Supervised({"cross_entropy": 1.0}, {"l1": 1.0})
+    means = []
+    for index, (truth, (height, width)) in enumerate(zip(step, sizes, strict=True)):
+        # At half the size: 1 pixel is known of the first, 40 of the second.
+        logits = torch.zeros(1, 3, height // 2, width // 2)
+        logits[:, 1] = index
+        system = Says(logits=logits, depth=torch.full_like(logits[:, :1], 3.0 + index))
+        image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+        batch = {"image": image, **truth, "step": step}
+        (parts, present) = objective(system, batch, WEIGHTS, CANONICAL)
+        assert present == {"segmentation": True, "depth": True}
+        means.append([parts["segmentation"]["cross_entropy"], parts["depth"]["l1"]])
+    entropies = [math.log(3), math.log(2 + math.e) - 1]
+    entropy, error = (sum(values).item() / 2 for values in zip(*means, strict=True))
+    assert entropy == pytest.approx((entropies[0] + 40 * entropies[1]) / 41)
+    assert error == pytest.approx((1 + 40 * 2) / 41)
 
 
 def test_thinning_stays_within_the_picture(monkeypatch):

@@ -141,18 +141,27 @@ def thinned(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
 
     Each cell gives one pixel of its own, the same one in all cells, by chance: over many batches
     the cell's middle, where a prediction stands, is hit without bias, and no label is blended.
+    A truth of another size than the first one's is thinned in proportion.
     """
-    if tuple(size) == tuple(truth_NHW[0].shape[1:]):
+    full = truth_NHW[0].shape[1:]
+    if tuple(size) == tuple(full):
         return list(truth_NHW)
-    device = truth_NHW[0].device
-    rows, columns = (
-        # Clamped, since n - 1 plus a number just below 1 may round to n.
-        ((torch.arange(n, device=device) + torch.rand((), device=device)) * (full / n))
-        .long()
-        .clamp(max=full - 1)
-        for n, full in zip(size, truth_NHW[0].shape[1:], strict=True)
-    )
-    return [truth[:, rows[:, None], columns] for truth in truth_NHW]
+    chances = [torch.rand((), device=truth_NHW[0].device) for _ in range(2)]
+    result = []
+    for truth in truth_NHW:
+        rows, columns = (
+            _places(own, max(1, round(own * small / large)), chance)
+            for own, small, large, chance in zip(truth.shape[1:], size, full, chances, strict=True)
+        )
+        result.append(truth[:, rows[:, None], columns])
+    return result
+
+
+def _places(full: int, cells: int, chance: Tensor) -> Tensor:
+    """Index of a pixel in each of so many cells, at the share `chance` of the cell."""
+    places = (torch.arange(cells, device=chance.device) + chance) * (full / cells)
+    # Clamped, since n - 1 plus a number just below 1 may round to n.
+    return places.long().clamp(max=full - 1)
 
 
 def check_terms(terms: Mapping[str, float], known: Mapping[str, object], what: str) -> None:
