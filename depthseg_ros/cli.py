@@ -211,7 +211,10 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="say what is found on this machine, and what not"
     )
     command.add_argument(
-        "--model", type=_model, default=model_card.default_model(), help="to be tried out"
+        "--model",
+        type=model_card.find_model,
+        default=model_card.default_model(),
+        help="to be tried out",
     )
     command.set_defaults(run=commands.doctor)
     return parser
@@ -219,7 +222,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "model", type=_model, help="a model file (.onnx), or street or indoor: the package's own"
+        "model",
+        type=model_card.find_model,
+        help="a model file (.onnx), or street or indoor: the package's own",
     )
 
 
@@ -233,12 +238,6 @@ def _add_lens(command: argparse.ArgumentParser) -> None:
         default=round(math.degrees(DEFAULT_FOV), 1),
         help="horizontal field of view in degrees, used without --fx (default: %(default)s)",
     )
-
-
-def _model(text: str) -> Path:
-    """A path, or else the package's model of that name."""
-    own = model_card.default_model().parent / f"{text}.onnx"
-    return own if text.isidentifier() and not Path(text).is_file() and own.is_file() else Path(text)
 
 
 def package_version() -> str:

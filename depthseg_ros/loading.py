@@ -239,4 +239,4 @@ def background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
 
 
 def _model_file(settings: Settings) -> Path:
-    return Path(settings.model).expanduser() if settings.model else model_card.default_model()
+    return model_card.find_model(settings.model or model_card.default_model())

@@ -304,8 +304,20 @@ def default_model() -> Path:
     return package.parent / "models" / "street.onnx"
 
 
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The file that a model's path means, or a name: `street` or `indoor`, the package's own.
+
+    A file of that name in the working folder comes first.
+    """
+    path = Path(os.path.expanduser(model))
+    if not str(path).isidentifier() or path.is_file():
+        return path
+    own = default_model().with_name(f"{path}.onnx")
+    return own if own.is_file() else path
+
+
 def read(path: str | os.PathLike[str]) -> ModelCard:
-    """Read and check the card of the model file at `path`.
+    """Read and check the card of a model file; `path` may be a name, see `find_model`.
 
     Raises:
         ModelFileError: the file is missing, is not ONNX, has no card, has a card of a newer
@@ -314,9 +326,11 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     import onnx
     from google.protobuf.message import DecodeError
 
-    path = Path(path)
+    path = find_model(path)
     if not path.is_file():
-        raise ModelFileError(f"there is no model file {path}")
+        own = ", ".join(sorted(each.stem for each in default_model().parent.glob("*.onnx")))
+        names = f"; the package's own are {own}" if str(path).isidentifier() else ""
+        raise ModelFileError(f"there is no model file {path}{names}")
     if path.stat().st_size >= MAX_BYTES:
         raise ModelFileError(f"{path} is of 2 GiB or more, which no ONNX file can be")
     try:

@@ -73,10 +73,13 @@ class Perception:
     ) -> None:
         """Load a model file; the arguments are those of `backends.open_backend`.
 
+        `model` may also be the name of one of the package's own, `street` or `indoor`.
+
         Raises:
             ModelFileError: the file is missing, is not ONNX, or its card is missing or wrong.
             BackendError: the backend is missing or refuses the model.
         """
+        model = model_card.find_model(model)
         self.card = card = model_card.read(model)
         self._promised = {name: _OUTPUTS[name] for name in card.outputs}
         self._known = np.full(256, model_card.UNLABELLED, np.uint8)

@@ -368,4 +368,5 @@ def test_the_packages_own_models_have_names(capsys, monkeypatch, tmp_path):
     assert cli.main(["info", "street"]) == 1
     assert "street is not an ONNX file" in capsys.readouterr().err
     assert cli.main(["info", "kitchen"]) == 1
-    assert "there is no model file kitchen" in capsys.readouterr().err
+    says = "there is no model file kitchen; the package's own are indoor, street"
+    assert says in capsys.readouterr().err

@@ -431,3 +431,10 @@ def test_what_is_wrong_with_pictures_is_said_of_the_right_one(told):
         ValueError, match=r"^pictures of several sizes cannot be perceived at once$"
     ):
         perception.batch([View(PICTURE, 5.0), View(PICTURE[:2], 5.0)])
+
+
+def test_the_packages_own_models_have_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Perception("indoor").card.name == "indoor"
+    with pytest.raises(ModelFileError, match="file kitchen; the package's own are indoor, street"):
+        Perception("kitchen")

@@ -237,14 +237,18 @@ def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observ
         return observer.call(LoadModel, f"{node.name}/load_model", LoadModel.Request(**request))
 
     topics = lambda: dict(observer.node.get_topic_names_and_types())  # noqa: E731
-    response = load(model=indoor, backend="onnxruntime")
+    response = load(model="indoor", backend="onnxruntime")
     assert response.success, response.message
     assert "Model indoor on onnxruntime" in response.message
-    assert node.get("model") == indoor and node.get("backend") == "onnxruntime"
+    assert node.get("model") == "indoor" and node.get("backend") == "onnxruntime"
     node.perceive(picture(), info(), depth)
     observer.until(lambda: f"{node.name}/label/image" not in topics(), "no labels")
     for request, says in (
         ({"model": "/none.onnx"}, "there is no model file /none.onnx"),
+        (
+            {"model": "kitchen"},
+            "there is no model file kitchen; the package's own are indoor, street",
+        ),
         ({"model": street_model, "backend": "abacus"}, "backend is 'abacus', expected one of"),
     ):
         response = load(**request)
@@ -257,7 +261,7 @@ def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observ
     assert node.change("deactivate") and node.change("cleanup")
     response = load(model=indoor)
     assert not response.success and "holds no model" in response.message
-    assert len(node.process.lines("Not loaded")) == 3
+    assert len(node.process.lines("Not loaded")) == 4
 
 
 def test_outputs_that_cannot_be_announced_leave_the_old_model_in_place(
