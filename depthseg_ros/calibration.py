@@ -32,18 +32,23 @@ class Calibration:
     """The newest camera_info of a camera; heard by the executor's thread, used by the worker's.
 
     Args:
-        topic: The name of an input, `image` or `camera_info`, after remapping.
-        warn: Logs a line.
+        image: Gives the topic of the images, as image_transport's base topic.
+        topic: Gives the topic of camera_info.
+        why: Gives why nothing comes on that, as the end of a line.
+        warn: Logs a line, and what a callable gives to follow it.
         trouble: Tells diagnostics of a trouble, see `Health.trouble`.
     """
 
     def __init__(
         self,
-        topic: Callable[[str], str],
-        warn: Callable[[str], None],
+        image: Callable[[], str],
+        topic: Callable[[], str],
+        why: Callable[[], str],
+        warn: Callable[..., None],
         trouble: Callable[[str, str], None],
     ) -> None:
-        self._topic, self._warn, self._trouble = topic, warn, trouble
+        self._image, self._topic, self._why = image, topic, why
+        self._warn, self._trouble = warn, trouble
         self._info: CameraInfo | None = None
         self._awaited = threading.Event()  # set when nothing shall wait for the first any more
 
@@ -79,13 +84,14 @@ class Calibration:
         info = self._info
         try:
             if info is None:
-                raise ValueError(f"nothing came on {self._topic('camera_info')}")
+                raise ValueError(f"nothing came on {self._topic()}")
             # ROS names a rectified picture's topic image_rect or image_rect_color.
-            rectified = self._topic("image").rsplit("/", 1)[-1].startswith("image_rect")
+            rectified = self._image().rsplit("/", 1)[-1].startswith("image_rect")
             camera, assumed = camera_of(info, width, height, rectified)
         except ValueError as error:
             text = f"{error}; assuming a horizontal field of view of {fov} rad"
-            self._warn(f"{text} (parameter default_fov)")
+            hint = self._why if info is None else lambda: ""
+            self._warn(f"{text} (parameter default_fov)", hint=hint)
             self._trouble("camera_info", text)
             return None, Intrinsics.from_fov(width, height, fov)
         if assumed:

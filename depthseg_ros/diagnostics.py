@@ -26,9 +26,10 @@ from collections import Counter
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed")
+COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed", "lost")
 """What becomes of frames: dropped for a newer one, or after a wait for an engine; unwanted while
-nobody subscribes or `max_rate` is reached; rejected for what they hold; failed in the backend."""
+nobody subscribes or `max_rate` is reached; rejected for what they hold; failed in the backend; lost
+by the middleware, and so never received."""
 STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
 """What a frame's time goes into: from its stamp to the callback, until the worker has it and its
 camera_info, message to picture, network, outputs to messages, messages to subscribers."""
@@ -100,6 +101,9 @@ class Gate:
             self._logged.clear()
 
 
+LOSSES, LOSS_SPAN = 0.1, 5.0
+"""Share of the frames that may be lost before they are received, and the seconds that it is
+measured in."""
 OVERDUE = 0.75
 """Seconds without a frame of a fast camera after which one is missing; told within a second."""
 
@@ -123,6 +127,8 @@ class Health:
         self._troubles: dict[str, str] = {}
         self._before: Counter[str] = Counter()
         self._reported = time.monotonic()
+        self._span: tuple[float, Counter[str]] = (self._reported, Counter())
+        self._losses = ""
 
     def receive(self, now: float) -> None:
         """Count a frame that comes now, `time.monotonic()`."""
@@ -137,10 +143,29 @@ class Health:
         heard = float(np.fmax(since, self.last_frame))  # NaN where there is none
         return time.monotonic() - heard > max(OVERDUE, 2 * self._usual)
 
-    def count(self, outcome: str, watch: Stopwatch | None = None, reason: str = "") -> None:
-        """Count what became of a frame, one of `COUNTS`; of a rejected or failed one, and why."""
+    def losses(self) -> str:
+        """How many frames were lost in the last span of `LOSS_SPAN` s; empty: few or none."""
+        now, (began, before) = time.monotonic(), self._span
+        if now - began >= LOSS_SPAN:
+            with self._lock:
+                counts = self._counts.copy()
+            lost, received = (counts[what] - before[what] for what in ("lost", "received"))
+            much = lost >= 3 and lost > LOSSES * (lost + received)
+            self._losses = (
+                f"{lost} of {lost + received} images were lost between the camera and the node"
+                f" in {now - began:.0f} s"
+                if much
+                else ""
+            )
+            self._span = now, counts
+        return self._losses
+
+    def count(
+        self, outcome: str, watch: Stopwatch | None = None, reason: str = "", frames: int = 1
+    ) -> None:
+        """Count what became of frames, one of `COUNTS`; of a rejected or failed one, and why."""
         with self._lock:
-            self._counts[outcome] += 1
+            self._counts[outcome] += frames
             if reason:
                 self._loss = outcome, reason
             if watch is not None and outcome == "processed":
@@ -163,6 +188,7 @@ class Health:
         with self._lock:
             self._troubles.clear()
             self.last_frame, self._usual = math.nan, self._silence / 2
+            self._span, self._losses = (time.monotonic(), self._counts.copy()), ""
 
     def status(
         self, name: str, level: bytes, message: str, values: dict[str, str]

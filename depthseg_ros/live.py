@@ -24,7 +24,6 @@ import numpy as np
 import rclpy
 from numpy.typing import NDArray
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -32,6 +31,7 @@ from .geometry import Intrinsics
 from .images import depth_to_metres, image_to_rgb, intrinsics, labels_of
 from .model_card import ModelCard
 from .perception import Prediction
+from .subscriptions import FollowingSubscription
 
 KEPT = 60
 """Stamps of which parts are kept until all are there."""
@@ -47,17 +47,29 @@ class _Listener(Node):
             self._needed |= {"label/image"}
         if card.depth:
             self._needed |= {"depth/image", "depth/camera_info"}
+        self._optional = f"{node}/label/confidence"
         self.complete: dict[str, Any] | None = None
         self._parts: dict[tuple[int, int], dict[str, Any]] = {}
-        for name, kind, topic in (
-            ("image", Image, image),
-            ("label/image", Image, f"{node}/label/image"),
-            ("label/confidence", Image, f"{node}/label/confidence"),
-            ("depth/image", Image, f"{node}/depth/image"),
-            ("depth/camera_info", CameraInfo, f"{node}/depth/camera_info"),
-        ):
-            on_message = partial(self._on_message, name)
-            self.create_subscription(kind, topic, on_message, qos_profile_sensor_data)
+        self.inputs = [
+            FollowingSubscription(self, kind, [topic], partial(self._on_message, name))
+            for name, kind, topic in (
+                ("image", Image, image),
+                ("label/image", Image, f"{node}/label/image"),
+                ("label/confidence", Image, f"{node}/label/confidence"),
+                ("depth/image", Image, f"{node}/depth/image"),
+                ("depth/camera_info", CameraInfo, f"{node}/depth/camera_info"),
+            )
+        ]
+
+    def follow(self) -> None:
+        """Let the subscriptions follow the publishers."""
+        for subscription in self.inputs:
+            subscription.follow()
+
+    def absent(self) -> str:
+        """Topics that are needed and have no publisher of their type, as the end of a line."""
+        found = [s for s in self.inputs if not s.offers() and s.topic != self._optional]
+        return "".join(f"; nobody publishes {s.topic} of type {s.type}" for s in found)
 
     def _on_message(self, name: str, message: Any) -> None:
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
@@ -91,10 +103,11 @@ def views(
             end = listener.get_clock().now().nanoseconds / 1e9 + patience
             while listener.complete is None:
                 rclpy.spin_once(listener, timeout_sec=0.1)
+                listener.follow()
                 if listener.get_clock().now().nanoseconds / 1e9 > end:
                     raise ValueError(
                         f"nothing of {node} with a picture of {image} has come for {patience:g} s;"
-                        " does the node run, and is it active?"
+                        f" does the node run, and is it active?{listener.absent()}"
                     )
             parts, listener.complete = listener.complete, None
             picture = image_to_rgb(parts["image"])

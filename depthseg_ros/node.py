@@ -293,6 +293,8 @@ class DepthsegNode(LifecycleNode):
             self._give_up(worker, why)
         elif now >= self._due and not self._loader.busy and self._loader.hung() < HUNG:
             self.executor.create_task(self._load_anew)
+        for stream in self._streams:
+            stream.follow()
         state = [self._state_of(stream) for stream in self._streams]
         last, told = self._told
         # Timers do not tick exactly.

@@ -30,7 +30,7 @@ from .backends import BACKENDS, MAX_THREADS
 from .derived.doubts import UNSURE
 from .geometry import DEFAULT_FOV
 from .model_card import ModelCard
-from .settings import about, declare, from_ros, parameter
+from .settings import about, accept_integers, declare, from_ros, parameter
 from .shaping import ROTATIONS
 from .texts import shortened
 
@@ -43,7 +43,9 @@ class Settings:
     """Values of the parameters; the class knows what is allowed."""
 
     model: str = parameter(
-        "", "Path of the model file (.onnx); empty: the package's default model.", fixed=True
+        "",
+        "Path of the model file (.onnx), or street or indoor: the package's own; empty: street.",
+        fixed=True,
     )
     cameras: tuple[str, ...] = parameter(
         (),
@@ -294,6 +296,7 @@ class Parameters:
         """The values in force."""
         self._engines = {"", self.now.engine}
         node.add_on_set_parameters_callback(self._on_set)
+        accept_integers(node, Settings)
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {

@@ -42,17 +42,11 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
-from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from . import model_card
 from .texts import one_line
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 5.0
@@ -179,7 +173,7 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
     tenths of a second (docs/performance.md). Nothing is done where the environment configures Fast
     DDS already or `room` is short, as in a container; other DDS do not look at these variables.
     """
-    profile = model_card.default_model().parents[1] / "config" / "fastdds.xml"
+    profile = fast_dds_profile()
     given = any(name in os.environ for name in (*_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"))
     # Humble would add its own transports to ours, which reach beyond this machine.
     given = given or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
@@ -187,6 +181,11 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
         if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
             old = os.environ.get("ROS_DISTRO", "jazzy") in _FAST_DDS_2
             os.environ.update(dict.fromkeys(_PROFILES if old else _PROFILES[:1], str(profile)))
+
+
+def fast_dds_profile() -> Path:
+    """The file with the package's settings of Fast DDS."""
+    return model_card.default_model().parents[1] / "config" / "fastdds.xml"
 
 
 def clear_shared_memory() -> None:
@@ -205,16 +204,3 @@ def clear_shared_memory() -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which fails while it lives
             segment.unlink(missing_ok=True)
             lock.unlink()
-
-
-def on_incompatible_qos(tell: Callable[[str], None]) -> SubscriptionEventCallbacks:
-    """What a subscription does about publishers that its QoS keeps from it.
-
-    Args:
-        tell: Takes the policy that does not fit, as QoS overrides name it.
-    """
-    return SubscriptionEventCallbacks(
-        incompatible_qos=lambda event: tell(
-            qos_policy_name_from_kind(event.last_policy_kind).lower()
-        )
-    )

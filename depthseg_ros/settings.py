@@ -24,6 +24,9 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from .texts import shortened
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,63 @@ def declare(node: Node, kind: type) -> dict[str, Any]:
     """Declare a dataclass's fields as the node's parameters, and give their values.
 
     Raises:
-        rclpy.exceptions.ParameterException: a value is of the wrong type or out of range.
+        ValueError: a value is of the wrong type.
+        rclpy.exceptions.ParameterException: a value is out of range.
     """
     values = {}
     for entry in fields(kind):
         told = about(entry).descriptor(entry.default)
-        value = node.declare_parameter(entry.name, to_ros(entry.default), told).value
+        default, value = to_ros(entry.default), given(node, entry.name)
+        if value is not None:
+            value = as_doubles(entry, value)
+            expected, got = type_of(default), type_of(value)
+            if expected != got:
+                raise ValueError(
+                    f"{entry.name} is {shortened(repr(value))}, of type {got}, expected {expected}"
+                )
+            default = value
+        value = node.declare_parameter(entry.name, default, told, ignore_override=True).value
         values[entry.name] = from_ros(entry, value)
     return values
+
+
+def accept_integers(node: Node, kind: type) -> None:
+    """Let integers be set where a dataclass's fields are doubles, before rclpy checks the types."""
+    entries = {entry.name: entry for entry in fields(kind)}
+
+    def convert(parameters: list[Parameter]) -> list[Parameter]:
+        return [
+            Parameter(p.name, value=as_doubles(entries[p.name], p.value))
+            if p.name in entries
+            else p
+            for p in parameters
+        ]
+
+    if hasattr(node, "add_pre_set_parameters_callback"):  # not in Humble
+        node.add_pre_set_parameters_callback(convert)
+
+
+def as_doubles(entry: Field[Any], value: Any) -> Any:
+    """A parameter's value with doubles in place of integers, if its field has doubles."""
+    if isinstance(entry.default, float):
+        return float(value) if type(value) is int else value
+    if isinstance(entry.default, tuple) and entry.default and type_of(value) == "integer_array":
+        return [float(number) for number in value]
+    return value
+
+
+def type_of(value: Any) -> str:
+    """The name of the type that ROS gives to a parameter's value, e.g. double_array."""
+    return Parameter.Type.from_parameter_value(value).name.lower()
+
+
+def given(node: Node, name: str) -> Any:
+    """What a parameter was given at the start, of whatever type; None where nothing was."""
+    if node.has_parameter(name):
+        return node.get_parameter(name).value
+    value = node.declare_parameter(name, None, ParameterDescriptor(dynamic_typing=True)).value
+    node.undeclare_parameter(name)
+    return value
 
 
 def to_ros(value: Any) -> Any:

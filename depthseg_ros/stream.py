@@ -22,24 +22,17 @@ subscribes to (`outputs`).
 from __future__ import annotations
 
 import math
+import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import (
-    QoSCompatibility,
-    QoSDurabilityPolicy,
-    QoSPolicyKind,
-    QoSProfile,
-    qos_check_compatible,
-    qos_profile_sensor_data,
-)
+from rclpy.qos import QoSDurabilityPolicy, QoSPolicyKind, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -57,8 +50,9 @@ from .model_card import ModelCard
 from .outputs import OUTPUTS, Seen
 from .parameters import Parameters
 from .perception import Perception, Prediction, View
-from .process import on_incompatible_qos
-from .texts import one_line
+from .process import fast_dds_profile
+from .subscriptions import FollowingSubscription, published_topics, type_name
+from .texts import one_line, shortened
 from .tf import Transforms
 
 SILENCE = 5.0
@@ -67,6 +61,8 @@ STALE = 1.0
 """Seconds by which a picture's stamp and the node's clock may differ when it comes."""
 REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
+LOSSES_REPEAT = 60.0
+"""Likewise of images that are lost on the way."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
 LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 QOS_OVERRIDES = QoSOverridingOptions(
@@ -133,8 +129,10 @@ class Stream:
         self._card: Any = None
         self._label_info: Any = None
         self._label_threshold = 0.0
-        self._inputs: list[Any] = []
-        self._calibration = Calibration(self._resolved, self._warn, self.trouble)
+        self._inputs: list[FollowingSubscription] = []
+        self._calibration = Calibration(
+            self._image_name, lambda: self._info.topic, self._why_no_info, self._warn, self.trouble
+        )
         self._background = Background(
             SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
         )
@@ -145,7 +143,7 @@ class Stream:
         self._transforms = transforms
         self._last_taken = -math.inf
         self._listening_since = math.nan
-        self._silent = False
+        self._silence = ("", 0.0)  # why no images come, as it was logged last, and when
         self._log = Gate()
 
     # --- Transitions ----------------------------------------------------------------------------
@@ -215,33 +213,41 @@ class Stream:
     def listen(self, frames: Waiting) -> None:
         """Listen to the camera, from now on; raises what rclpy does for wrong QoS overrides."""
         self._calibration.forget()
-        self._listening_since, self._silent = time.monotonic(), False
+        self._listening_since, self._silence = time.monotonic(), ("", 0.0)
         self._health.forget()
         self._log.forget()
-        image: tuple[type, str] = (Image, f"{self._topics}image")
-        if self._settings.now.image_transport == "compressed":
-            image = (CompressedImage, f"{self._resolved('image')}/compressed")  # as image_transport
-        inputs: dict[tuple[type, str], Callable[[Any], None]] = {
-            image: lambda message: self._on_image(message, frames),
-            (CameraInfo, f"{self._topics}camera_info"): self._calibration.hear,
-        }
-        for (kind, topic), callback in inputs.items():
-            qos = copy(qos_profile_sensor_data)  # overrides are written into it
-            self._inputs.append(
-                self._node.create_subscription(
-                    kind,
-                    topic,
-                    callback,
-                    qos,
-                    qos_overriding_options=QOS_OVERRIDES,
-                    event_callbacks=on_incompatible_qos(partial(self._on_incompatible_qos, topic)),
-                )
+        image = f"{self._topics}image"
+        kind: type = Image
+        images: tuple[str, ...] = (image,)
+        if self._settings.now.image_transport == "compressed":  # as image_transport names it
+            kind, images = CompressedImage, (f"{self._resolved('image')}/compressed", image)
+
+        def subscribe(
+            kind: type, topics: Sequence[str], callback: Any, **others: Any
+        ) -> FollowingSubscription:
+            subscription = FollowingSubscription(
+                self._node,
+                kind,
+                topics,
+                callback,
+                on_incompatible=self._on_incompatible_qos,
+                **others,
             )
+            self._inputs.append(subscription)
+            return subscription
+
+        self._image = subscribe(
+            kind, images, lambda message: self._on_image(message, frames), on_lost=self._on_lost
+        )
+        # image_transport's cameras publish camera_info beside the image.
+        beside = posixpath.join(posixpath.dirname(self._image_name()), "camera_info")
+        infos = (f"{self._topics}camera_info", beside)
+        self._info = subscribe(CameraInfo, infos, self._calibration.hear, latched=True)
 
     def stop(self) -> None:
         """Listen no more, and let nothing wait for the camera."""
         for subscription in self._inputs:
-            self._node.destroy_subscription(subscription)
+            subscription.destroy()
         self._inputs = []
         self._calibration.await_no_more()
 
@@ -266,9 +272,10 @@ class Stream:
 
     def _on_image(self, message: Image | CompressedImage, frames: Waiting) -> None:
         now = time.monotonic()
-        if self._silent:
+        if self._silence[0]:
             self._node.get_logger().info(self._of_camera("Images come again"))
-        self._silent = False
+            self._silence = "", 0.0
+            self._health.trouble("silence", "")
         self._health.receive(now)
         if rate := self._settings.now.max_rate:
             due = self._last_taken + 1 / rate
@@ -284,49 +291,124 @@ class Stream:
         if frames.put(self, Frame(self, message, now, age)):
             self._health.count("dropped")
 
+    def _on_lost(self, count: int) -> None:
+        self._health.count("lost", frames=count)
+
     def _on_incompatible_qos(self, topic: str, policy: str) -> None:
-        name = self._node.resolve_topic_name(topic)
-        text = f"{name} has a publisher whose {policy} does not fit, and which is not heard"
-        self._health.trouble(f"QoS of {name}", text)
-        self._warn(f"{text}; see qos_overrides.{name}.subscription.{policy}")
+        text = f"{topic} has a publisher whose {policy} does not fit, and which is not heard"
+        self._health.trouble(f"QoS of {topic}", text)
+        self._warn(f"{text}; see qos_overrides.{topic}.subscription.{policy}")
+
+    def follow(self) -> None:
+        """Let the subscriptions follow the publishers; raises nothing."""
+        for subscription in self._inputs:
+            try:
+                changed = subscription.follow()
+            except Exception as error:  # wrong QoS overrides of another topic, say
+                self._warn(f"Cannot subscribe anew to {subscription.topic}: {one_line(error)}")
+                continue
+            if changed:
+                first = subscription.topics[0]
+                others = f", as nobody publishes {first}" if subscription.topic != first else ""
+                self._node.get_logger().info(
+                    self._of_camera(f"Subscribed to {subscription.topic}{others}")
+                )
 
     def on_second(self) -> None:
-        """Notice that no frames come, that QoS fits by now, and what is to be told anew."""
-        heard = np.fmax(self._listening_since, self._health.last_frame)  # NaN where there is none
-        if self._inputs and not self._silent and time.monotonic() - heard > SILENCE:
-            self._silent = True
-            self._health.trouble("picture", "")  # of which nothing is known any more
-            self._node.get_logger().warning(self._of_camera(self._why_silent()))
-        cameras = self._node.count_publishers(self._inputs[0].topic_name) if self._inputs else 0
-        twice = f"{cameras} publishers share the topic of the images" if cameras > 1 else ""
-        self._health.trouble("cameras", twice)
-        for subscription in self._inputs:
-            about = f"QoS of {subscription.topic_name}"
-            if self._health.troubled(about) and all(
-                qos_check_compatible(publisher.qos_profile, subscription.qos_profile)[0]
-                != QoSCompatibility.ERROR
-                for publisher in self._node.get_publishers_info_by_topic(subscription.topic_name)
-            ):
-                self._health.trouble(about, "")
+        """Notice that no frames come or many are lost, and that QoS fits by now."""
+        if self._inputs:
+            self._check_inputs()
         if self._label_info is not None and (
             self._label_threshold != self._settings.now.min_confidence
         ):
             self._tell_labels()
         self._background.on_second()
 
-    def _why_silent(self) -> str:
-        topic = self._inputs[0].topic_name
-        publishers = self._node.count_publishers(topic)
-        if publishers == 0:
+    def _check_inputs(self) -> None:
+        now = time.monotonic()
+        heard = np.fmax(self._listening_since, self._health.last_frame)  # NaN where there is none
+        if now - heard > SILENCE:
+            self._tell_silence(now)
+        cameras = len(self._image.offers())
+        twice = f"{cameras} publishers share the topic of the images" if cameras > 1 else ""
+        self._health.trouble("cameras", twice)
+        for subscription in self._inputs:
+            about = f"QoS of {subscription.topic}"
+            if self._health.troubled(about) and subscription.compatible():
+                self._health.trouble(about, "")
+        losses = self._health.losses()
+        self._health.trouble("losses", losses)
+        if losses:
+            self._warn(f"{losses}; ", LOSSES_REPEAT, self._against_losses)
+
+    def _tell_silence(self, now: float) -> None:
+        """Report why no images come; in the log again when the reason has changed."""
+        (before, told), (why, hint) = self._silence, self._why_silent()
+        self._health.trouble("silence", why + hint)
+        if not before:
+            self._health.trouble("picture", "")  # of which nothing is known any more
+        if why != before and now - told > REPEAT:
+            self._silence = why, now
+            text = self._of_camera(f"No image for {SILENCE:.0f} s: {why}{hint}")
+            self._node.get_logger().warning(text)
+
+    def _why_silent(self) -> tuple[str, str]:
+        """Why no images come, and what to do."""
+        topic = self._image.topic
+        if publishers := len(self._image.offers()):
+            why = f"nothing comes from the {publishers} publisher(s) of {topic}"
+            if not self._image.compatible():
+                return f"{why}, whose QoS does not fit", f"; see 'ros2 topic info -v {topic}'"
+            return why, f"; is the camera running? See 'ros2 topic hz {topic}'"
+        transport, name = self._settings.now.image_transport, self._image_name()
+        kind, other = (CompressedImage, "compressed") if transport == "raw" else (Image, "raw")
+        for found in dict.fromkeys((self._resolved("image"), name, f"{name}/compressed")):
+            if type_name(kind) in self._kinds(found):
+                return (
+                    f"{found} is of type {type_name(kind)}, and image_transport is {transport}",
+                    f"; set the parameter (or launch argument) image_transport to {other}",
+                )
+        return self._why_absent(self._image, "image")
+
+    def _why_no_info(self) -> str:
+        """Why no camera_info has come, and what to do."""
+        if self._info.offers():
+            return f"; {self._info.topic} has a publisher"
+        return "; {}{}".format(*self._why_absent(self._info, "camera_info"))
+
+    def _why_absent(self, wanted: FollowingSubscription, name: str) -> tuple[str, str]:
+        """Why a topic has no publisher of the wanted type, and what to do."""
+        if kinds := ", ".join(sorted(self._kinds(wanted.topic))):
+            why = f"{wanted.topic} is of type {kinds}, expected {wanted.type}"
+        else:
+            why = f"nobody publishes {wanted.topic}"
+        hint = f"; remap '{self._topics}{name}' to the camera's topic"
+        if not self.camera:
+            hint += f" (launch argument {name}_topic)"
+        if there := published_topics(self._node, wanted.kind):
+            hint += f"; there are {shortened(', '.join(there), 200)}"
+        return why, hint
+
+    def _kinds(self, topic: str) -> set[str]:
+        """The types that are published on a topic."""
+        found = self._node.get_publishers_info_by_topic(topic)
+        return {each.topic_type for each in found}
+
+    def _against_losses(self) -> str:
+        """What to do about images that are lost on the way."""
+        topic = self._image.topic
+        if self._image.reliable:
             return (
-                f"No image for {SILENCE:.0f} s: nobody publishes {topic};"
-                f" remap '{self._topics}image' to the camera's topic"
+                "the network or the queue of the camera's publisher is too small for them: raise"
+                " its depth, or use image_transport: compressed"
+            )
+        if all(o.reliability == QoSReliabilityPolicy.RELIABLE for o in self._image.offers()):
+            return (
+                f"remove qos_overrides.{topic}.subscription.reliability: its publisher is reliable"
             )
         return (
-            f"No image for {SILENCE:.0f} s, though {topic} has {publishers} publisher(s): is the"
-            f" camera running, and does its QoS fit? Compare with 'ros2 topic info -v {topic}'."
-            " Large pictures may be lost on the way; for a reliable camera set"
-            f" qos_overrides.{topic}.subscription.reliability: reliable"
+            f"a publisher of {topic} is best effort: make it reliable or, with Fast DDS, start it"
+            f" with FASTRTPS_DEFAULT_PROFILES_FILE={fast_dds_profile()}"
         )
 
     def trouble(self, about: str, text: str) -> None:
@@ -487,11 +569,23 @@ class Stream:
         """The topic that an input is, after remapping."""
         return self._node.resolve_topic_name(f"{self._topics}{name}")  # type: ignore[no-any-return]
 
+    def _image_name(self) -> str:
+        """The topic of the images, after remapping, as image_transport's base topic."""
+        return self._resolved("image").removesuffix("/compressed")
+
     def _of_camera(self, text: str) -> str:
         """A line about this camera, which names it if it has a name."""
         return f"{self.camera}: {text}" if self.camera else text
 
-    def _warn(self, text: str, repeat: float = math.inf) -> None:
-        """Log a warning, and one like it again only after `repeat` seconds; see `Gate`."""
+    def _warn(
+        self, text: str, repeat: float = math.inf, hint: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Log a warning, and one like it again only after `repeat` seconds; see `Gate`.
+
+        Args:
+            text: The warning.
+            repeat: Seconds.
+            hint: Gives what follows it; a change of that alone is not logged.
+        """
         if self._log.admits(text, repeat):
-            self._node.get_logger().warning(self._of_camera(text))
+            self._node.get_logger().warning(self._of_camera(text + hint()))

@@ -68,9 +68,18 @@ def topics() -> str:
         " to is not made. Types of the package's own: [messages](messages.md).",
         "## Node `depthseg`: in",
         table(("topic", "type", ""), *_INPUTS),
-        "Best effort, of depth 5 (sensor data), which receives from every camera; DDS may lose"
-        " large pictures that way, so set `qos_overrides./image.subscription.reliability: reliable`"
-        " where the camera is. Only the newest frame of each camera waits.",
+        "The subscriptions follow the publishers: reliable where all publishers of the topic are,"
+        " else best effort, of depth 5; that of `camera_info` is transient local (latched) where"
+        " they all are. They change with the publishers; a [QoS"
+        " override](https://docs.ros.org/en/jazzy/Concepts/Intermediate/About-Quality-of-Service-Settings.html),"
+        " such as `qos_overrides./image.subscription.reliability: best_effort` for a slow network,"
+        " wins. Only the newest frame of each camera waits. The middleware counts images that are"
+        " lost before they arrive (`frames lost` in diagnostics); where they are more than a tenth,"
+        " the log and diagnostics report it and what to do.",
+        "While nobody publishes `camera_info`, `camera_info` beside the image's topic is used"
+        " (`/cam/color/camera_info` for `/cam/color/image_raw`), and the log reports it. With"
+        " `image_transport: compressed` a CompressedImage on `image` itself is used where nobody"
+        " publishes `image/compressed`.",
         "## Node `depthseg`: out",
         table(("topic", "type", ""), *outputs, *_OTHERS),
         "Reliable, of depth 5, which serves best-effort subscribers too. [QoS"
@@ -99,7 +108,8 @@ _INPUTS = (
     (
         "`image/compressed`",
         "sensor_msgs/CompressedImage",
-        "in its place, with `image_transport: compressed`: JPEG or PNG, also of a Bayer mosaic",
+        "with `image_transport: compressed`, in place of `image`: JPEG or PNG, also of a Bayer"
+        " mosaic",
     ),
     (
         "`camera_info`",
@@ -123,8 +133,8 @@ _OTHERS = (
         "`/diagnostics`",
         "diagnostic_msgs/DiagnosticArray",
         "once a second, per camera: rates, backend, precision and GPU memory; frames received,"
-        " processed, dropped, rejected; where their time goes, stage by stage; age of results; what"
-        " is wrong, and what is to be done",
+        " processed, dropped, rejected, lost; where their time goes, stage by stage; age of"
+        " results; what is wrong, and what is to be done",
     ),
 )
 _SERVICES = (
@@ -161,7 +171,8 @@ def parameters() -> str:
         "Parameters",
         "In `ros2 param describe`, too. Values for the package's launch files are in"
         " [config/depthseg.yaml](../../config/depthseg.yaml), which has all of them with their"
-        " defaults. A wrong value is refused with the reason, and the old one stays.",
+        " defaults. Integers are accepted as doubles. A wrong value is refused with the reason, and"
+        " the old one stays.",
         "## Node `depthseg`",
         "**Fixed** parameters take effect when the node is configured, and can be changed while it"
         " is not. The others may be changed while the node runs, but for `autostart`. A captured"
@@ -205,7 +216,7 @@ def configuration() -> str:
         "/**:\n"
         "  depthseg:\n    ros__parameters:\n"
         f"{_comment(_QOS)}"
-        "      #   qos_overrides./image.subscription.reliability: reliable\n"
+        "      #   qos_overrides./image.subscription.reliability: best_effort\n"
         f"{_configured(Settings)}\n"
         "  # The stand-in for a camera's driver (source is not 'none').\n"
         "  camera:\n    ros__parameters:\n"
@@ -233,8 +244,8 @@ def _configured(kind: type) -> str:
 
 
 _QOS = (
-    "Any topic of a camera takes QoS overrides. Its own are best effort, which receives from all"
-    " publishers but may lose pictures; to lose none of a reliable camera:"
+    "Any topic of a camera takes QoS overrides. Without them the node's subscriptions are reliable"
+    " where all publishers of the topic are, else best effort. For a slow network, say:"
 )
 _FIXED = "\n      # --- Fixed while the node is configured.\n"
 _FREE = "\n      # --- May be changed while it runs.\n"

@@ -36,7 +36,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import (
@@ -53,6 +53,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from depthseg_ros.process import share_memory
+from depthseg_ros.subscriptions import matching_qos
 
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 FORMAT = 8
@@ -127,7 +128,7 @@ class Recorder(Node):
                 message_class(kind),
                 topic,
                 partial(self._write, writer, connection, limit),
-                matching(offers),
+                matching_qos(offers, 100, latched=True),
                 raw=True,
             )
 
@@ -148,16 +149,6 @@ def message_class(kind: str) -> Any:
         return getattr(importlib.import_module(f"{package}.{folder}"), name)
     except (ImportError, AttributeError) as error:
         raise RecordError(f"messages of {kind} are not installed here: {error}") from error
-
-
-def matching(offered: list[QoSProfile]) -> QoSProfile:
-    """What hears all publishers and loses nothing where they allow it."""
-    wanted = QoSProfile(depth=100)
-    if any(offer.reliability != ReliabilityPolicy.RELIABLE for offer in offered):
-        wanted.reliability = ReliabilityPolicy.BEST_EFFORT
-    if all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offered):
-        wanted.durability = DurabilityPolicy.TRANSIENT_LOCAL
-    return wanted
 
 
 def described(offered: QoSProfile) -> Qos:

@@ -37,11 +37,13 @@ CONFIG = PathJoinSubstitution([FindPackageShare("depthseg_ros"), "config"])
 ARGUMENTS = {
     "source": ("street", "'street', a folder of pictures, a video or /dev/videoN; 'none' for a"
                " camera that runs already"),
-    "model": ("", "model file (.onnx); empty: the one of params_file or of the package"),
+    "model": ("", "model file (.onnx), or 'street' or 'indoor', the package's own; empty: that of"
+              " params_file"),
     "backend": ("", "what runs the model; empty: that of params_file or auto"),
     "params_file": (PathJoinSubstitution([CONFIG, "depthseg.yaml"]), "parameters of both nodes"),
     "namespace": ("", "namespace of both nodes and their topics"),
     "image_topic": ("image", "topic of the camera's pictures"),
+    "image_transport": ("", "raw or compressed, as the images come; empty: that of params_file"),
     "camera_info_topic": ("camera_info", "topic of the camera's intrinsics"),
     "fov": ("", "horizontal field of view of a video's or device's pictures [rad]; empty: that of"
             " params_file"),
@@ -111,7 +113,7 @@ def nodes(value: dict[str, str]) -> list[Action]:
             output="screen",
         )
 
-    given = ("model", "backend", *MOUNTING)
+    given = ("model", "backend", "image_transport", *MOUNTING)
     if value["source"] in ("", "none"):
         return [node("depthseg", "depthseg", *given)]
     # This camera is known to be reliable, so that none of its pictures need be lost on the way.

@@ -35,8 +35,10 @@ ARGUMENTS = {
     "cameras": ("front,rear", "namespaces of the cameras, with commas between them"),
     "source": ("street", "of each camera: 'street', a folder of pictures or a video; 'none' for"
                " cameras that run already"),
-    "model": ("", "model file (.onnx); empty: the one of params_file or of the package"),
+    "model": ("", "model file (.onnx), or 'street' or 'indoor', the package's own; empty: that of"
+              " params_file"),
     "backend": ("", "what runs the model; empty: that of params_file or auto"),
+    "image_transport": ("", "raw or compressed, as the images come; empty: that of params_file"),
     "params_file": (PathJoinSubstitution([CONFIG, "depthseg.yaml"]), "parameters of all nodes"),
     "namespace": ("", "namespace of all nodes and their topics"),
 }  # fmt: skip
@@ -57,7 +59,7 @@ def nodes(context: LaunchContext) -> list[Action]:
     cameras = [camera.strip() for camera in value["cameras"].split(",") if camera.strip()]
     parameters = {
         name: ParameterValue(value[name], value_type=str)
-        for name in ("model", "backend")
+        for name in ("model", "backend", "image_transport")
         if value[name]
     }
     found: list[Action] = []
