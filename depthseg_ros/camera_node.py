@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node `camera`: pictures from a rendered street, a folder, a video or a device, as topics.
+"""The node `camera`: images of a rendered street, folder, video, device or stream, as topics.
 
 It stands in for a camera's driver in demonstrations and tests. Its publishers are reliable, unlike
 a real driver's: reliable publishers serve best-effort subscribers too, and nothing is lost to those
@@ -37,7 +37,17 @@ from .geometry import DEFAULT_FOV
 from .messages import camera_info_message, image_message
 from .process import Finished, run
 from .settings import declare, parameter
-from .sources import Frame, device_frames, folder_frames, street_frames, video_frames
+from .sources import (
+    Frame,
+    Newest,
+    device_frames,
+    folder_frames,
+    is_stream,
+    public,
+    stream_frames,
+    street_frames,
+    video_frames,
+)
 from .street import Camera
 
 QOS = QoSProfile(depth=5)
@@ -49,14 +59,20 @@ _parameter = partial(parameter, read_only=True)
 class CameraSettings:
     """Values of the parameters, all of them given at the start."""
 
-    source: str = _parameter("street", "'street', a folder of pictures, a video, or /dev/videoN.")
-    rate: float = _parameter(15.0, "Pictures per second.", within=(0.1, 1000.0))
+    source: str = _parameter(
+        "street",
+        "'street', a folder of pictures, a video, /dev/videoN, or the address of a stream, e.g."
+        " rtsp://camera/live or http://camera/video, which needs an OpenCV with FFmpeg.",
+    )
+    rate: float = _parameter(15.0, "Images per second; of a stream, at most.", within=(0.1, 1000.0))
     width: int = _parameter(640, "Of street and device, pixels.", within=(16, 8192))
     height: int = _parameter(480, "Of street and device, pixels.", within=(16, 8192))
     seed: int = _parameter(
         0, "Of the street: another number is another one.", within=(0, 2**31 - 1)
     )
-    loop: bool = _parameter(True, "Whether folders and videos start again at their end.")
+    loop: bool = _parameter(
+        True, "Whether folders and videos start again at their end, and streams connect again."
+    )
     fov: float = _parameter(
         0.0,
         f"Horizontal field of view [rad]; 0.0: the street's own, {DEFAULT_FOV:g} of all else, whose"
@@ -113,8 +129,10 @@ def open_source(settings: CameraSettings) -> Iterator[Frame]:
     s = settings
     if s.source == "street":
         return street_frames(s.seed, s.width, s.height, s.street_camera())
-    path = Path(s.source).expanduser()
     fov = s.fov or DEFAULT_FOV
+    if is_stream(s.source):
+        return stream_frames(s.source, s.loop, fov)
+    path = Path(s.source).expanduser()
     if path.is_dir():
         return folder_frames(path, s.loop, fov)
     if path.is_char_device():
@@ -122,8 +140,8 @@ def open_source(settings: CameraSettings) -> Iterator[Frame]:
     if path.is_file():
         return video_frames(path, s.loop, fov)
     raise ValueError(
-        f"source {s.source!r} does not exist; expected 'street', a folder of pictures, a video or"
-        " /dev/videoN"
+        f"source {s.source!r} does not exist; expected 'street', a folder of pictures, a video,"
+        " /dev/videoN or an address such as rtsp://camera/live"
     )
 
 
@@ -139,16 +157,20 @@ class CameraNode(Node):
         settings = CameraSettings(**declare(self, CameraSettings))
         source, self._frame_id = settings.source, settings.frame_id
         frames = open_source(settings)
-        self._live = Path(source).is_char_device()
+        self._live = is_stream(source) or Path(source).is_char_device()
         first = next(frames)
         self._frames = chain([first], frames)
+        # A stream that is not read as fast as it comes falls behind, and one that stops blocks.
+        self._newest = Newest(frames) if is_stream(source) else None
         self._image = self.create_publisher(Image, "image", QOS)
         self._camera_info = self.create_publisher(CameraInfo, "camera_info", QOS)
         if first.labels is not None:
             self._true_labels = self.create_publisher(Image, "truth/label/image", QOS)
             self._true_depth = self.create_publisher(Image, "truth/depth/image", QOS)
         height, width = first.image.shape[:2]
-        self.get_logger().info(f"Pictures of {source}, {width}x{height}, at {settings.rate:g} Hz")
+        self.get_logger().info(
+            f"Pictures of {public(source)}, {width}x{height}, at {settings.rate:g} Hz"
+        )
         if first.labels is None:
             self.get_logger().warning(
                 f"camera_info is a guess, a horizontal field of view of"
@@ -163,7 +185,10 @@ class CameraNode(Node):
         # sees a folder or a video from its first picture.
         if not self._live and self._image.get_subscription_count() == 0:
             return
-        frame = next(self._frames, None)
+        if self._newest is None:
+            frame = next(self._frames, None)
+        elif (frame := self._newest.take()) is None and not self._newest.ended:
+            return
         if frame is None:
             self.get_logger().info("End of the source")
             self._image.wait_for_all_acked(Duration(seconds=1))  # the last pictures, too

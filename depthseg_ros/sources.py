@@ -12,11 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where images come from without ROS: a rendered street, a folder, a video or a device."""
+"""Where images come from without ROS: a rendered street, a folder, video, device or stream."""
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +35,12 @@ from .geometry import Intrinsics
 from .image_files import IMAGES, list_images, other_format, read_stored
 from .street import Camera, Street
 
+_LOG = logging.getLogger(__name__)
+
+STREAM_TIMEOUT = 5.0
+"""Seconds in which a stream must connect, and give its next image."""
+RECONNECT = 1.0
+"""Seconds from a stream's end to the next attempt to connect."""
 _CONTAINERS = re.compile(
     rb"....(ftyp|moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |\0\0\x01[\xb3\xba]|FLV\x01|OggS"
     rb"|0&\xb2\x75\x8e\x66|G.{187}G|.{4}G.{191}G",
@@ -155,6 +164,84 @@ def video_frames(video: Path, loop: bool, fov: float) -> Iterator[Frame]:
             capture.release()
         if not loop:
             return
+
+
+def is_stream(source: str) -> bool:
+    """Whether a source is the address of a stream, such as rtsp://camera/live."""
+    return re.match("(rtsps?|rtmp|https?|udp|tcp|srt)://", source) is not None
+
+
+def public(source: str) -> str:
+    """A source as it may be logged: an address without user and password."""
+    return re.sub("//[^/]*@", "//", source) if is_stream(source) else source
+
+
+def stream_frames(address: str, loop: bool, fov: float) -> Iterator[Frame]:
+    """The images of a network camera, by FFmpeg; where they end, it connects again if `loop`.
+
+    Raises:
+        ValueError: OpenCV has no FFmpeg, or the first connection gives no image.
+    """
+    name = public(address)
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+        raise ValueError(
+            f"source {name} needs FFmpeg, and this OpenCV ({cv2.__version__}) is built without:"
+            " pip install opencv-python"
+        )
+    timeout = int(1e3 * STREAM_TIMEOUT)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
+    connected = lost = False
+    while True:
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
+        try:
+            read, image = capture.read()
+            if not read and not connected:
+                raise ValueError(
+                    f"source {name} gives no images: check the address and that the camera can be"
+                    " reached; ffprobe says more"
+                )
+            if read and lost:
+                _LOG.info("Source %s gives images again", name)
+                lost = False
+            connected = True
+            while read:
+                yield _bgr_frame(image, fov)
+                read, image = capture.read()
+        finally:
+            capture.release()
+        if not loop:
+            return
+        if not lost:
+            _LOG.warning("Source %s has ended; connecting again every %g s", name, RECONNECT)
+        lost = True
+        time.sleep(RECONNECT)
+
+
+class Newest:
+    """The newest frame of a source that goes its own pace; a thread of its own reads it.
+
+    Args:
+        frames: The source.
+    """
+
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        self._frame: Frame | None = None
+        self._thread = threading.Thread(target=self._read, args=(frames,), daemon=True)
+        self._thread.start()
+
+    def _read(self, frames: Iterator[Frame]) -> None:
+        for frame in frames:
+            self._frame = frame
+
+    def take(self) -> Frame | None:
+        """The newest frame, if it has not been taken yet."""
+        frame, self._frame = self._frame, None
+        return frame
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more frames will come."""
+        return self._frame is None and not self._thread.is_alive()
 
 
 def device_frames(device: Path, width: int, height: int, fov: float) -> Iterator[Frame]:

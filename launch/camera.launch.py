@@ -35,7 +35,8 @@ from launch_ros.substitutions import FindPackageShare
 
 CONFIG = PathJoinSubstitution([FindPackageShare("depthseg_ros"), "config"])
 ARGUMENTS = {
-    "source": ("street", "'street', a folder of pictures, a video or /dev/videoN; 'none' for a"
+    "source": ("street", "'street', a folder of pictures, a video, /dev/videoN or the address of a"
+               " stream, e.g. rtsp://camera/live; 'none' for a"
                " camera that runs already"),
     "model": ("", "model file (.onnx), or 'street' or 'indoor', the package's own; empty: that of"
               " params_file"),

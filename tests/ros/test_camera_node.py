@@ -14,7 +14,12 @@
 
 """The stand-in camera: its pictures, its truth, its end."""
 
+import re
+import threading
+import time
 import zlib
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -77,7 +82,7 @@ def video(tmp_path):
         (
             {"fov": 1.8, "camera_height": 0.5, "camera_pitch": 0.1}
             | {"gains": "[1.1, 1.0, 0.7]", "gamma": 0.8},
-            Camera(1.8, 0.5, -0.1, (1.1, 1.0, 0.7), 0.8),
+            Camera(fov=1.8, height=0.5, pitch=-0.1, gains=(1.1, 1.0, 0.7), gamma=0.8),
         ),
     ],
     ids=["own", "chosen"],
@@ -224,3 +229,49 @@ def test_a_folder_has_the_lens_that_is_said_or_a_usual_one(
     assert intrinsics(infos[-1]) == Intrinsics.from_fov(WIDTH, HEIGHT, fov)
     assert camera.lines(f"a guess, a horizontal field of view of {fov:g} rad")
     assert camera.stop() == 0
+
+
+class Mjpeg(BaseHTTPRequestHandler):
+    """Serves images as a network camera does, some of them per connection."""
+
+    connections = 0
+
+    def do_GET(self):
+        Mjpeg.connections += 1
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with suppress(ConnectionError):
+            for i in range(40):
+                image = np.full((48, 64, 3), (20 * Mjpeg.connections, i, 100), np.uint8)
+                data = cv2.imencode(".jpg", image)[1].tobytes()
+                part = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(part.encode() + data + b"\r\n")
+                time.sleep(0.02)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_stream_is_published_and_connected_to_again(start, observer):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mjpeg)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"user:secret@127.0.0.1:{server.server_port}/video"
+    images = observer.collect(Image, "/streamed/image")
+    process = start("camera_node", "/streamed", source=f"http://{address}")
+    ended = f"Source http://{address.partition('@')[2]} has ended; connecting again every 1 s"
+    process.says(re.escape(ended))
+    process.says("gives images again")
+    seen = len(images)
+    observer.until(lambda: len(images) > seen + 3, f"images\n{process.log}")
+    assert (images[-1].width, images[-1].height) == (64, 48)
+    assert Mjpeg.connections > 1 and "secret" not in process.log
+    assert process.stop() == 0
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_stream_that_gives_nothing_is_one_line(start):
+    process = start("camera_node", "/no_stream", source="rtsp://127.0.0.1:9/live")
+    assert process.wait() == 1
+    assert len(process.lines("source rtsp://127.0.0.1:9/live gives no images: check")) == 1
