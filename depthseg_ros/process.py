@@ -54,6 +54,7 @@ PATIENCE = 5.0
 
 
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+_USE_PROFILES = "RMW_FASTRTPS_USE_QOS_FROM_XML"
 _FAST_DDS_2 = ("humble", "iron", "jazzy")  # which reads the second; 3 warns that it is deprecated
 _SEGMENT = re.compile("fast(rtps|dds)_[0-9a-f]{16}")
 _YOUNG = 10.0  # seconds
@@ -170,7 +171,8 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
     """Let Fast DDS hand over pictures in shared memory that holds them: config/fastdds.xml.
 
     With its own half a megabyte their parts get lost on the way and are sent again, which takes
-    tenths of a second (docs/performance.md). Nothing is done where the environment configures Fast
+    tenths of a second (docs/performance.md). The memory of a large message is released with it.
+    Nothing is done where the environment configures Fast
     DDS already or `room` is short, as in a container; other DDS do not look at these variables.
     """
     profile = fast_dds_profile()
@@ -181,6 +183,7 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
         if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
             old = os.environ.get("ROS_DISTRO", "jazzy") in _FAST_DDS_2
             os.environ.update(dict.fromkeys(_PROFILES if old else _PROFILES[:1], str(profile)))
+            os.environ.setdefault(_USE_PROFILES, "1")  # for how messages are kept in memory
 
 
 def fast_dds_profile() -> Path:

@@ -359,6 +359,8 @@ class Stream:
             why = f"nothing comes from the {publishers} publisher(s) of {topic}"
             if not self._image.compatible():
                 return f"{why}, whose QoS does not fit", f"; see 'ros2 topic info -v {topic}'"
+            if self._health.losses():
+                return f"{why}: its images are lost on the way", f"; {self._against_losses()}"
             return why, f"; is the camera running? See 'ros2 topic hz {topic}'"
         transport, name = self._settings.now.image_transport, self._image_name()
         kind, other = (CompressedImage, "compressed") if transport == "raw" else (Image, "raw")

@@ -19,12 +19,13 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..memory import trim_memory
 from . import Backend, BackendError
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ _ON_CUDA = {
     "TensorrtExecutionProvider",
     "NvTensorRTRTXExecutionProvider",
 }
+
+
+SMALLER = 5
+"""Runs on inputs of less than half the size after which the memory for the larger ones goes."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -89,14 +94,39 @@ class OnnxRuntimeBackend(Backend):
             _LOG.warning("ONNX Runtime cannot load %s, running on %s", unloaded, loaded[0])
         self.name = f"onnxruntime ({loaded[0]})"
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._largest, self._smaller = 0, 0  # bytes of inputs, and runs with less than half of it
+        self._shrinking = onnxruntime.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run the graph once; see `Backend.run`."""
         try:
-            results = self._session.run(self._outputs, dict(inputs))
+            results = self._run(dict(inputs))
         except Exception as error:  # its exceptions have no common base
             raise BackendError(f"ONNX Runtime failed: {_first_line(error)}") from None
         return dict(zip(self._outputs, results, strict=True))
+
+    def _run(self, inputs: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+        if self._outgrown(inputs):
+            # Its arena never shrinks by itself. What a run's outputs lie in is not free at its end,
+            # so it is a later, smaller run that can release the memory of a large one.
+            with suppress(Exception):  # where there is no such arena
+                results = self._session.run(self._outputs, inputs, self._shrinking)
+                trim_memory()
+                return results
+        return self._session.run(self._outputs, inputs)
+
+    def _outgrown(self, inputs: Mapping[str, NDArray[np.generic]]) -> bool:
+        """Whether more memory is kept than the last runs needed: after one very large image."""
+        size = sum(each.nbytes for each in inputs.values())
+        if 2 * size >= self._largest:
+            self._largest, self._smaller = max(size, self._largest), 0
+            return False
+        self._smaller += 1
+        if self._smaller < SMALLER:
+            return False
+        self._largest, self._smaller = size, 0
+        return True
 
     def close(self) -> None:
         """Drop the session; see `Backend.close`."""

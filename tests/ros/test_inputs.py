@@ -15,9 +15,11 @@
 """How pictures and models reach the node, and what diagnostics say when they do not."""
 
 import itertools
+import re
 import time
 from functools import cache
 from itertools import count
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -295,3 +297,29 @@ def test_a_signal_while_a_model_is_loaded_ends_the_node_in_order(start_depthseg,
     time.sleep(seconds)
     assert node.process.stop() == 0
     observer.node.destroy_client(client)
+
+
+def test_the_memory_of_a_very_large_image_is_released(start_depthseg):
+    node = start_depthseg(deadline=60.0)
+    node.observer.node.destroy_publisher(node.image)
+    node.image = node.observer.node.create_publisher(Image, node.image.topic, 5)  # reliable
+    outputs = [node.collect(name) for name in ("label/image", "depth/image")]
+
+    def perceive(times, width, height):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        camera = camera_info_message(Intrinsics.from_fov(width, height, 1.0), Header())
+        for _ in range(times):
+            node.perceive(image_message(pixels, "rgb8", header()), camera, *outputs)
+
+    def resident():
+        status = Path(f"/proc/{node.process.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1e3
+
+    perceive(10, 640, 480)
+    before = resident()
+    perceive(1, 4096, 3072)
+    large = resident()
+    perceive(10, 640, 480)
+    after = resident()
+    assert large > before + 300  # MB: what there is to release
+    assert after < before + 100, (before, large, after)

@@ -157,7 +157,7 @@ def test_a_machine_without_room_for_shared_memory_is_left_alone(
     from depthseg_ros import process
 
     monkeypatch.setenv("ROS_DISTRO", distro)
-    for name in process._PROFILES:
+    for name in (*process._PROFILES, process._USE_PROFILES):
         monkeypatch.setenv(name, "")  # and so taken back at the end
         monkeypatch.delenv(name)
     process.share_memory(tmp_path / "none")
@@ -166,3 +166,4 @@ def test_a_machine_without_room_for_shared_memory_is_left_alone(
     for name in process._PROFILES[:number]:
         assert Path(os.environ[name]).name == "fastdds.xml"
     assert len(set(process._PROFILES) & os.environ.keys()) == number
+    assert os.environ[process._USE_PROFILES] == "1"
