@@ -209,11 +209,6 @@ def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
     return np.vstack([np.hstack(titled[:4]), np.hstack(titled[4:])])
 
 
-# A best-effort subscription, the default for cameras, loses most pictures of this size where DDS
-# splits them and the sockets' buffers are small; this camera is reliable, so the node may be.
-RELIABLE = {f"qos_overrides.{NAMESPACE}/image.subscription.reliability": "reliable"}
-
-
 def start(executable: str, folder: Path, parameters: dict[str, object]) -> subprocess.Popen[bytes]:
     """Start one of the package's nodes; what it logs goes to a file."""
     program = Path(get_package_prefix("depthseg_ros"), "lib", "depthseg_ros", executable)
@@ -248,7 +243,7 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
     video = None
     try:
         with uninterrupted():
-            nodes["depthseg"] = start("depthseg", folder, RELIABLE)
+            nodes["depthseg"] = start("depthseg", folder, {})
         with Progress(console=console) as progress:
             task = progress.add_task("starting the node", total=frames)
             heard = time.monotonic()
