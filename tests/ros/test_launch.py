@@ -129,6 +129,9 @@ def test_a_running_camera_is_taken_from_its_own_topics(launch, observer, tmp_pat
         camera_info_topic="/driver/camera_info",
         params_file=params,
         backend="onnxruntime",
+        model="street",
+        image_transport="raw",
+        camera_height="1",
     )
     picture = Street(0, 64, 48).frame(0).image
     observer.until(image.get_subscription_count, f"the node\n{process.log}")
@@ -142,6 +145,10 @@ def test_a_running_camera_is_taken_from_its_own_topics(launch, observer, tmp_pat
     observer.until(perceived, f"depth\n{process.log}")
     assert process.lines(r"nothing came on /driver/camera_info.* 0.9 rad")
     assert intrinsics(depth_info[0]).width == 64
+    values = parameters(observer, "/robot/depthseg", "camera_height", "model", "image_transport")
+    assert values == [1.0, "street", "raw"]
+    readers = observer.node.get_subscriptions_info_by_topic("/driver/image_raw")
+    assert {reader.qos_profile.reliability for reader in readers} == {ReliabilityPolicy.RELIABLE}
     assert process.stop(signal.SIGINT) == 0
 
 
