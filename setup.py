@@ -112,7 +112,7 @@ setup(
             "twine>=6",
         ],
     },
-    entry_points={"console_scripts": ["depthseg = depthseg_ros.cli:main"]},
+    entry_points={"console_scripts": ["depthseg = depthseg_ros.start:depthseg"]},
     classifiers=[
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",

@@ -28,9 +28,10 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
-from . import commands, model_card
+from . import model_card
 from .backends import BACKENDS, BackendError
 from .geometry import DEFAULT_FOV
+from .imports import explain, explained
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,17 +50,25 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format=f"depthseg {options.command}: %(message)s", level=logging.WARNING)
     logging.getLogger(__package__).setLevel(logging.INFO)
     try:
-        options.run(options)
-    except ModuleNotFoundError as error:
-        advice = "depthseg doctor says how to get it"
-        print(f"depthseg {options.command}: {error}; {advice}", file=sys.stderr)
-        return 1
-    except (ValueError, BackendError, OSError) as error:
-        print(f"depthseg {options.command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, commands.UsageError) else 1
+        _command(options.run)(options)
+    except (ValueError, BackendError, OSError, ImportError) as error:
+        print(f"depthseg {options.command}: {explain(error) or error}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], None]:
+    """What does the work of a command; imported at need, since `doctor` needs less than others."""
+    with explained():
+        if name == "doctor":
+            from .doctor import doctor
+
+            return doctor
+        from . import commands
+
+        return getattr(commands, name)  # type: ignore[no-any-return]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     command = subparsers.add_parser("info", help="print what a model file says of itself")
     _add_model(command)
     command.add_argument("--json", action="store_true", help="print the card as JSON")
-    command.set_defaults(run=commands.info)
+    command.set_defaults(run="info")
 
     command = subparsers.add_parser(
         "predict",
@@ -96,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
     command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
-    command.set_defaults(run=commands.predict)
+    command.set_defaults(run="predict")
 
     command = subparsers.add_parser(
         "report",
@@ -114,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--count", type=_count, default=50, help="of streets (default: 50)")
     _add_lens(command)
     command.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
-    command.set_defaults(run=commands.report)
+    command.set_defaults(run="report")
 
     command = subparsers.add_parser(
         "view",
@@ -142,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         help="horizontal field of view in degrees, of all but a street (default: %(default)s)",
     )
     command.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
-    command.set_defaults(run=commands.view)
+    command.set_defaults(run="view")
 
     command = subparsers.add_parser(
         "benchmark",
@@ -168,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
     command.add_argument("--rounds", type=_count, default=30, help="to measure (default: 30)")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    command.set_defaults(run=commands.measure)
+    command.set_defaults(run="measure")
 
     command = subparsers.add_parser(
         "compile",
@@ -201,11 +210,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--version-compatible", action="store_true", help="load in later minor versions, too"
     )
-    command.set_defaults(run=commands.compile_)
+    command.set_defaults(run="compile_")
 
     command = subparsers.add_parser("cache", help="the engines that were compiled for this user")
     command.add_argument("action", choices=("list", "clear"))
-    command.set_defaults(run=commands.cache)
+    command.set_defaults(run="cache")
 
     command = subparsers.add_parser(
         "doctor", help="say what is found on this machine, and what not"
@@ -216,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         default=model_card.default_model(),
         help="to be tried out",
     )
-    command.set_defaults(run=commands.doctor)
+    command.set_defaults(run="doctor")
     return parser
 
 

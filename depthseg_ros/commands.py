@@ -17,13 +17,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import json
 import math
 import os
-import platform
-import shutil
 import signal
 import sys
 import threading
@@ -40,7 +37,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from . import model_card, rendering
-from .backends import BACKENDS, BackendError, why_not
+from .backends import BACKENDS, why_not
 from .files import whole
 from .geometry import Intrinsics, to_millimetres
 from .image_files import BESIDE, IMAGES, is_image, read_image, report_left_out, visible_files
@@ -61,6 +58,8 @@ _Look: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
 
 class UsageError(ValueError):
     """The command line asks for what cannot be done."""
+
+    exit_code = 2
 
 
 def info(options: argparse.Namespace) -> None:
@@ -127,9 +126,8 @@ def predict(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {options.output} cannot be a folder: {error}") from None
-    console = Console(stderr=True)
     unreadable = []
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    with _progress() as progress:
         task = progress.add_task("predict", total=sum(source.frames for source in sources))
         for source in sources:
             images = _images(source.path)
@@ -152,32 +150,6 @@ def predict(options: argparse.Namespace) -> None:
             f"{len(unreadable)} of {len(sources)} files could not be read: "
             + "; ".join(unreadable[:5])
         )
-
-
-class _Wanted(NamedTuple):
-    """Something that the package uses, and what to do where it is missing."""
-
-    what: str
-    module: str
-    advice: str
-    needed: bool = False
-
-
-_WANTED = (
-    _Wanted("OpenCV", "cv2", "pip install opencv-python", needed=True),
-    _Wanted("ONNX", "onnx", "pip install onnx", needed=True),
-    _Wanted("ONNX Runtime", "onnxruntime", "pip install onnxruntime", needed=True),
-    _Wanted("OpenVINO", "openvino", "optional: pip install openvino"),
-    _Wanted("ROS 2", "rclpy", "for the node: source /opt/ros/DISTRO/setup.bash, or make setup"),
-    _Wanted("own messages", "depthseg_ros.msg", "for the node: source install/setup.bash"),
-    _Wanted("cv_bridge", "cv_bridge", "optional: apt install ros-DISTRO-cv-bridge"),
-    _Wanted("TensorRT", "tensorrt", "optional: in JetPack, or from NVIDIA's archive"),
-    _Wanted("TensorRT for RTX", "tensorrt_rtx", "optional: pip install tensorrt-rtx-cu13"),
-    _Wanted("cuda-python", "cuda.bindings", "optional, with TensorRT: pip install cuda-bindings"),
-    _Wanted("PyCUDA", "pycuda", "optional, in place of cuda-python: pip install pycuda"),
-    _Wanted("rerun", "rerun", "optional, for depthseg view: pip install rerun-sdk"),
-    _Wanted("PyTorch", "torch", "for training: pip install .[train]"),
-)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -329,8 +301,7 @@ def compile_(options: argparse.Namespace) -> None:
     # TensorRT swallows a KeyboardInterrupt that is raised in what it calls.
     stopped = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
+    with _progress() as progress:
         task = progress.add_task("compile", total=1.0)
 
         def show(share: float, phase: str) -> bool:
@@ -353,6 +324,13 @@ def compile_(options: argparse.Namespace) -> None:
     print(f"{written}: {key.name}, {key.precision}, for pictures of {shapes}, {size:.1f} MB")
 
 
+def _progress() -> Progress:
+    """A progress bar on a terminal's stderr; elsewhere nothing."""
+    console = Console(stderr=True)
+    console.quiet = not console.is_terminal  # Rich 11 writes an empty line although disabled
+    return Progress(console=console, disable=console.quiet)
+
+
 def cache(options: argparse.Namespace) -> None:
     """List or delete the engines that were compiled for this user."""
     from .backends.engine_cache import EngineCache
@@ -373,39 +351,6 @@ def cache(options: argparse.Namespace) -> None:
             row = (key.name, key.precision, str(key.shapes), runtime, key.gpu, size)
             table.add_row(*map(escape, row))
     Console().print(table)
-
-
-def doctor(options: argparse.Namespace) -> None:
-    """Say what is found of ROS, backends, GPU and model, and what to install."""
-    table = Table("what", "found", "what to do")
-    table.add_row("Python", f"{platform.python_version()}, {platform.machine()}", "")
-    missing = []
-    for wanted in _WANTED:
-        found = _version(wanted.module)
-        table.add_row(wanted.what, found or "-", "" if found else wanted.advice)
-        if wanted.needed and not found:
-            missing.append(wanted.what)
-    gpu = shutil.which("nvidia-smi") or next(Path("/dev").glob("nvhost-gpu"), None)
-    table.add_row("NVIDIA GPU", str(gpu or "-"), "" if gpu else "optional: the CPU serves too")
-    try:
-        perception = Perception(options.model)
-        perception.warm_up()
-        table.add_row("model", escape(f"{options.model}, on {perception.backend.name}"), "")
-    except (ValueError, BackendError, ImportError) as error:
-        missing.append("model")
-        table.add_row("model", "-", escape(str(error)))
-    Console().print(table)
-    if missing:
-        raise ValueError(f"missing: {', '.join(missing)}")
-
-
-def _version(module: str) -> str | None:
-    """Version of an importable module, `yes` where it says none, None where it is missing."""
-    try:
-        imported = importlib.import_module(module)
-    except ImportError:
-        return None
-    return str(getattr(imported, "__version__", "yes"))
 
 
 class _Source(NamedTuple):

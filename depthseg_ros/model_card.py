@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import LFS_POINTER, is_lfs_pointer, whole
+from .imports import explained
 from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
@@ -323,8 +324,9 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
         ModelFileError: the file is missing, is not ONNX, has no card, has a card of a newer
             schema, or its card contradicts itself or the graph.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
+    with explained():
+        import onnx
+        from google.protobuf.message import DecodeError
 
     path = find_model(path)
     if not path.is_file():
@@ -363,7 +365,8 @@ def write(path: str | os.PathLike[str], model: Any, card: ModelCard) -> None:
     Raises:
         ModelFileError: the card contradicts the graph.
     """
-    import onnx
+    with explained():
+        import onnx
 
     _check_graph(model, card)
     kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]

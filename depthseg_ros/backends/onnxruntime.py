@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..imports import MissingError, explained
 from ..memory import trim_memory
 from . import Backend, BackendError
 
@@ -55,11 +56,10 @@ class OnnxRuntimeBackend(Backend):
     def __init__(self, model: Path, providers: Sequence[str], threads: int) -> None:
         """Load `model`; raises `BackendError` in one line when that fails."""
         try:
-            import onnxruntime
-        except ImportError as error:
-            raise BackendError(
-                f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime"
-            ) from None
+            with explained():
+                import onnxruntime
+        except MissingError as error:
+            raise BackendError(str(error)) from None
         available = onnxruntime.get_available_providers()
         missing = [provider for provider in providers if provider not in available]
         if missing:

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..imports import MissingError, explained
 from . import Backend, BackendError
 
 
@@ -32,11 +33,10 @@ class OpenVinoBackend(Backend):
     def __init__(self, model: Path, threads: int) -> None:
         """Compile `model`; raises `BackendError` in one line when that fails."""
         try:
-            import openvino
-        except ImportError as error:
-            raise BackendError(
-                f"OpenVINO cannot be imported ({error}); pip install openvino"
-            ) from None
+            with explained():
+                import openvino
+        except MissingError as error:
+            raise BackendError(str(error)) from None
         # Left to itself it computes an fp32 model in bf16 where the CPU can. Precision is the
         # model file's affair.
         options: dict[str, str | int] = {

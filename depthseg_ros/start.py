@@ -1,0 +1,44 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How the package's executables start: what cannot be imported is one line, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from .imports import explain
+
+
+def start(module: str, name: str) -> int:
+    """Run `main()` of a module of this package; returns the exit code.
+
+    Args:
+        module: Such as `camera_node`.
+        name: Of the executable, for the line.
+    """
+    try:
+        main = import_module(f"{__package__}.{module}").main
+    except Exception as error:
+        line = explain(error)
+        if line is None:  # a fault of ours
+            raise
+        print(f"{name}: {line}", file=sys.stderr)
+        return 1
+    return int(main())
+
+
+def depthseg() -> int:
+    """Run the command `depthseg`, as pip installs it."""
+    return start("cli", "depthseg")
