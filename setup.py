@@ -60,8 +60,8 @@ setup(
         "opencv-python>=4.5",
         "onnx>=1.14",
         "onnxruntime>=1.16",
-        "rich>=12",
-        "argcomplete>=2",  # completes command lines in shells, as for ros2
+        "rich>=11.2",
+        "argcomplete>=1.8",  # completes command lines in shells, as for ros2
     ],
     extras_require={
         "train": [

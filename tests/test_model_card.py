@@ -15,6 +15,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import onnx
 import pytest
@@ -22,6 +23,8 @@ from onnx import TensorProto, helper
 
 from depthseg_ros import model_card
 from depthseg_ros.model_card import DepthRange, ModelCard, ModelFileError, SemanticClass
+
+ROOT = Path(__file__).resolve().parent.parent
 
 CARD = ModelCard(
     name="test",
@@ -443,3 +446,9 @@ def test_the_default_model_is_found_and_sound():
     card = model_card.read(model_card.default_model())
     assert [c.name for c in card.classes][:4] == ["sky", "building", "pole", "road"]
     assert card.depth.kind == "metric"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.onnx")), ids=lambda p: p.name)
+def test_the_models_are_read_by_the_oldest_onnx_runtime_that_setup_py_allows(path):
+    model = onnx.load(path)
+    assert model.ir_version <= 8 and all(o.version <= 18 for o in model.opset_import)

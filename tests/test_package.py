@@ -26,6 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
@@ -146,6 +147,19 @@ def test_every_pin_but_torchs_has_hashes():
     assert found == {
         re.sub("[-_.]+", "-", pin).lower() for pin in pins if not pin.startswith("torch==")
     }
+
+
+def test_the_lowest_versions_are_those_that_setup_py_allows(setup_arguments):
+    """Of each Ubuntu at least those; `.ci/lowest` installs them."""
+    text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
+    pins = [Requirement(line.split("#")[0]) for line in text.splitlines() if "==" in line]
+    for python in ("3.10", "3.12"):
+        chosen = {p.name: p for p in pins if p.marker.evaluate({"python_version": python})}
+        required = [Requirement(text) for text in setup_arguments["install_requires"]]
+        assert set(chosen) == {requirement.name for requirement in required}
+        for requirement in required:
+            (pin,) = chosen[requirement.name].specifier
+            assert requirement.specifier.contains(pin.version), requirement
 
 
 def test_every_import_of_the_runtime_is_declared(setup_arguments):

@@ -44,7 +44,7 @@ def test_the_legend_names_only_what_the_picture_shows():
     two[199, 299] = 4
     with_one, with_two = (rendering.overlay(image, lab, CLASSES, 0.0) for lab in (one, two))
     assert with_one.any()
-    second_row = np.s_[12:24, :100]
+    second_row = np.s_[14:24, :100]  # of letters of the first none reach so far
     assert with_two[second_row].any() and not with_one[second_row].any()
 
 

@@ -37,6 +37,9 @@ from .errors import TrainingError, check_output
 from .served import TRANSLATIONS, ServedModel
 
 OPSET = 18
+IR_VERSION = (
+    8  # what opset 18 needs; ONNX Runtime 1.16, the oldest that setup.py allows, reads up to 9
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -165,6 +168,7 @@ def graph(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> onnx.
         verbose=False,
     )
     model = program.model_proto
+    model.ir_version = IR_VERSION
     _name_axes(model)
     return model
 

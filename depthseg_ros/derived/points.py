@@ -54,15 +54,15 @@ def picture_points(
         (H, W) of `POINT`; x, y and z are all NaN where there is no depth.
     """
     height, width = depth.shape
-    points = np.empty((height, width, POINT.itemsize), np.uint8)
-    metres = points[..., :12].view("<f4")
-    np.multiply(rays[0], depth, out=metres[..., 0])
-    np.multiply(rays[1], depth, out=metres[..., 1])
-    metres[..., 2] = depth
-    metres[..., 2][np.isnan(rays[0])] = np.nan
-    points[..., 12:15] = image[..., ::-1]
-    points[..., 15] = 0
-    points[..., 16] = UNLABELLED if labels is None else labels
-    points[..., 17] = 0 if confidence is None else confidence
-    points[..., 18:] = 0
-    return points.view(POINT)[..., 0]
+    points = np.empty((height, width), POINT)
+    for axis, ray in zip("xy", rays, strict=True):
+        np.multiply(ray, depth, out=points[axis])
+    points["z"] = depth
+    points["z"][np.isnan(rays[0])] = np.nan
+    raw = points.view(np.uint8).reshape(height, width, POINT.itemsize)
+    raw[..., 12:15] = image[..., ::-1]
+    raw[..., 15] = 0
+    points["label"] = UNLABELLED if labels is None else labels
+    points["confidence"] = 0 if confidence is None else confidence
+    raw[..., 18:] = 0
+    return points

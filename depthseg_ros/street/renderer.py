@@ -28,7 +28,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -39,10 +39,11 @@ from depthseg_ros.geometry import Intrinsics
 Image = NDArray[np.uint8]
 """Pixels or texels: RGB or RGBA (h, w, 3 or 4), labels or a mask (h, w)."""
 
-Vector = Sequence[float] | NDArray[np.floating[Any]]
+# As text, since NumPy 1.21 (Ubuntu 22.04) has no `np.floating[...]` when running.
+Vector: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """A point or a direction, (3,) metres unless said otherwise."""
 
-Colour = Sequence[float] | NDArray[np.floating[Any]]
+Colour: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """RGB, (3,), from 0 to 255."""
 
 HOLE = 255
@@ -386,7 +387,7 @@ class Canvas:
         to_texel[:, :2, 2] = -0.5
         to_texel[:, 2, 2] = 1
         # K [u v origin] maps (a, b, 1) to pixels.
-        to_texel @= np.linalg.inv(k @ geometry[chosen][:, [1, 2, 0]].transpose(0, 2, 1))
+        to_texel = to_texel @ np.linalg.inv(k @ geometry[chosen][:, [1, 2, 0]].transpose(0, 2, 1))
 
         a, b, c = planes.astype(np.float32).T[..., None]
         across, down = a * self._xs, b * self._ys[:, 0] + c

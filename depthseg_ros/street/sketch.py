@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -46,7 +46,7 @@ SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLI
 
 _T = TypeVar("_T")
 
-Points = Sequence[Sequence[float]] | NDArray[np.floating[Any]]
+Points: TypeAlias = "Sequence[Sequence[float]] | NDArray[np.floating[Any]]"
 """(n, 2) metres on a sheet, x to the right and y downwards from its top left."""
 
 _TURNS = np.linspace(0, 2 * math.pi, 20, endpoint=False)

@@ -111,7 +111,10 @@ def test_another_size_of_picture_is_another_picture(picture):
     assert camera.of(picture[:240], SURE, 20.0) == ()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 1)])
+OPENCV_4_5 = pytest.mark.skipif(cv2.__version__[:4] == "4.5.", reason="it takes no single pixel")
+
+
+@pytest.mark.parametrize("size", [pytest.param((1, 1), marks=OPENCV_4_5), (2, 3), (5, 1)])
 def test_the_smallest_pictures_are_looked_at_too(size):
     assert doubts_about(np.zeros((*size, 3), np.uint8)) == ("dark",)
 

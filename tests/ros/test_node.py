@@ -127,7 +127,8 @@ def test_class_distances_are_those_of_labels_and_depth(depthseg, outputs):
         assert d.class_name
         assert d.pixel_share == pytest.approx((labels == d.class_id).mean())
         if np.isfinite(depth[labels == d.class_id]).any():
-            median = np.nanpercentile(depth[labels == d.class_id], 50, method="lower")
+            known = np.sort(depth[labels == d.class_id])  # NaN last
+            median = known[(np.count_nonzero(known == known) - 1) // 2]
             assert d.median == pytest.approx(median, rel=0.002)
             assert d.nearest <= d.median
 

@@ -259,6 +259,11 @@ def test_tensorrt_compiles_every_system_in_every_precision(name, precision, tmp_
     assert compile_engine(content, "tensorrt_rtx", shapes)[0]
 
 
+def is_read_by_onnx_runtime_1_16(model):
+    """The oldest that setup.py allows; tests/test_model_card.py asks the same of models/."""
+    return model.ir_version == 8 and [o.version for o in model.opset_import if not o.domain] == [18]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_eight_bits_never_overflow_where_products_are_added_in_sixteen(target, tmp_path):
     # x86 without VNNI: two products of 255 and a weight must fit into 16 bits.
@@ -266,7 +271,9 @@ def test_eight_bits_never_overflow_where_products_are_added_in_sixteen(target, t
     source = Source("streets", "train", Views(), None, "", "")
     name = "shared_encoder"
     quantize(copy.deepcopy(small_graph(name)), small_task(name).card, [source], path, target)
-    graph = onnx.load(path).graph
+    model = onnx.load(path)
+    assert is_read_by_onnx_runtime_1_16(model)
+    graph = model.graph
     values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     made_by = {output: node for node in graph.node for output in node.output}
     greatest = []
@@ -290,6 +297,7 @@ def test_the_file_says_of_itself_what_the_task_knows(task, path):
 
 def test_the_graph_takes_any_size_and_computes_in_fp32(path):
     model = onnx.load(path)
+    assert is_read_by_onnx_runtime_1_16(model)
     axes = {
         v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
         for v in (*model.graph.input, *model.graph.output)

@@ -1,0 +1,49 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The command line runs each of the package's models; by `make lowest` also with old versions."""
+
+import json
+
+import cv2
+import pytest
+
+from depthseg_ros import cli, model_card, street
+
+MODELS = sorted(path.stem for path in model_card.default_model().parent.glob("*.onnx"))
+
+
+def test_there_are_models():
+    assert {"street", "indoor"} <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_command_runs_the_model(name, tmp_path, capsys):
+    picture, output = tmp_path / "a.png", tmp_path / "out"
+    cv2.imwrite(str(picture), street.Street(7, 320, 240).frame(0).image[..., ::-1])
+    model = model_card.default_model().with_stem(name)
+    assert cli.main(["doctor", "--model", str(model)]) == 0
+    assert cli.main(["predict", name, str(picture), "--output", str(output), "--fx", "270"]) == 0
+    if model_card.read(model).classes:
+        assert len({*cv2.imread(str(output / "a.labels.png"), cv2.IMREAD_GRAYSCALE).ravel()}) > 1
+    assert (cv2.imread(str(output / "a.depth.png"), cv2.IMREAD_UNCHANGED) > 0).any()
+    page = tmp_path / "report.html"
+    assert cli.main(["report", name, "street", "--count", "1", "--output", str(page)]) == 0
+    assert page.stat().st_size > 10_000
+    capsys.readouterr()
+    assert cli.main(["info", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"]
+    assert cli.main(["benchmark", name, "--size", "320x240", "--rounds", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["ms"] > 0
