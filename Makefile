@@ -2,7 +2,8 @@
 # make demo     street, camera, model, node: the whole way once, pictures in demo/
 # make soak     camera, node and subscriber for an hour (SOAK_SECONDS=3600): what grows, in soak/
 # make test     check, then every test, in the real ROS 2
-# make kilted   the node's and the messages' tests on ROS 2 Kilted, in a copy with a .venv of its own
+# make kilted   the demo and the node's tests on ROS 2 Kilted, in a copy with a .venv of its own
+# make lowest   the same on Jazzy with the lowest versions that setup.py allows (constraints-lowest.txt)
 # make fuzz     hostile messages and files by the thousand; its table goes to docs/reliability.md
 # make faults   every fault of tests/ros/test_faults.py, 200 rounds; likewise to docs/reliability.md
 # make coverage the runtime's lines and branches that tests reach, in all processes that they start
@@ -25,7 +26,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo soak test kilted fuzz faults coverage mutants docs check format lock audit source-release clean
+.PHONY: setup demo soak test kilted lowest fuzz faults coverage mutants docs check format lock audit source-release clean
 
 PYTHON ?= python3
 PIP_FLAGS ?=
@@ -57,6 +58,11 @@ else ifneq ($(ROS),$(or $(CHOSEN),$(ROS)))
 $(error ROS is $(ROS), but .venv has $(CHOSEN): remove .venv to change it)
 else ifeq ($(ROS),kilted)
 PINS := .venv/kilted.txt
+HASHES :=
+TORCH :=
+EXTRAS := test
+else ifneq ($(LOWEST),)
+PINS := .venv/lowest.txt
 HASHES :=
 TORCH :=
 EXTRAS := test
@@ -108,12 +114,22 @@ soak: setup
 test: check setup
 	$(RUN) pytest $(PYTEST_FLAGS)
 
+# What any Python, ROS 2 and versions must pass: the whole way once, the node, both models.
+ESSENTIAL := tests/test_messages.py tests/test_models.py tests/test_parameters.py \
+  tests/ros/test_demo.py::test_the_demo_writes_pictures_a_video_and_a_summary \
+  tests/ros/test_lifecycle.py tests/ros/test_node.py tests/ros/test_parameters.py \
+  tests/ros/test_process.py::test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1
+
+# $(call essential,FOLDER,SETUP): in a copy of the checkout below .ros.
+essential = mkdir -p $(1) && touch .ros/COLCON_IGNORE && git ls-files -z | xargs -0 cp --parents -pt $(1) && \
+  $(MAKE) --no-print-directory -C $(1) setup $(2) && cd $(1) && tools/env.sh pytest
+
 kilted:
-	@mkdir -p .ros/kilted && touch .ros/COLCON_IGNORE && git ls-files -z | xargs -0 cp --parents -pt .ros/kilted
-	@$(MAKE) --no-print-directory -C .ros/kilted setup ROS=kilted
-	@cd .ros/kilted && tools/env.sh pytest tests/test_messages.py tests/test_parameters.py \
-	  tests/ros/test_lifecycle.py tests/ros/test_node.py tests/ros/test_parameters.py \
-	  tests/ros/test_process.py::test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1
+	@$(call essential,.ros/kilted,ROS=kilted) $(ESSENTIAL)
+
+lowest:
+	@$(call essential,.ros/lowest,LOWEST=1) $(ESSENTIAL) tests/derived tests/test_cli.py tests/test_images.py \
+	  tests/test_perception.py tests/test_rendering.py
 
 fuzz: setup
 	@failed=0; DEPTHSEG_FUZZ=long DEPTHSEG_FUZZ_RESULTS=.ros/fuzz.json \
@@ -161,7 +177,7 @@ format: .venv/packages
 # Not torch: its CPU build is another file than PyPI's, from wherever pip is pointed.
 lock: .venv/supply
 	@grep -v '^torch==' constraints.txt | .venv/supply/bin/uv pip compile -q --universal --no-deps \
-	  --python-version 3.11 --generate-hashes --no-annotate --no-header - -o requirements.txt
+	  --python-version 3.10 --generate-hashes --no-annotate --no-header - -o requirements.txt
 
 # A report, never a reason to fail: what it says changes from day to day.
 audit: .venv/supply
@@ -189,20 +205,22 @@ clean:
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .venv/ros-prefix:
-ifeq ($(ROS_PREFIX),)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
-	  echo "setup: PyPI has ROS 2 for Python 3.11 and 3.12, and $(PYTHON) is $$($(PYTHON) --version 2>&1):" \
-	    "source an installed ROS 2, or run make setup PYTHON=python3.12"; exit 1; }
-endif
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "setup: there is no $(PYTHON) (Debian, Ubuntu: apt install python3 python3-venv python3-dev g++)"; exit 1; }
+	@$(PYTHON) tools/prerequisites.py $(if $(ROS_PREFIX),,--ros-from-pypi)
 	@echo "setup: .venv, with ROS 2 $(or $(ROS_PREFIX),$(ROS) from PyPI)"
 	@test -x .venv/bin/pip || $(PYTHON) -m venv $(if $(ROS_PREFIX),--system-site-packages) .venv || { \
-	  rm -rf .venv; echo "setup: no virtual environment (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	  rm -rf .venv; echo "setup: $(PYTHON) -m venv failed, see above"; exit 1; }
 	@echo '$(if $(ROS_PREFIX),,$(ROS))' > .venv/ros-distro
 	@echo '$(ROS_PREFIX)' > $@
 
 # The other packages are Jazzy's, tested with.
 .venv/kilted.txt: constraints.txt constraints-kilted.txt | .venv/ros-prefix
 	@grep -hv '^ros-.*==' constraints.txt > $@ && grep '^ros-' constraints-kilted.txt >> $@
+
+.venv/lowest.txt: constraints.txt constraints-lowest.txt | .venv/ros-prefix
+	@grep -o '^[a-z-]*==' constraints-lowest.txt | sort -u | sed 's/^/^/' > .venv/lowered.txt
+	@grep -hvf .venv/lowered.txt constraints.txt > $@ && cat constraints-lowest.txt >> $@
 
 .venv/ros-numpy.txt: | .venv/ros-prefix
 	@$(RUN) $(PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' > $@
