@@ -19,6 +19,7 @@ Needs nothing but Python itself.
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ def _source_ros() -> str:
     return f"source {installed[-1] if installed else '/opt/ros/DISTRO/setup.bash'}, or make setup"
 
 
+_DISTRO = os.environ.get("ROS_DISTRO", "DISTRO")
+
 PACKAGES = (
     Package("NumPy", "numpy", "pip install numpy, or apt install python3-numpy", True),
     Package("OpenCV", "cv2", "pip install opencv-python, or apt install python3-opencv", True),
@@ -53,7 +56,7 @@ PACKAGES = (
     Package("OpenVINO", "openvino", "optional: pip install openvino"),
     Package("ROS 2", "rclpy", f"for the node: {_source_ros()}"),
     Package("own messages", "depthseg_ros.msg", "for the node: source install/setup.bash"),
-    Package("cv_bridge", "cv_bridge", "optional: apt install ros-DISTRO-cv-bridge"),
+    Package("cv_bridge", "cv_bridge", f"optional: apt install ros-{_DISTRO}-cv-bridge"),
     Package("TensorRT", "tensorrt", "optional: in JetPack, or from NVIDIA's archive"),
     Package("TensorRT for RTX", "tensorrt_rtx", "optional: pip install tensorrt-rtx-cu13"),
     Package("cuda-python", "cuda.bindings", "optional, with TensorRT: pip install cuda-bindings"),
@@ -94,8 +97,10 @@ def explain(error: Exception) -> str | None:
     """
     if isinstance(error, MissingError):
         return str(error)
-    package = _known(getattr(error, "name", None) or "") or _importing(error)
-    if package is None and not isinstance(error, ImportError):
+    package = _importing(error)
+    if isinstance(error, ImportError):
+        package = _known(error.name or "") or package
+    elif package is None:
         return None
     text, todo = one_line(error), "" if package is None else package.advice
     library = re.search(r"\b(lib[\w.+-]+\.so[.\d]*): cannot open shared object", str(error))
@@ -103,9 +108,10 @@ def explain(error: Exception) -> str | None:
         todo = f"apt install {debian_package(library[1])} (Debian, Ubuntu)"
     elif "numpy.core.multiarray" in text or "numpy.dtype size changed" in text:
         todo = "it is compiled for another NumPy; often pip install 'numpy<2' helps"
+    elif "C extension" in text and "isn't present" in text:
+        todo = f"ROS 2 is compiled for another Python than this {platform.python_version()}"
     elif ros := re.search(r"No module named '(\w+_(?:msgs|srvs|interfaces))", text):
-        distribution = os.environ.get("ROS_DISTRO", "DISTRO")
-        todo = f"apt install ros-{distribution}-{ros[1].replace('_', '-')}"
+        todo = f"apt install ros-{_DISTRO}-{ros[1].replace('_', '-')}"
     what = "" if package is None else f"{package.title} ({package.module}) cannot be imported: "
     return f"{what}{text}; {todo or 'depthseg doctor reports what is missing'}"
 
@@ -117,6 +123,8 @@ def debian_package(library: str) -> str:
     """
     if library in _DEBIAN:
         return _DEBIAN[library]
+    if library.startswith("libpython3."):
+        return library.partition(".so")[0]
     name, _, version = library.lower().replace("_", "-").partition(".so.")
     return f"{name}-{version}" if version and name[-1].isdigit() else f"{name}{version}"
 

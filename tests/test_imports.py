@@ -95,6 +95,7 @@ def test_the_nodes_name_it_in_one_line(name, tmp_path):
         ("libopencv_core.so.406", "libopencv-core406"),
         ("libusb-1.0.so.0", "libusb-1.0-0"),
         ("libz.so.1", "zlib1g"),
+        ("libpython3.12.so.1.0", "libpython3.12"),
     ],
 )
 def test_the_debian_package_of_a_library(library, package):
@@ -110,6 +111,7 @@ def test_the_debian_package_of_a_library(library, package):
             "source",
         ),
         (ModuleNotFoundError("No module named 'tf2_msgs'", name="tf2_msgs"), "-tf2-msgs"),
+        (ImportError("The C extension 'x' isn't present on the system."), "another Python"),
         (ImportError("something else"), "depthseg doctor"),
     ],
 )
@@ -119,6 +121,7 @@ def test_what_else_may_be_missing(error, said):
 
 def test_only_imports_are_explained():
     assert explain(ValueError("no model file")) is None
+    assert explain(AttributeError("no such attribute", name="rich")) is None
     with pytest.raises(ZeroDivisionError), explained():
         _ = 1 / 0
     with pytest.raises(MissingError, match="no_such_module"), explained():
