@@ -136,7 +136,7 @@ def gflop(model: str | os.PathLike[str], size: tuple[int, int]) -> float:
     for value in graph.graph.input:
         for dim, length in zip(value.type.tensor_type.shape.dim, (1, *size[::-1], 3), strict=False):
             dim.dim_value = length
-    graph = onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    graph = onnx.shape_inference.infer_shapes(_folded(graph), data_prop=True)
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output)
@@ -145,6 +145,28 @@ def gflop(model: str | os.PathLike[str], size: tuple[int, int]) -> float:
         return 2e-9 * sum(_multiplications(node, shapes) for node in graph.graph.node)
     except KeyError:
         return math.nan
+
+
+def _folded(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with what follows from its input's size computed, such as the network's own size.
+
+    By ONNX Runtime, since the shape inference of onnx does not follow floats. A graph that it does
+    not take stays as it is.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = path = os.path.join(folder, "folded.onnx")
+        try:
+            onnxruntime.InferenceSession(
+                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+            return onnx.load(path)
+        except Exception:  # ONNX Runtime has several kinds, none of them public
+            return graph
 
 
 def _multiplications(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:

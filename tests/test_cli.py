@@ -172,7 +172,7 @@ def nearness(tmp_path):
 def test_info_prints_inputs_and_whether_depth_is_metric(nearness, capsys):
     assert cli.main(["info", MODEL]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "image, fx " in shown and "metric, 0.5 to 100 m" in shown
+    assert "image, fx " in shown and "metric, 0.2 to 100 m" in shown
     assert cli.main(["info", nearness]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "image, background " in shown and "normalised, 0 to 1 (not metres)" in shown
