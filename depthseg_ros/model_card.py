@@ -288,7 +288,8 @@ def fitted_size(width: int, height: int, pixels: int) -> tuple[int, int]:
         return NETWORK_STRIDE * max(1, round(length / NETWORK_STRIDE))
 
     least = to_stride(math.sqrt(pixels * short / long))
-    most = to_stride(min(least * long / short, 2 * pixels / least))
+    longest = min(2 * pixels / least, 1.5 * math.sqrt(pixels * long / short))
+    most = to_stride(min(least * long / short, longest))
     return (most, least) if width > height else (least, most)
 
 

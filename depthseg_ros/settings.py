@@ -91,7 +91,11 @@ def declare(node: Node, kind: type) -> dict[str, Any]:
     for entry in fields(kind):
         told = about(entry).descriptor(entry.default)
         default, value = to_ros(entry.default), given(node, entry.name)
-        if value is not None:
+        if value is None and isinstance(entry.default, tuple):  # an empty list, without a type
+            node.declare_parameter(entry.name, default, told, ignore_override=True)
+            values[entry.name] = ()
+            continue
+        if value != ABSENT:
             value = as_doubles(entry, value)
             expected, got = type_of(default), type_of(value)
             if expected != got:
@@ -134,11 +138,18 @@ def type_of(value: Any) -> str:
     return Parameter.Type.from_parameter_value(value).name.lower()
 
 
+ABSENT = "\0"
+"""In place of a parameter's value: none was given."""
+
+
 def given(node: Node, name: str) -> Any:
-    """What a parameter was given at the start, of whatever type; None where nothing was."""
+    """What a parameter was given at the start, of whatever type; `ABSENT` where nothing was.
+
+    None for an empty list, which has no type in ROS.
+    """
     if node.has_parameter(name):
         return node.get_parameter(name).value
-    value = node.declare_parameter(name, None, ParameterDescriptor(dynamic_typing=True)).value
+    value = node.declare_parameter(name, ABSENT, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(name)
     return value
 

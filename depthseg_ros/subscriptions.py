@@ -38,7 +38,7 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from .settings import given
+from .settings import ABSENT, given
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -206,7 +206,7 @@ class FollowingSubscription:
             self._overridden[topic] = [
                 policy
                 for policy in _FOLLOWED
-                if given(self._node, f"{prefix}.{policy.name.lower()}") is not None
+                if given(self._node, f"{prefix}.{policy.name.lower()}") != ABSENT
             ]
         return self._overridden[topic]
 

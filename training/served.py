@@ -60,23 +60,36 @@ def _(image_NCHW: Tensor, pixels: int) -> Tensor:
 
 
 def _fit_in_onnx(image: Any, pixels: int) -> Any:
-    """`model_card.fitted_size` and a Resize to it; float32, which TensorRT has for shapes."""
+    """`model_card.fitted_size` and a Resize to it.
 
-    def to_stride(length: Any) -> Any:
-        steps = op.Round(op.Div(length, op.Constant(value_floats=[float(NETWORK_STRIDE)])))
-        steps = op.Max(steps, op.Constant(value_floats=[1.0]))
-        return op.Mul(steps, op.Constant(value_floats=[float(NETWORK_STRIDE)]))
-
-    size = op.Cast(op.Shape(image, start=2, end=4), to=1)
-    short = op.ReduceMin(size, keepdims=1)
-    long = op.ReduceMax(size, keepdims=1)
+    TensorRT computes shapes in floats by few operators: what chooses is done in integers.
+    """
+    one = op.Constant(value_ints=[1])
+    stride = op.Constant(value_ints=[NETWORK_STRIDE])
     area = op.Constant(value_floats=[float(pixels)])
-    least = to_stride(op.Sqrt(op.Div(op.Mul(area, short), long)))
-    most = op.Div(op.Mul(least, long), short)
-    limit = op.Div(op.Mul(op.Constant(value_floats=[2.0]), area), least)
-    most = to_stride(op.Min(most, limit))
-    network = op.Where(op.Equal(size, short), least, most)
-    sizes = op.Concat(op.Shape(image, end=2), op.Cast(network, to=7), axis=0)
+
+    def strides(length: Any) -> Any:
+        share = op.Div(length, op.Constant(value_floats=[float(NETWORK_STRIDE)]))
+        return op.Cast(op.Round(share), to=7)
+
+    height, width = op.Shape(image, start=2, end=3), op.Shape(image, start=3, end=4)
+    short, long = op.Min(height, width), op.Max(height, width)
+    least_of, most_of = op.Cast(short, to=1), op.Cast(long, to=1)
+    least = op.Max(strides(op.Sqrt(op.Div(op.Mul(area, least_of), most_of))), one)
+    side = op.Cast(op.Mul(least, stride), to=1)
+    limit = op.Div(op.Mul(op.Constant(value_floats=[2.0]), area), side)
+    most = op.Min(strides(op.Div(op.Mul(side, most_of), least_of)), strides(limit))
+    most = op.Max(most, one)
+    upright = op.Equal(height, short)
+    rows, columns = op.Where(upright, least, most), op.Where(upright, most, least)
+    # Never more than `most` by much, but TensorRT plans its memory by such bounds of each side.
+    ratio = op.Div(op.Cast(height, to=1), op.Cast(width, to=1))
+    half_more = op.Constant(value_floats=[1.5])
+    highest = strides(op.Mul(half_more, op.Sqrt(op.Mul(area, ratio))))
+    widest = strides(op.Mul(half_more, op.Sqrt(op.Div(area, ratio))))
+    rows, columns = op.Min(rows, op.Max(highest, one)), op.Min(columns, op.Max(widest, one))
+    network = op.Mul(op.Concat(rows, columns, axis=0), stride)
+    sizes = op.Concat(op.Shape(image, end=2), network, axis=0)
     return op.Resize(
         image, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel"
     )

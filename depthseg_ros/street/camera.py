@@ -45,9 +45,9 @@ class Camera:
         fov: horizontal field of view, rad; None: the seed's, 45 to 75 degrees.
         height: metres above the ground; None: the seed's, 1.3 to 1.7.
         pitch: rad, positive looks up; None: the seed's, up to 4 degrees.
-        roll: rad, positive turns the camera clockwise; None: the seed's, up to 1 degree.
         gains: factors on red, green and blue (white balance, exposure).
         gamma: exponent of brightness (0 to 1) before the gains; above 1 darkens.
+        roll: rad, positive turns the camera clockwise; None: the seed's, up to 1 degree.
 
     Raises:
         ValueError: where a street is not made to be seen so, as from above its lorries.
@@ -56,9 +56,9 @@ class Camera:
     fov: float | None = None
     height: float | None = None
     pitch: float | None = None
-    roll: float | None = None
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     gamma: float = 1.0
+    roll: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.gains) != 3:

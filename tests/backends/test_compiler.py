@@ -64,7 +64,7 @@ def test_every_committed_model_compiles_wholly(path):
 
 def test_an_engine_may_take_a_range_of_sizes_and_batches(street):
     shapes = Shapes(96, 64, 2, (64, 48), (192, 128))
-    engine, _ = compile_engine(street, RTX, shapes, Options(workspace=256))
+    engine, _ = compile_engine(street, RTX, shapes, Options(workspace=512))
     assert engine
     assert shapes.takes(2, 64, 48) and shapes.takes(2, 192, 128)
     assert not shapes.takes(1, 96, 64) and not shapes.takes(2, 193, 128)
