@@ -41,6 +41,7 @@ from depthseg_ros.perception import Perception
 from training.datasets.rendered import FIRST_SEED
 from training.evaluate import markdown
 
+CONSOLE = Console(stderr=True)
 SIZES = ((640, 480), (640, 360), (1280, 720), (960, 480), (1242, 375), (480, 640))
 
 Shot = tuple[NDArray[np.uint8], float, NDArray[np.uint8] | None, NDArray[np.float32]]
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         shots = streets(width, height, options.count)
         name = f"{width} x {height}"
         results[name] = measure(
-            perception, track(shots, name, options.count, Console(stderr=True), transient=True)
+            perception, track(shots, name, options.count, console=CONSOLE, transient=True)
         )
         # What counts is against the first row.
         results[name]["abs-rel, ratio"] = (

@@ -26,10 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
-NUMPY_INCLUDE = re.compile(
-    r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/(?:_core|core)/include"
-)
+# Whatever machine or environment they are of: uv links files into several environments.
+INCLUDE = re.compile(r"/[^;\"\s]*/include/python3\.\d+")
+NUMPY_INCLUDE = re.compile(r"/[^;\"\s]*/site-packages/numpy/(?:_core|core)/include")
 
 
 def patch(prefix: Path) -> int:
@@ -40,6 +39,7 @@ def patch(prefix: Path) -> int:
         patched = NUMPY_INCLUDE.sub(lambda _: np.get_include(), text)
         patched = INCLUDE.sub(lambda _: sysconfig.get_path("include"), patched)
         if patched != text:
+            path.unlink()  # not through a link: uv's cache and other environments keep theirs
             path.write_text(patched, encoding="utf-8")
             changed += 1
     return changed
