@@ -54,9 +54,8 @@ def test_a_robots_own_drive_makes_a_better_model_for_its_camera(tmp_path):
     results = json.loads(done.stdout)
     for span in ("time held out", "another street"):
         before, own = (results[f"{name} model, {span}"] for name in ("default", "own"))
-        # The default model knows such a mounting by now (before, its abs-rel was above 0.3 here):
-        # 50 steps are to keep that, docs/own_robot.md has what a whole run gives.
-        assert own["abs_rel"] < min(0.2, 1.05 * before["abs_rel"])
+        # After 50 steps; the default model knows such a mounting, so that little is to be gained.
+        assert own["abs_rel"] < before["abs_rel"]
         assert own["miou"] > before["miou"] - 0.05  # two streets are little to learn classes from
     card = model_card.read(tmp_path / "run" / "own_robot.onnx")
     default = model_card.read(model_card.default_model())
