@@ -50,16 +50,6 @@ class Intrinsics:
         focal = width / (2 * math.tan(fov / 2))
         return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
-    @property
-    def focal(self) -> float:
-        """One focal length for the whole image, pixels: the geometric mean of fx and fy.
-
-        Equal to both where pixels are square. Depth scales with it: an image resized by different
-        factors in width and height shows objects as large, by area, as one resized evenly by the
-        geometric mean of these factors.
-        """
-        return math.sqrt(self.fx * self.fy)
-
     def scaled(self, width: int, height: int) -> Intrinsics:
         """The same camera when its picture is resized to `width` x `height`."""
         sx, sy = width / self.width, height / self.height

@@ -48,11 +48,6 @@ def test_the_matrix_projects_to_the_principal_point():
     assert camera.matrix @ [0, 0, 2] == pytest.approx([600, 500, 2])
 
 
-def test_one_focal_length_is_the_geometric_mean():
-    assert Intrinsics(640, 480, 500, 500, 300, 250).focal == 500
-    assert Intrinsics(640, 480, 400, 900, 300, 250).focal == pytest.approx(600)
-
-
 CAMERA = Intrinsics(640, 480, 500, 510, 300, 250)
 BARREL = Lens("plumb_bob", (-0.3, 0.1, 0.001, -0.002, 0.0))
 

@@ -16,8 +16,10 @@
 import runpy
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -76,3 +78,20 @@ def test_the_workflow_runs_on_every_python_that_has_ros():
     (_, oldest), (_, newest) = names["OLDEST"], names["NEWEST"]
     pythons = [f"3.{minor}" for minor in range(oldest, newest + 1)]
     assert job["strategy"]["matrix"]["python"] == pythons
+
+
+def test_wheels_are_patched_in_one_environment_alone_whatever_paths_they_hold(tmp_path):
+    """uv links the files of a wheel from its cache into each environment."""
+    patch = runpy.run_path(str(ROOT / "tools/patch_ros_wheels.py"))["patch"]
+    cached = tmp_path / "cache.cmake"
+    numpy = "lib/python3.12/site-packages/numpy/_core/include"
+    text = f'INCLUDES "/opt/python/cp312-cp312/include/python3.12;/old/clone/.venv/{numpy}"'
+    cached.write_text(text)
+    folder = tmp_path / "env" / "share" / "std_msgs" / "cmake"
+    folder.mkdir(parents=True)
+    (folder / "export.cmake").hardlink_to(cached)
+    assert patch(tmp_path / "env") == 1
+    patched = (folder / "export.cmake").read_text()
+    assert patched == f'INCLUDES "{sysconfig.get_path("include")};{np.get_include()}"'
+    assert cached.read_text() == text
+    assert patch(tmp_path / "env") == 0
