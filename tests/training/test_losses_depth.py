@@ -268,3 +268,17 @@ def test_autocast_and_half_predictions_are_computed_in_float32(name):
         got = DEPTH[name](half, truth)
     assert got.dtype == torch.float32
     assert got == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_log_l1_is_least_at_the_median():
+    """Where the truth of what looks alike is 1, 2 or 8 m, it settles at 2, relative_l1 at 1."""
+    truth = torch.tensor([[[1.0, 2.0, 8.0]]])
+    said = torch.linspace(0.5, 10, 200)
+
+    def best(loss):
+        return float(min(said, key=lambda d: float(loss(torch.full((1, 1, 3), float(d)), truth))))
+
+    assert best(DEPTH["log_l1"]) == pytest.approx(2, abs=0.05)
+    assert best(DEPTH["relative_l1"]) == pytest.approx(1, abs=0.05)
+    two = DEPTH["log_l1"](torch.tensor([[[1.0, 4.0]]]), torch.tensor([[[2.0, float("nan")]]]))
+    assert float(two) == pytest.approx(math.log(2))

@@ -196,3 +196,22 @@ def test_autocast_and_half_logits_are_computed_in_float32(name):
         got = SEGMENTATION[name](half, labels)
     assert got.dtype == torch.float32
     assert got == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_cross_entropy_of_a_set_sums_its_probabilities():
+    logits = torch.randn(1, 3, 1, 3, requires_grad=True)
+    sets = torch.tensor([[True, False, True]])
+    labels = torch.tensor([[[1, 3, 255]]], dtype=torch.uint8)
+    p = logits.softmax(1)[0, :, 0]
+    loss = cross_entropy(logits, labels, sets=sets)
+    expected = -(p[1, 0].log() + (p[0, 1] + p[2, 1]).log()) / 2
+    assert torch.allclose(loss, expected)
+    weights = torch.tensor([1.0, 2.0, 5.0])
+    weighed = cross_entropy(logits, labels, weights, sets)
+    # The set's weight is the mean of 1 and 5.
+    expected = -(2 * p[1, 0].log() + 3 * (p[0, 1] + p[2, 1]).log()) / 5
+    assert torch.allclose(weighed, expected)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient[0, :, 0, 2].abs().sum() == 0  # unlabelled
+    # Within the set nothing is preferred: both members gain in proportion to what they have.
+    assert torch.allclose(gradient[0, 0, 0, 1] / p[0, 1], gradient[0, 2, 0, 1] / p[2, 1])

@@ -20,8 +20,9 @@ import pytest
 import torch
 from torch import nn
 
+from training import losses
 from training.errors import TrainingError
-from training.objectives import thinned
+from training.objectives import segmentation_losses, thinned
 from training.objectives.stereo import Stereo
 from training.objectives.supervised import Supervised
 from training.objectives.video import Video
@@ -276,3 +277,20 @@ def test_without_neighbours_a_video_objective_teaches_labels_alone():
     assert total({"depth": parts["depth"]}) == 0
     assert parts["segmentation"]["cross_entropy"] > 0
     assert present == {"segmentation": True, "depth": False}
+
+
+def test_labels_of_sets_teach_cross_entropy_alone():
+    torch.manual_seed(0)
+    objective = Supervised(segmentation={"cross_entropy": 1.0, "dice": 1.0}, weigh_classes=False)
+    prediction = {"logits": torch.randn(1, 3, 4, 4)}
+    labels = torch.randint(0, 3, (1, 4, 4), dtype=torch.uint8)
+    labels[0, 0], labels[0, 1] = 3, 255
+    objective.sets = torch.tensor([[True, True, False]])
+    parts = segmentation_losses(
+        prediction, labels, objective.segmentation, None, sets=objective.sets
+    )
+    known = labels.where(labels != 3, 255)
+    assert parts["dice"] == losses.SEGMENTATION["dice"](prediction["logits"], known)
+    assert parts["cross_entropy"] == losses.SEGMENTATION["cross_entropy"](
+        prediction["logits"], labels, sets=objective.sets
+    )

@@ -105,3 +105,35 @@ def test_the_progress_bar_counts_epochs_from_one():
     for epochs, shown in ((2, ["Epoch 1/2", "Epoch 2/2"]), (-1, ["Epoch 1", "Epoch 2"])):
         bar.setup(L.Trainer(accelerator="cpu", max_epochs=epochs, logger=False), None, "fit")
         assert [bar._get_train_description(epoch).strip() for epoch in range(2)] == shown
+
+
+def test_the_encoder_has_a_rate_of_its_own(tmp_path):
+    """Also where a run is resumed with another one."""
+
+    def groups(task):
+        task._trainer = type("Trainer", (), {"estimated_stepping_batches": 100})()
+        made = task.configure_optimizers()
+        task._trainer = None
+        return made["optimizer"].param_groups, made
+
+    task = JointTask(SharedEncoder(), learning_rate=1e-3, encoder_rate=0.25, weight_decay=0.1)
+    found, made = groups(task)
+    by_rate = {}
+    for group in found:
+        ids = {id(p) for p in group["params"]}
+        by_rate.setdefault(group["initial_lr"], set()).update(ids)
+        decay = decaying(task)
+        assert all((p in decay) == (group["weight_decay"] == 0.1) for p in group["params"])
+    assert by_rate.keys() == {1e-3, 2.5e-4}
+    assert by_rate[2.5e-4] == {id(p) for p in task.system.encoder.parameters()}
+    assert by_rate[1e-3].isdisjoint(by_rate[2.5e-4])
+    assert sum(map(len, by_rate.values())) == len(list(task.parameters()))
+    checkpoint = {
+        "provenance": {"trained_on": [], "terms": ""},
+        "optimizer_states": [made["optimizer"].state_dict()],
+        "lr_schedulers": [made["lr_scheduler"]["scheduler"].state_dict()],
+    }
+    other = JointTask(SharedEncoder(), learning_rate=1e-2, encoder_rate=0.5)
+    other.on_load_checkpoint(checkpoint)
+    rates = [g["initial_lr"] for g in checkpoint["optimizer_states"][0]["param_groups"]]
+    assert rates == checkpoint["lr_schedulers"][0]["base_lrs"] == [1e-2, 1e-2, 5e-3, 5e-3]

@@ -22,7 +22,7 @@ from depthseg_ros.model_card import DepthRange, ModelCard
 from training.classes import CAMVID
 from training.datasets import Sample
 from training.errors import TrainingError
-from training.transforms import Augmented, Whole, recolor, recoloring, unknown
+from training.transforms import Augmented, Whole, degradation, recolor, recoloring, unknown
 
 CARD = ModelCard("m", "s", CAMVID, DepthRange("metric", 0.5, 100), (64, 48), 100.0)
 
@@ -220,3 +220,18 @@ def test_a_motion_is_mirrored_with_the_pictures():
     seen = crops(sample, (1, 1), views=("next", "previous"))
     assert {tuple(item["motion_next"][:3, 3].tolist()) for item in seen} == {(1, 2, 3), (-1, 2, 3)}
     assert all(item["motion_previous"].isnan().all() for item in seen)
+
+
+def test_degradation_changes_values_and_not_shapes_and_follows_from_the_seed():
+    image = np.full((48, 64, 3), 127, np.uint8)
+    image[:, 32:] = 200
+    kinds = 0
+    for seed in range(40):
+        harmed = [degradation(np.random.default_rng(seed), (64, 48))(image) for _ in range(2)]
+        assert harmed[0].shape == image.shape and harmed[0].dtype == np.uint8
+        assert (harmed[0] == harmed[1]).all()
+        # The edge stays where it is: labels and depth are not changed with the image.
+        columns = harmed[0].astype(float).mean((0, 2))
+        kinds += bool((harmed[0] != image).any())
+        assert 30 <= np.abs(np.diff(columns)).argmax() <= 32
+    assert 25 < kinds < 40

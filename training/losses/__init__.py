@@ -51,6 +51,7 @@ DEPTH: dict[str, Callable[..., Tensor]] = {
     "attention": depth.attention,
     "sobel": depth.sobel,
     "relative_l1": depth.relative_l1,
+    "log_l1": depth.log_l1,
     "log_gradient": depth.log_gradient,
     "binary_cross_entropy": depth.binary_cross_entropy,
 }

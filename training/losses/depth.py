@@ -140,6 +140,17 @@ def relative_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 
 
 @in_float32
+def log_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
+    """Mean |ln prediction - ln truth| over the pixels with depth (Eigen et al. 2014 square it).
+
+    Where an image leaves the scale open its least is at the median of what is possible;
+    `relative_l1`'s is nearer.
+    """
+    truth, known = _known(truth_NHW)
+    return mean_over((_log(prediction_NHW) - _log(truth)).abs(), known)
+
+
+@in_float32
 def log_gradient(prediction_NHW: Tensor, truth_NHW: Tensor, scales: int = 3) -> Tensor:
     """Mean absolute difference of the log depths' gradients at several scales.
 

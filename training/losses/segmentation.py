@@ -33,10 +33,30 @@ from .numerics import in_float32, normalised
 
 @in_float32
 def cross_entropy(
-    logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None = None
+    logits_NCHW: Tensor,
+    labels_NHW: Tensor,
+    class_weights: Tensor | None = None,
+    sets: Tensor | None = None,
 ) -> Tensor:
-    """Mean cross-entropy over the labelled pixels, weighted by class if asked."""
-    return _mean(_cross_entropies(logits_NCHW, labels_NHW), labels_NHW, class_weights)
+    """Mean cross-entropy over the labelled pixels, weighted by class if asked.
+
+    A label of C or more, up to C + S - 1, says that the pixel is of one of several classes, those
+    of a row of `sets` (S, C) bool: the probabilities of these are summed. Its weight is their mean.
+    """
+    if sets is None or not len(sets):
+        return _mean(_cross_entropies(logits_NCHW, labels_NHW), labels_NHW, class_weights)
+    log_shares = logits_NCHW.log_softmax(1)
+    of_sets = [log_shares[:, members].logsumexp(1, keepdim=True) for members in sets]
+    if class_weights is not None:
+        means = sets.to(class_weights) @ class_weights / sets.sum(1)
+        class_weights = torch.cat([class_weights, means])
+    loss_NHW = F.nll_loss(
+        torch.cat([log_shares, *of_sets], 1),
+        labels_NHW.long(),
+        ignore_index=UNLABELLED,
+        reduction="none",
+    )
+    return _mean(loss_NHW, labels_NHW, class_weights)
 
 
 @in_float32

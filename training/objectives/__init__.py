@@ -20,6 +20,7 @@ length of the canonical camera. It gives `Losses`, which the task balances and l
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -49,6 +50,8 @@ class Objective(nn.Module):
     """Other pictures of a sample that it learns from, beside those that the system needs."""
     usual_segmentation: Mapping[str, float] = {"cross_entropy": 1.0}
     usual_depth: Mapping[str, float] = {}
+    sets: Tensor
+    """(S, C) bool: the classes that labels from C on stand for; see `losses.segmentation`."""
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Objective(nn.Module):
         check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
         check_terms(self.depth, losses.DEPTH, "depth")
         self.deep_supervision, self.weigh_classes = deep_supervision, weigh_classes
+        self.register_buffer("sets", torch.zeros(0, 0, dtype=torch.bool), persistent=False)
 
     def forward(
         self,
@@ -94,6 +98,7 @@ class Objective(nn.Module):
                 weights,
                 self.deep_supervision,
                 [truth["labels"] for truth in step],
+                self.sets,
             )
         if "depth" in prediction:
             parts["depth"], present["depth"] = self.depth_parts(
@@ -184,16 +189,30 @@ def segmentation_losses(
     class_weights: Tensor | None,
     deep_supervision: bool = False,
     labels_of_step: Sequence[Tensor] = (),
+    sets: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The weighted segmentation losses by name; for `labels_of_step` see `losses.multi_output`."""
+    """The weighted segmentation losses by name; for `labels_of_step` see `losses.multi_output`.
+
+    Labels of `sets` of classes, see `losses.segmentation.cross_entropy`, teach that loss alone.
+    """
     outputs = [prediction["logits"]]
+    one_class = max(2, outputs[0].shape[1])
     if deep_supervision:
         outputs += side_outputs(prediction, "side_logits")
     labels, *of_step = thinned([labels_NHW, *labels_of_step], outputs[0].shape[2:])
+
+    def loss(name: str, output: Tensor, truth: Tensor) -> Tensor:
+        if sets is None or not len(sets):
+            return losses.SEGMENTATION[name](output, truth, class_weights)
+        if name == "cross_entropy":
+            return losses.SEGMENTATION[name](output, truth, class_weights, sets)
+        truth = truth.where(truth < one_class, UNLABELLED)
+        return losses.SEGMENTATION[name](output, truth, class_weights)
+
     return {
         name: weight
         * losses.multi_output(
-            lambda o, t, name=name: losses.SEGMENTATION[name](o, t, class_weights),
+            functools.partial(loss, name),
             outputs,
             labels,
             of_step,
