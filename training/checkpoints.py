@@ -109,7 +109,7 @@ def start_from(system: nn.Module, path: Path) -> list[str]:
         The names of the tensors that it has none for: heads of other classes, for example.
 
     Raises:
-        TrainingError: as `load_checkpoint`, and where nothing fits.
+        TrainingError: as `load_checkpoint`, and where less than half of the weights fits.
     """
     if path.suffix == ".onnx":
         stored = _of_model_file(system, path)
@@ -121,8 +121,15 @@ def start_from(system: nn.Module, path: Path) -> list[str]:
         for name, value in own.items()
         if f"system.{name}" in stored and stored[f"system.{name}"].shape == value.shape
     }
+    kind = type(system).__name__
     if not fitting:
-        raise TrainingError(f"{path} has no weights of a {type(system).__name__} of this size")
+        raise TrainingError(f"{path} has no weights of a {kind} of this size")
+    share = sum(own[name].numel() for name in fitting) / sum(v.numel() for v in own.values())
+    if share < 0.5:
+        raise TrainingError(
+            f"{path} has {100 * share:.0f} % of the weights of this {kind}: it is of another size."
+            " Give model.system the options that it was trained with, see training/configs"
+        )
     system.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
 
@@ -162,11 +169,11 @@ def _of_model_file(system: nn.Module, path: Path) -> dict[str, Tensor]:
 def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str]]:
     """The names of convolutions and of the batch norms right after them, which export folds."""
     for path, module in system.named_modules():
-        if isinstance(module, nn.Sequential):
-            for (name, first), (next_name, second) in pairwise(list(module.named_children())):
-                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                    prefix = f"{path}." if path else ""
-                    yield f"{prefix}{name}", f"{prefix}{next_name}"
+        for (name, first), (next_name, second) in pairwise(list(module.named_children())):
+            follows = isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+            if follows and first.out_channels == second.num_features:
+                prefix = f"{path}." if path else ""
+                yield f"{prefix}{name}", f"{prefix}{next_name}"
 
 
 def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:

@@ -22,11 +22,13 @@ import torch
 
 from depthseg_ros.street import Street
 from training.checkpoints import joined, provenance_of, settle_batch_norms, start_from
+from training.encoders import EfficientNetLite0
 from training.errors import TrainingError
 from training.evaluate import load
-from training.export import ServedModel
+from training.export import ServedModel, export
 from training.systems.shared_encoder import SharedEncoder
 from training.systems.two_stream_fcn import TwoStreamFcn
+from training.task import JointTask
 
 STREET = Path(__file__).parents[2] / "models" / "street.onnx"
 
@@ -74,6 +76,27 @@ def test_weights_of_another_network_or_of_no_model_file_are_refused(tmp_path):
     other.write_bytes(b"none")
     with pytest.raises(ValueError, match=r"other\.onnx"):
         start_from(SharedEncoder(), other)
+    lite = SharedEncoder(encoder=EfficientNetLite0(half=True))
+    with pytest.raises(TrainingError, match=r"street\.onnx has \d+ % of the weights of"):
+        start_from(lite, STREET)
+
+
+def test_batch_norms_outside_of_a_sequential_are_found(pictures, tmp_path):
+    """What a file gives is what a system gives that starts from it."""
+    torch.manual_seed(0)
+    system = SharedEncoder(encoder=EfficientNetLite0(half=True)).eval()
+    for norm in (m for m in system.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.running_mean, -0.1, 0.1)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    card = JointTask(system).card
+    export(system, card, tmp_path / "model.onnx")
+    fx = torch.full((1,), 420.0)
+    said = load(tmp_path / "model.onnx")[2](pictures[:1], fx)
+    again = SharedEncoder(encoder=EfficientNetLite0(half=True))
+    assert start_from(again, tmp_path / "model.onnx") == []
+    with torch.no_grad():
+        own = ServedModel(again, card).eval()(pictures[:1], fx)
+    assert (own[2] / said[2] - 1).abs().nanmedian() < 1e-4
 
 
 def test_terms_of_what_a_run_started_from_hold_for_what_comes_of_it():
