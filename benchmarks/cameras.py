@@ -12,11 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m benchmarks.image_shapes`: labels and depth of a model file by the image's shape.
+"""`python -m benchmarks.cameras`: labels and depth by the image's shape and the camera's mounting.
 
-The same rendered streets, which no training has seen, through cameras of several image sizes, and
-beside them the frames of a folder of KITTI, if one is given. Depth that depends on the shape of the
-image is wrong without a word: every row should be as good as the first.
+Rendered streets, which no training has seen: the same ones through cameras of several image sizes,
+and others from several heights, each with a pitch and a lens of its own. Beside the first stand
+the frames of a folder of KITTI, if one is given. Depth that depends on shape or mounting is wrong
+without a word: all columns should be alike.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from training.datasets.rendered import FIRST_SEED
 from training.evaluate import markdown
 
 CONSOLE = Console(stderr=True)
+HEIGHTS = (0.3, 0.6, 1.0, 1.4, 2.0)
+"""Of the camera above the ground, metres."""
 SIZES = ((640, 480), (640, 360), (1280, 720), (960, 480), (1242, 375), (480, 640))
 
 Shot = tuple[NDArray[np.uint8], float, NDArray[np.uint8] | None, NDArray[np.float32]]
@@ -50,7 +53,7 @@ Shot = tuple[NDArray[np.uint8], float, NDArray[np.uint8] | None, NDArray[np.floa
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.image_shapes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cameras", description=__doc__)
     parser.add_argument("--model", type=Path, default=model_card.default_model())
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
     parser.add_argument("--count", type=int, default=30, help="streets (default: 30)")
@@ -78,15 +81,24 @@ def main(arguments: list[str] | None = None) -> None:
         )
     if options.kitti:
         results[f"KITTI, {options.kitti.name}"] = measure(perception, kitti(options.kitti))
+    mounted = {}
+    for camera_height in HEIGHTS:
+        name = f"{camera_height} m"
+        shots = mountings(camera_height, options.count)
+        mounted[name] = measure(
+            perception, track(shots, name, options.count, console=CONSOLE, transient=True)
+        )
     if options.json:
-        print(json.dumps(results, indent=2))
+        print(json.dumps({"shapes": results, "mountings": mounted}, indent=2))
     else:
-        print(markdown(results))
+        print(markdown(results), markdown(mounted), sep="\n\n")
 
 
 def measure(perception: Perception, shots: Iterator[Shot]) -> dict[str, float]:
     """Figures over images: mIoU, abs-rel (mean over images) and what its median pixel is off by."""
     measures, ratios = Measures(perception.card.depth), []
+    by_class: dict[str, list[float]] = {"road": [], "car": []}
+    ids = {c.name: c.id for c in perception.card.classes}
     for image, fx, labels, depth in shots:
         prediction = perception(image, fx)
         if labels is not None and prediction.labels is not None:
@@ -94,8 +106,16 @@ def measure(perception: Perception, shots: Iterator[Shot]) -> dict[str, float]:
         measures.add_depth(prediction.depth, depth)
         known = np.isfinite(depth) & np.isfinite(prediction.depth)
         ratios.append(float(np.median(prediction.depth[known] / depth[known])))
+        if labels is not None:
+            for name, found in by_class.items():
+                of_class = known & (labels == ids.get(name))
+                if of_class.sum() >= 100:
+                    found.append(float(np.median(prediction.depth[of_class] / depth[of_class])))
     errors = measures.depth
     result = {"abs-rel": errors.abs_rel, "median depth / truth - 1": float(np.mean(ratios)) - 1}
+    for name, found in by_class.items():
+        if found:
+            result[f"the same, {name}"] = float(np.mean(found)) - 1
     return result | ({"mIoU": measures.miou} if labels is not None else {})
 
 
@@ -103,6 +123,17 @@ def streets(width: int, height: int, count: int) -> Iterator[Shot]:
     """Rendered streets of the seeds that are kept for testing."""
     for seed in range(FIRST_SEED["test"], FIRST_SEED["test"] + count):
         frame = street.Street(seed, width, height).frame(0)
+        yield frame.image, frame.intrinsics.fx, frame.labels, frame.depth
+
+
+def mountings(camera_height: float, count: int) -> Iterator[Shot]:
+    """Streets from a height, 640 x 360, pitched 0 to 0.2 rad down, 0.8 to 1.7 rad wide."""
+    for seed in range(FIRST_SEED["test"], FIRST_SEED["test"] + count):
+        rng = np.random.default_rng(seed)
+        camera = street.Camera(
+            fov=rng.uniform(0.8, 1.7), height=camera_height, pitch=-rng.uniform(0, 0.2)
+        )
+        frame = street.Street(seed, 640, 360, camera).frame(0)
         yield frame.image, frame.intrinsics.fx, frame.labels, frame.depth
 
 
@@ -121,4 +152,4 @@ def kitti(folder: Path) -> Iterator[Shot]:
 
 
 if __name__ == "__main__":
-    sys.exit(run("image_shapes", main))
+    sys.exit(run("cameras", main))
