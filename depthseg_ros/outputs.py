@@ -36,6 +36,7 @@ from std_msgs.msg import Header
 from .derived.distances import class_distances
 from .derived.ground import Ground, fit_ground
 from .derived.masks import class_mask, cut_out
+from .derived.mounting import LEAST_GROUND, LEAST_SHARE, Comparison, compare
 from .derived.points import picture_points
 from .derived.scale import ScaleEstimate
 from .derived.scan import BEAM, obstacle_scan
@@ -187,24 +188,47 @@ class Seen:
         return upright.turned(-s.image_rotation), ""
 
     @cached_property
-    def _fitted(self) -> tuple[Ground, float] | None:
-        """The ground in the plain depth, and the share of pixels that lie in it."""
-        if self.labels is None:
-            return None
+    def _is_ground(self) -> NDArray[np.bool_]:
+        """Which pixels of `rays(step)` are labelled as what a ground plane is fitted to."""
         obstacles = self._obstacles
         flat = [
             c.id
             for c in self.card.classes
             if c.id not in obstacles and not {"sky", "obstacle", "movable"} & set(c.flags)
         ]
+        return class_mask(self.sampled(self.labels, self.step), flat) > 0
+
+    @cached_property
+    def _fitted(self) -> tuple[Ground, float] | None:
+        """The ground in the plain depth, and the share of pixels that lie in it."""
+        if self.labels is None:
+            return None
         mounted, rotation = self._mounted[0], self.settings.image_rotation
         fitted = fit_ground(
             self.upright_rays(self.step),
             self.sampled(self._plain_depth, self.step),
-            class_mask(self.sampled(self.labels, self.step), flat) > 0,
+            self._is_ground,
             mounted and mounted.turned(rotation),
         )
         return fitted and (fitted[0].turned(-rotation), fitted[1])
+
+    def compare_mounting(self) -> Comparison | None:
+        """The ground in the plain depth beside that of the mounting; None: not known well enough.
+
+        Depth without a unit is taken to be of the mounting's scale, which leaves the angles.
+        """
+        mounted = self._mounted[0]
+        if mounted is None or not _both(self.card) or self._fitted is None:
+            return None
+        fitted, share = self._fitted
+        known = self._is_ground & np.isfinite(self.sampled(self._plain_depth, self.step))
+        if share < LEAST_SHARE or np.mean(known) < LEAST_GROUND:
+            return None
+        if not self.card.needs_fx:
+            fitted = fitted.scaled(mounted.height / fitted.height)
+        rotation = self.settings.image_rotation
+        rays = self.upright_rays(self.step)[:, known]
+        return compare(fitted.turned(rotation), mounted.turned(rotation), rays)
 
     @cached_property
     def scale(self) -> float:

@@ -40,6 +40,7 @@ from std_msgs.msg import Header
 from .background import Background, Capture
 from .calibration import Calibration
 from .derived.doubts import Doubts
+from .derived.mounting import MountingCheck
 from .derived.scale import ScaleEstimate
 from .diagnostics import Gate, Health, Stopwatch
 from .frames import NewestFrames
@@ -63,6 +64,13 @@ REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
 LOSSES_REPEAT = 60.0
 """Likewise of images that are lost on the way."""
+MOUNTING_EVERY, MOUNTING_REPEAT = 0.5, 60.0
+"""Seconds between two images whose ground is compared with the mounting; and as `REPEAT`."""
+MOUNTING = (
+    "camera_height", "camera_pitch", "camera_roll", "ground", "ground_frame", "depth_scale",
+    "image_rotation",
+)  # fmt: skip
+"""Parameters after whose change what was compared before tells nothing."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
 LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 QOS_OVERRIDES = QoSOverridingOptions(
@@ -138,6 +146,7 @@ class Stream:
         )
         self._health = Health(SILENCE)
         self._scale = ScaleEstimate()
+        self._mounting, self._mounting_of, self._mounting_due = MountingCheck(), (), 0.0
         self._rays = RayCache()
         self._doubts = Doubts()
         self._transforms = transforms
@@ -186,7 +195,7 @@ class Stream:
         self._outputs = {name: kept[name] for name in OUTPUTS if name in kept}
         for publisher in gone:
             self._node.destroy_lifecycle_publisher(publisher)
-        self._card, self._scale = card, ScaleEstimate()
+        self._card, self._scale, self._mounting = card, ScaleEstimate(), MountingCheck()
         if self._background.picture is None:
             self._background.picture = background
         self._health.trouble("camera_info", "")
@@ -548,6 +557,30 @@ class Stream:
             task.watch.lap("derive")
             publisher.publish(output)
             task.watch.lap("publish")
+        self._check_mounting(seen)
+        task.watch.lap("derive")
+
+    def _check_mounting(self, seen: Seen) -> None:
+        """Warn where the ground in the depth is not where the mounting has it."""
+        settings, now = seen.settings, time.monotonic()
+        of = tuple(getattr(settings, name) for name in MOUNTING)
+        if of != self._mounting_of:
+            self._mounting, self._mounting_of = MountingCheck(), of
+        elif now < self._mounting_due:
+            return
+        self._mounting_due = now + MOUNTING_EVERY
+        if (comparison := seen.compare_mounting()) is not None:
+            self._mounting.add(comparison)
+        text = self._mounting.disagreement()
+        self._health.trouble("mounting", text)
+        if text:
+            given = "camera_height, camera_pitch"
+            if settings.ground == "tf":
+                given = f"tf from {settings.ground_frame}"
+            hint = f"check {given} and camera_info"
+            if not settings.correct_scale:
+                hint += "; if they are right, correct_scale corrects a wrong scale of the depth"
+            self._warn(f"{text[0].upper()}{text[1:]}; {hint}", MOUNTING_REPEAT)
 
     def _check_background(
         self, background: NDArray[np.uint8] | None, width: int, height: int

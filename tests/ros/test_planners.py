@@ -384,6 +384,23 @@ def test_the_ground_is_fitted_and_tells_the_scale(perceive):
     np.testing.assert_allclose(picture(depth, np.float32), plain * ground.scale, rtol=1e-4)
 
 
+@pytest.mark.parametrize("correct_scale", [False, True])
+def test_a_mounting_that_the_depth_contradicts_is_warned_of(perceive, node, correct_scale):
+    image, words = painted_ground(height=1.5), "they disagree by 25 %"
+    perceive(image, "depth/image", camera_height=2.0, correct_scale=correct_scale)
+
+    def message(there):
+        perceive(image, "depth/image")
+        return (words in node.diagnostics().get("message", "")) == there
+
+    node.until_diagnostics(lambda: message(True), words)
+    line = node.process.lines(f"The depth shows .*{words}")[-1]
+    assert "1.50 m below the camera" in line and "the mounting has 2.00 m and 0.00 rad" in line
+    assert ("correct_scale corrects" in line) != correct_scale
+    assert node.set("camera_height", 1.6).successful
+    node.until_diagnostics(lambda: message(False), "no warning")
+
+
 def test_the_scale_follows_its_parameters_at_once(perceive):
     image = painted_ground(height=1.5)
     perceive(image, "ground", camera_height=1.5, correct_scale=True)

@@ -1,0 +1,99 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whether the ground in the depth lies where the camera's mounting puts it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ground import Ground
+
+LIMIT = 0.15
+"""Relative error, of the camera's height or of the ground's depth, above which they disagree."""
+LEAST_SHARE = 0.7
+"""Of the ground pixels, on the fitted plane: with fewer the fit tells nothing of the mounting."""
+LEAST_GROUND = 0.05
+"""Of the image, ground pixels with depth, likewise."""
+FEWEST, MEMORY = 5, 15
+"""Images before which nothing is said, and whose medians count: a ramp or a bump passes."""
+
+
+class Comparison(NamedTuple):
+    """The ground of one image, fitted to its depth, beside that of the mounting."""
+
+    height: float
+    """The camera's above the fitted ground, metres."""
+    pitch: float
+    """Likewise, rad, positive looks down."""
+    known_height: float
+    """By the mounting."""
+    known_pitch: float
+    """Likewise."""
+    depth: float
+    """The fitted ground's depth divided by the mounting's, the median over ground pixels; 0 where
+    those lie above the mounting's horizon."""
+
+
+def compare(fitted: Ground, mounted: Ground, rays: NDArray[np.float32]) -> Comparison:
+    """Compare two grounds, in the axes of the upright image, where pixels show the ground.
+
+    Args:
+        fitted: To the depth, metres.
+        mounted: By the mounting.
+        rays: (2, n) x/z and y/z of the ground pixels, at least one of them below the fitted
+            ground's horizon.
+    """
+
+    def nearness(ground: Ground) -> NDArray[np.float64]:
+        """1 / depth, at most 0 above the horizon."""
+        x, y, z = ground.up
+        return -(x * rays[0] + y * rays[1] + z).astype(np.float64) / ground.height
+
+    of_fitted, of_mounted = nearness(fitted), nearness(mounted)
+    below = of_fitted > 0
+    ratio = float(np.median(np.maximum(of_mounted[below], 0) / of_fitted[below]))
+    return Comparison(fitted.height, fitted.pitch, mounted.height, mounted.pitch, ratio)
+
+
+class MountingCheck:
+    """Compares the grounds of a camera's last images."""
+
+    def __init__(self) -> None:
+        self._last: deque[Comparison] = deque(maxlen=MEMORY)
+
+    def add(self, comparison: Comparison) -> None:
+        """Take one image into account."""
+        self._last.append(comparison)
+
+    def disagreement(self) -> str:
+        """What disagrees, in words; empty: nothing, or not enough is known yet."""
+        if len(self._last) < FEWEST:
+            return ""
+        height, pitch, known_height, known_pitch, depth = (
+            statistics.median(values) for values in zip(*self._last, strict=True)
+        )
+        error = max(abs(height / known_height - 1), abs(depth - 1))
+        if error <= LIMIT:
+            return ""
+        return (
+            f"the depth shows the ground {height:.2f} m below the camera at a pitch of"
+            f" {pitch:.2f} rad, the mounting has {known_height:.2f} m and {known_pitch:.2f} rad:"
+            f" they disagree by {100 * error:.0f} %"
+        )
