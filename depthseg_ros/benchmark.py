@@ -32,6 +32,7 @@ import numpy as np
 import onnx
 import onnx.parser
 
+from . import model_card
 from .backends import Backend, open_backend
 from .perception import Perception
 
@@ -48,6 +49,8 @@ class Speed:
 
     backend: str
     """The runtime and where it runs."""
+    precision: str
+    """What the file that ran computes in."""
     ms: float
     """Median milliseconds of a picture."""
     ms_p95: float
@@ -68,15 +71,17 @@ def benchmark(
     backends: Sequence[str],
     threads: int = 0,
     rounds: int = 30,
+    precisions: Sequence[str] = ("auto",),
 ) -> list[Speed]:
     """Measure a model file on pictures of a size, in several runtimes that take turns.
 
     Args:
-        model: Path of the `.onnx` file.
+        model: Path of the `.onnx` file, or a name, see `model_card.find_model`.
         size: Width and height of the pictures.
         backends: Names of `backends.BACKENDS`.
         threads: As for `backends.open_backend`.
         rounds: Runs of each; two before them do not count.
+        precisions: Of `precision.PRECISIONS`; each backend runs each.
 
     Raises:
         ModelFileError: the file is missing or wrong.
@@ -87,13 +92,17 @@ def benchmark(
     with tempfile.TemporaryDirectory() as folder:
         product = Path(folder, "product.onnx")
         onnx.save(onnx.parser.parse_model(_PRODUCT), product)
-        perceptions = [Perception(model, backend, threads=threads) for backend in backends]
+        pairs = [(backend, precision) for backend in backends for precision in precisions]
+        perceptions = [
+            Perception(model, backend, threads=threads, precision=precision)
+            for backend, precision in pairs
+        ]
         products = [
             None if _is_tensorrt(of) else open_backend(product, backend, threads=threads)
-            for backend, of in zip(backends, perceptions, strict=True)
+            for (backend, _), of in zip(pairs, perceptions, strict=True)
         ]
     background = image if perceptions[0].card.needs_background else None
-    work = gflop(model, size)
+    work = gflop(model_card.find_model(model), size)
     times = in_turn(
         [lambda p=p: p(image, float(width), background) for p in perceptions]  # type: ignore[misc]
         + [lambda p=p: _multiply(p) for p in products],  # type: ignore[misc]
@@ -110,6 +119,7 @@ def benchmark(
         speeds.append(
             Speed(
                 perception.backend.name,
+                perception.card.precision,
                 1e3 * seconds,
                 1e3 * float(np.percentile(of_model, 95)),
                 1 / seconds,

@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         " medians, with the operations a second as a share of what the same runtime reaches in an"
         " fp32 matrix product.",
     )
-    _add_model(command)
+    _add_model(command, "all")
     command.add_argument(
         "--size",
         type=_size,
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compiles an engine for pictures of one size and puts it where the node looks"
         " for it, or into a file of your own for the node's parameter engine.",
     )
-    _add_model(command)
+    _add_model(command, choose=False)
     command.add_argument(
         "--size",
         type=_size,
@@ -221,20 +221,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--model",
-        type=model_card.find_model,
-        default=model_card.default_model(),
-        help="to be tried out",
+        default=model_card.DEFAULT,
+        help="to be tried out (default: %(default)s)",
     )
     command.set_defaults(run="doctor")
     return parser
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
+def _add_model(command: argparse.ArgumentParser, *others: str, choose: bool = True) -> None:
+    """The model, and with `choose` which of its files runs; `others` may be asked for as well."""
     command.add_argument(
         "model",
-        type=model_card.find_model,
-        help="a model file (.onnx), or street or indoor: the package's own",
+        help="a model's name: street or indoor, the package's own, or the path of a model file"
+        " without its .onnx; or the path of a file (.onnx), which is taken as it is",
     )
+    if choose:
+        command.add_argument(
+            "--precision",
+            choices=("auto", "fp32", "int8", *others),
+            default="auto",
+            help="which file of a name runs, NAME.onnx or NAME-int8.onnx; auto: on a CPU int8 if"
+            " it is measured to be faster",
+        )
 
 
 def _add_lens(command: argparse.ArgumentParser) -> None:

@@ -42,6 +42,7 @@ from .files import whole
 from .geometry import Intrinsics, to_millimetres
 from .image_files import BESIDE, IMAGES, is_image, read_image, report_left_out, visible_files
 from .perception import Perception, Prediction
+from .precision import choose_file, forget
 from .sources import (
     Frame,
     device_frames,
@@ -64,15 +65,19 @@ class UsageError(ValueError):
 
 def info(options: argparse.Namespace) -> None:
     """Print a model file's card."""
-    card = model_card.read(options.model)
+    chosen = choose_file(options.model, options.precision)
+    if chosen.backend is not None:
+        chosen.backend.close()
+    card = model_card.read(chosen.path)
     if options.json:
         print(card.to_json())
         return
     console = Console()
-    facts = Table(title=escape(str(options.model)), show_header=False)
+    facts = Table(title=escape(str(chosen.path)), show_header=False)
     depth = card.depth
     unit = "m" if card.needs_fx else "(not metres)"
     for name, value in (
+        *([("file", f"{chosen.path.name}: {chosen.why}")] if chosen.why else []),
         ("name", card.name),
         ("system", f"{card.system}, {card.parameters / 1e6:.2f} M parameters, {card.precision}"),
         ("network size", "{} x {}".format(*card.network_size)),
@@ -94,7 +99,9 @@ def info(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     """Write labels, depth and an overlay for every picture."""
     sources = list(_sources(options.paths))
-    perception = Perception(options.model, options.backend, threads=options.threads)
+    perception = Perception(
+        options.model, options.backend, threads=options.threads, precision=options.precision
+    )
     background = None if options.background is None else read_image(options.background)
     if perception.card.needs_background != (background is not None):
         raise UsageError(
@@ -166,16 +173,16 @@ def report(options: argparse.Namespace) -> None:
         samples, data = reports.folder_samples(pairs, options.fx, fov), options.data
     else:
         raise UsageError(f"DATA is {options.data!r}, expected street or a folder of images")
-    perception = Perception(options.model, options.backend)
+    perception = Perception(options.model, options.backend, precision=options.precision)
     if perception.card.needs_background:
         raise UsageError(f"the model {perception.card.name} compares with a background: no report")
     notes = reports.check_ids(pairs, perception.card) if pairs else []
     for note in notes:  # before hours of work
         print(f"depthseg report: {note}", file=sys.stderr)
     measures, worst, count = reports.look(perception, samples)
-    speeds = benchmark(options.model, (640, 480), [options.backend], rounds=20)
+    speeds = benchmark(perception.path, (640, 480), [options.backend], rounds=20)
     card = perception.card
-    text = reports.page(options.model, card, data, measures, worst, count, speeds, notes)
+    text = reports.page(perception.path, card, data, measures, worst, count, speeds, notes)
     reports.write(options.output, text)
     print(f"{options.output}: {count} pictures")
 
@@ -221,7 +228,7 @@ def _live(options: argparse.Namespace, card: model_card.ModelCard) -> Iterator[_
 
 
 def _looks(options: argparse.Namespace) -> Iterator[_Look]:
-    perception = Perception(options.model, options.backend)
+    perception = Perception(options.model, options.backend, precision=options.precision)
     for frame in _frames(options.source, math.radians(options.fov)):
         image = frame.image if frame.encoding == "rgb8" else frame.image[..., ::-1]
         image = np.ascontiguousarray(image)
@@ -251,22 +258,27 @@ def measure(options: argparse.Namespace) -> None:
     names = [options.backend]
     if options.backend == "all":
         names = [name for name in BACKENDS if name != "auto" and not why_not(name)]
-    card = model_card.read(options.model)
-    speeds = benchmark(options.model, options.size, names, options.threads, options.rounds)
+    every = options.precision == "all"
+    precisions = ("fp32", "int8") if every else (options.precision,)
+    speeds = benchmark(
+        options.model, options.size, names, options.threads, options.rounds, precisions
+    )
     if options.json:
         known = [{k: v if v == v else None for k, v in vars(s).items()} for s in speeds]  # no NaN
         print(json.dumps(known, indent=2))
         return
     table = Table(
-        "backend", "ms", "p95", "frames/s", "GFLOP/s", "% of matmul",
-        title=escape(f"{options.model}: {card.precision}, {speeds[0].gflop:.2f} GFLOP"),
+        "backend", "precision", "ms", "p95", "frames/s", "GFLOP/s", "% of matmul",
+        *(["speed-up"] if every else []),
+        title=escape(f"{options.model}: {speeds[0].gflop:.2f} GFLOP"),
         caption="% of matmul: GFLOP/s compared with this runtime's own fp32 matrix multiplication",
     )  # fmt: skip
-    for s in speeds:
+    for number, s in enumerate(speeds):
         table.add_row(
-            s.backend, f"{s.ms:.1f}", f"{s.ms_p95:.1f}", f"{s.frames_per_second:.1f}",
+            s.backend, s.precision, f"{s.ms:.1f}", f"{s.ms_p95:.1f}", f"{s.frames_per_second:.1f}",
             f"{s.gflops:.0f}",
             f"{100 * s.share_of_matmul:.0f}" if s.share_of_matmul == s.share_of_matmul else "",
+            *([f"{speeds[number - number % 2].ms / s.ms:.2f}"] if every else []),
         )  # fmt: skip
     Console().print(table)
 
@@ -295,7 +307,7 @@ def compile_(options: argparse.Namespace) -> None:
         shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    content, identity = tensorrt.identify(options.model, flavour, None)
+    content, identity = tensorrt.identify(model_card.find_model(options.model), flavour, None)
     key = engine_cache.Key(**identity, shapes=shapes, dla=options.dla)
     cache = engine_cache.EngineCache()
     # TensorRT swallows a KeyboardInterrupt that is raised in what it calls.
@@ -338,6 +350,7 @@ def cache(options: argparse.Namespace) -> None:
     engines = EngineCache()
     if options.action == "clear":
         print(f"deleted {len(engines.clear())} engines of {engines.folder}")
+        forget()
         return
     table = Table(
         "model", "precision", "pictures", "TensorRT", "GPU", "MB", title=escape(str(engines.folder))

@@ -51,7 +51,7 @@ def doctor(options: argparse.Namespace) -> None:
         try:
             perception = Perception(options.model)
             perception.warm_up()
-            rows.append(("model", f"{options.model}, on {perception.backend.name}", ""))
+            rows.append(("model", f"{perception.path}, on {perception.backend.name}", ""))
         except (ValueError, BackendError, ImportError) as error:
             missing.append("model")
             rows.append(("model", "-", str(error)))

@@ -112,11 +112,12 @@ class Loader:
 
         def load() -> Perception:
             perception = Perception(
-                _model_file(settings),
+                settings.model or model_card.DEFAULT,
                 backend,
                 settings.providers,
                 settings.threads,
                 os.path.expanduser(settings.engine),
+                settings.precision,
             )
             try:
                 perception.warm_up()
@@ -127,8 +128,10 @@ class Loader:
 
         perception = self._within_deadline(load, self.give_back)
         card = perception.card
+        file = f"{perception.path.name}: {perception.why}" if perception.why else perception.path
         return perception, (
-            f"Model {card.name} on {perception.backend.name}{why}, loaded in"
+            f"Model {card.name} on {perception.backend.name}{why} in {card.precision} ({file}),"
+            f" loaded in"
             f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
             f" {card.depth.kind if card.depth else 'no'} depth"
         )
@@ -227,7 +230,7 @@ class Loader:
         if perception.backend.ready_for(card.network_size) is None:
             self._log.info(
                 "The first picture will wait for its engine to be compiled, seconds to minutes;"
-                f" beforehand: depthseg compile {_model_file(settings)} --size WIDTHxHEIGHT"
+                f" beforehand: depthseg compile {perception.path} --size WIDTHxHEIGHT"
             )
 
 
@@ -236,7 +239,3 @@ def background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
     if settings.background and card.needs_background:
         return read_image(Path(settings.background).expanduser())
     return None
-
-
-def _model_file(settings: Settings) -> Path:
-    return model_card.find_model(settings.model or model_card.default_model())

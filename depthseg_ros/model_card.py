@@ -20,6 +20,7 @@ with a JSON card in its metadata under `METADATA_KEY`. `docs/model_file.md` desc
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -34,8 +35,12 @@ from .imports import explained
 from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
+FP32_KEY = "depthseg_ros.fp32_sha256"
+"""Metadata entry of an int8 file: SHA-256 of the fp32 file that it was made of."""
 SCHEMA_VERSION = 2
 """Of what is written. In files of version 1 the graph stretches every image to `network_size`."""
+DEFAULT = "street"
+"""Name of the default model, wherever one is named."""
 UNLABELLED = 255
 """The class id of pixels without a class, in labels and in label images."""
 
@@ -307,15 +312,54 @@ def default_model() -> Path:
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
-    """The file that a model's path means, or a name: `street` or `indoor`, the package's own.
+    """The file that a model's path means, or its name, for which an int8 file may lie beside it.
 
-    A file of that name in the working folder comes first.
+    A name is `street` or `indoor`, the package's own, or the path of a file without its `.onnx`. A
+    file of just that name in the working folder comes first.
     """
     path = Path(os.path.expanduser(model))
-    if not str(path).isidentifier() or path.is_file():
+    if path.suffix == ".onnx" or path.is_file() or not path.name:
         return path
-    own = default_model().with_name(f"{path}.onnx")
-    return own if own.is_file() else path
+    if str(path).isidentifier() and (own := default_model().with_stem(str(path))).is_file():
+        return own
+    beside = path.with_name(f"{path.name}.onnx")
+    return beside if beside.is_file() else path
+
+
+def int8_beside(path: Path) -> Path:
+    """Where the int8 file of an fp32 file lies: beside `NAME.onnx`, `NAME-int8.onnx`."""
+    return path.with_stem(f"{path.stem}-int8")
+
+
+def check_int8(int8: Path, fp32: Path) -> None:
+    """Check that an int8 file was made of an fp32 file, and says the same of itself.
+
+    Raises:
+        ModelFileError: it was not, does not, or one of them is missing or wrong.
+    """
+    with explained():
+        import onnx
+
+    card = read(int8)
+    if card.precision != "int8":
+        raise ModelFileError(f"{int8} computes in {card.precision}, expected int8")
+    metadata = {
+        entry.key: entry.value for entry in onnx.load(int8, load_external_data=False).metadata_props
+    }
+    if metadata.get(FP32_KEY) != _sha256(fp32):
+        raise ModelFileError(f"{int8} was not made of {fp32} as it is now")
+    expected = read(fp32)
+    different = [
+        entry.name
+        for entry in fields(ModelCard)
+        if entry.name != "precision" and getattr(card, entry.name) != getattr(expected, entry.name)
+    ]
+    if different:
+        raise ModelFileError(f"the cards of {int8} and {fp32} differ in {', '.join(different)}")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read(path: str | os.PathLike[str]) -> ModelCard:
@@ -331,7 +375,8 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
 
     path = find_model(path)
     if not path.is_file():
-        own = ", ".join(sorted(each.stem for each in default_model().parent.glob("*.onnx")))
+        files = default_model().parent.glob("*.onnx")
+        own = ", ".join(sorted(each.stem for each in files if each.stem.isidentifier()))
         names = f"; the package's own are {own}" if str(path).isidentifier() else ""
         raise ModelFileError(f"there is no model file {path}{names}")
     if path.stat().st_size >= MAX_BYTES:
@@ -360,8 +405,16 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     return card
 
 
-def write(path: str | os.PathLike[str], model: Any, card: ModelCard) -> None:
+def write(
+    path: str | os.PathLike[str], model: Any, card: ModelCard, fp32: Path | None = None
+) -> None:
     """Write the `onnx.ModelProto` with its card to `path`, whole or not at all.
+
+    Args:
+        path: The file to write.
+        model: The graph.
+        card: Its card.
+        fp32: Of an int8 file, the fp32 file that it was made of; see `check_int8`.
 
     Raises:
         ModelFileError: the card contradicts the graph.
@@ -370,9 +423,12 @@ def write(path: str | os.PathLike[str], model: Any, card: ModelCard) -> None:
         import onnx
 
     _check_graph(model, card)
-    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    own = (METADATA_KEY, FP32_KEY)
+    kept = [entry for entry in model.metadata_props if entry.key not in own]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
+    if fp32 is not None:
+        model.metadata_props.add(key=FP32_KEY, value=_sha256(fp32))
     model.metadata_props.add(key=METADATA_KEY, value=card.to_json())
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

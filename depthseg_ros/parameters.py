@@ -29,7 +29,8 @@ from rclpy.parameter import Parameter
 from .backends import BACKENDS, MAX_THREADS
 from .derived.doubts import UNSURE
 from .geometry import DEFAULT_FOV
-from .model_card import ModelCard
+from .model_card import DEFAULT, ModelCard
+from .precision import PRECISIONS
 from .settings import about, accept_integers, declare, from_ros, parameter
 from .shaping import ROTATIONS
 from .texts import shortened
@@ -43,8 +44,16 @@ class Settings:
     """Values of the parameters; the class knows what is allowed."""
 
     model: str = parameter(
-        "",
-        "Path of the model file (.onnx), or street or indoor: the package's own; empty: street.",
+        DEFAULT,
+        "Name of the model: street (also if empty) or indoor, the package's own, or the path of a"
+        " model file without its .onnx; or the path of a file (.onnx), which is taken as it is.",
+        fixed=True,
+    )
+    precision: str = parameter(
+        "auto",
+        "Which file of a model that is named runs, NAME.onnx (fp32) or NAME-int8.onnx (int8); auto:"
+        " on a CPU the int8 file, if there is one and it is measured to be faster, else fp32.",
+        choices=PRECISIONS,
         fixed=True,
     )
     cameras: tuple[str, ...] = parameter(

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from . import model_card
 from .backends import BackendError, open_backend
+from .precision import choose_file
 from .shaping import Shaping
 
 
@@ -70,22 +71,30 @@ class Perception:
         providers: Sequence[str] = (),
         threads: int = 0,
         engine: str | os.PathLike[str] = "",
+        precision: str = "auto",
     ) -> None:
         """Load a model file; the arguments are those of `backends.open_backend`.
 
-        `model` may also be the name of one of the package's own, `street` or `indoor`.
+        `model` may also be a name, `street` or `indoor`, the package's own, or a path without its
+        `.onnx`: `precision` says whether the file of that name runs, or the int8 file beside it
+        (`precision.choose_file`). `path` is the file that runs, `why` says why in words, empty
+        where there was no choice.
 
         Raises:
-            ModelFileError: the file is missing, is not ONNX, or its card is missing or wrong.
+            ModelFileError: the file is missing, is not ONNX, is of another precision, or its card
+                is missing or wrong.
             BackendError: the backend is missing or refuses the model.
         """
-        model = model_card.find_model(model)
-        self.card = card = model_card.read(model)
+        chosen = choose_file(model, precision, backend, providers, threads)
+        self.path, self.why = chosen.path, chosen.why
+        self.card = card = model_card.read(self.path)
         self._promised = {name: _OUTPUTS[name] for name in card.outputs}
         self._known = np.full(256, model_card.UNLABELLED, np.uint8)
         for known in card.classes:
             self._known[known.id] = known.id
-        self.backend = open_backend(model, backend, providers, threads, engine)
+        self.backend = chosen.backend or open_backend(
+            self.path, backend, providers, threads, engine
+        )
 
     def __call__(
         self,

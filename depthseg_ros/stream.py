@@ -443,6 +443,7 @@ class Stream:
         card = perception.card
         values = {
             "model": card.name,
+            "model file": str(perception.path),
             "backend": perception.backend.name,
             "precision": card.precision,
         }

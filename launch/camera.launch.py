@@ -38,7 +38,7 @@ ARGUMENTS = {
     "source": ("street", "'street', a folder of pictures, a video, /dev/videoN or the address of a"
                " stream, e.g. rtsp://camera/live; 'none' for a"
                " camera that runs already"),
-    "model": ("", "model file (.onnx), or 'street' or 'indoor', the package's own; empty: that of"
+    "model": ("", "name of the model, 'street' or 'indoor', or a model file (.onnx); empty: that of"
               " params_file"),
     "backend": ("", "what runs the model; empty: that of params_file or auto"),
     "params_file": (PathJoinSubstitution([CONFIG, "depthseg.yaml"]), "parameters of both nodes"),

@@ -35,7 +35,7 @@ ARGUMENTS = {
     "cameras": ("front,rear", "namespaces of the cameras, with commas between them"),
     "source": ("street", "of each camera: 'street', a folder of pictures or a video; 'none' for"
                " cameras that run already"),
-    "model": ("", "model file (.onnx), or 'street' or 'indoor', the package's own; empty: that of"
+    "model": ("", "name of the model, 'street' or 'indoor', or a model file (.onnx); empty: that of"
               " params_file"),
     "backend": ("", "what runs the model; empty: that of params_file or auto"),
     "image_transport": ("", "raw or compressed, as the images come; empty: that of params_file"),

@@ -19,6 +19,7 @@ lr-range-test                  draw the loss over the learning rate and propose 
 evaluate                       figures of checkpoints and model files on data with truth
 compare                        train variants on the same budget and put them in a table
 export                         write a checkpoint's model file
+quantize                       write the int8 file of a model file beside it
 bag                            take frames out of a robot's recordings
 pseudo-label                   let teachers label them
 own-robot                      both, fit, evaluate and export: from recordings to a model file
@@ -40,6 +41,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "compare": "compare",
     "export": "export",
+    "quantize": "quantization",
     "bag": "bag",
     "pseudo-label": "pseudo_label",
     "own-robot": "own_robot",

@@ -59,6 +59,12 @@ def main(arguments: list[str]) -> None:
         help="what the file computes in; int8 needs --data",
     )
     parser.add_argument(
+        "--with-int8",
+        action="store_true",
+        help="beside OUTPUT.onnx in fp32 write OUTPUT-int8.onnx, which depthseg takes on a CPU"
+        " where it is faster; needs --data",
+    )
+    parser.add_argument(
         "--for",
         dest="target",
         choices=("cpu", "tensorrt"),
@@ -81,13 +87,15 @@ def main(arguments: list[str]) -> None:
     if options.precision == "int8" and not options.data:
         parser.error("--precision int8 needs --data: the ranges of activations are measured on it")
 
+    if options.with_int8 and (options.precision != "fp32" or not options.data):
+        parser.error("--with-int8 needs --data, and --precision fp32: it writes two files")
     if options.target != "cpu" and options.precision != "int8":
         parser.error("--for tensorrt is about int8; fp32 and fp16 files run everywhere")
 
     check_output(options.output)
     from .calibration import temperature
     from .checkpoints import load_checkpoint
-    from .quantization import quantize
+    from .quantization import quantize, quantize_beside
     from .sources import Source, open_source, parse
 
     task, provenance = load_checkpoint(options.checkpoint)
@@ -108,6 +116,8 @@ def main(arguments: list[str]) -> None:
         )
     else:
         export(task.system, card, options.output, scale)
+    if options.with_int8:
+        quantize_beside(options.output, opened("train"))
 
 
 def read_metrics(path: Path) -> dict[str, float]:

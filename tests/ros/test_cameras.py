@@ -173,7 +173,7 @@ def test_pictures_that_wait_go_through_the_network_at_once(start_depthseg):
         return node.process.lines("pictures at once: 2") and all(labels)
 
     node.observer.until(at_once, "two pictures at once")
-    perception = Perception(model_card.default_model())
+    perception = Perception(model_card.DEFAULT)  # the file that the node runs, too
     for picture, came in zip(pictures, labels, strict=True):
         alone = perception(image_to_rgb(picture), intrinsics(info).fx)
         assert np.mean(np.frombuffer(came[-1].data, np.uint8) == alone.labels.ravel()) > 0.99

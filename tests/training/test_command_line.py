@@ -355,13 +355,14 @@ def test_the_exported_file_measures_the_same_and_is_served(run):
 
 def test_files_of_fewer_bits_are_calibrated_on_data_and_measured_alike(run):
     exported = training(
-        "export", "--checkpoint", "runs/last.ckpt", "--output", "int8.onnx",
-        "--precision", "int8", "--data", "streets", "--count", 2, folder=run,
+        "export", "--checkpoint", "runs/last.ckpt", "--output", "two.onnx",
+        "--with-int8", "--data", "streets", "--count", 2, folder=run,
     )  # fmt: skip
     assert exported.code == 0, exported.err
-    assert Perception(run / "int8.onnx").card.precision == "int8"
+    assert Perception(run / "two", precision="int8").card.precision == "int8"
+    assert Perception(run / "two", precision="fp32").card.precision == "fp32"
     figures = []
-    for file in ("runs/last.ckpt", "int8.onnx"):
+    for file in ("runs/last.ckpt", "two-int8.onnx"):
         measured = training(
             "evaluate", "--checkpoint", file, "--data", "streets", "--count", 2, "--json",
             "--reliability", "reliability.png", folder=run,

@@ -17,6 +17,7 @@
 import copy
 import functools
 import math
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -29,10 +30,12 @@ import torch
 from depthseg_ros import model_card, street
 from depthseg_ros.backends.compiler import Shapes, compile_engine, load_flavour, parse
 from depthseg_ros.perception import Perception
+from training import __main__ as command_line
+from training import quantization
 from training.datasets import Sample
 from training.encoders import StandardResNet
 from training.export import ServedModel, export, fold_batch_norms, graph, rounded, write
-from training.quantization import TARGETS, quantize
+from training.quantization import TARGETS, quantize, quantize_beside
 from training.sources import Source
 from training.systems.depthsegnet import DepthSegNet, Vgg
 from training.systems.lateral_sharing import LateralSharing
@@ -287,6 +290,41 @@ def test_eight_bits_never_overflow_where_products_are_added_in_sixteen(target, t
             weight = np.rint(weight / scale.reshape(-1, 1, 1, 1))
         greatest.append(np.abs(weight).max())
     assert max(greatest) >= 60 and 2 * 255 * max(greatest) < 2**15
+
+
+def test_the_int8_file_lies_beside_the_file_and_belongs_to_it(path, tmp_path, monkeypatch, capsys):
+    source = Source("streets", "train", Views(), None, "", "")
+    monkeypatch.setattr(quantization, "open_source", lambda *_: source)
+    model, int8 = tmp_path / "mine.onnx", tmp_path / "mine-int8.onnx"
+    shutil.copy(path, model)
+    assert command_line.main(["quantize", str(model), "--data", "streets"]) == 0
+    assert capsys.readouterr().out.strip() == str(int8)
+    model_card.check_int8(int8, model)
+    assert model_card.read(int8) == replace(model_card.read(model), precision="int8")
+    assert command_line.main(["quantize", str(int8), "--data", "streets"]) == 1
+    assert "computes in int8, expected a file in fp32" in capsys.readouterr().err
+
+
+def test_eight_bits_take_in_relu6_and_leave_no_floats_between_convolutions(task, tmp_path):
+    task = copy.deepcopy(task)
+    for name, module in list(task.system.named_modules()):
+        if isinstance(module, torch.nn.ReLU):  # as EfficientNet-Lite has it
+            task.system.set_submodule(name, torch.nn.ReLU6())
+    export(task.system, task.card, tmp_path / "lite.onnx")
+    assert sum(n.op_type == "Clip" for n in onnx.load(tmp_path / "lite.onnx").graph.node) > 10
+    sources = [Source("streets", "train", Views(), None, "", "")]
+    path = quantize_beside(tmp_path / "lite.onnx", sources)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(tmp_path / "optimised.onnx").graph
+    operators = Counter(node.op_type for node in graph.node)
+    convolutions = [m for m in task.system.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert operators["QLinearConv"] == len(convolutions) and not operators["Conv"]
+    assert operators["QLinearAdd"] > 2 and not operators["Add"] and not operators["Relu"]
+    # Only the limits of depth; not one after each convolution.
+    assert operators["Clip"] <= 2
 
 
 def test_the_file_says_of_itself_what_the_task_knows(task, path):
