@@ -60,13 +60,13 @@ def page(data, tmp_path_factory):
 def test_the_page_says_what_was_measured(page, data):
     folder, fx = data
     samples = report.folder_samples(report.folder_pairs(folder), fx, 1.0)
-    measures, worst, count = report.look(Perception(default_model()), samples)
+    measures, worst, count = report.look(Perception("street"), samples)
     assert (count, len(worst)) == (2, 2)
     text = page.read_text(encoding="utf-8")
     for value in (f"{measures.miou:.1%}", f"{measures.depth.abs_rel:.3f}", f"{measures.ece:.1%}"):
         assert f"<b>{value}</b>" in text
     for name, iou in (
-        (c.name, measures.ious.get(c.id)) for c in Perception(default_model()).card.classes
+        (c.name, measures.ious.get(c.id)) for c in Perception("street").card.classes
     ):
         row = re.search(rf"</span>{name}</td>(.*?)</tr>", text)[1]
         assert ("–" if iou is None else f"{100 * iou:.1f}") in row
@@ -97,7 +97,7 @@ def test_what_the_model_itself_wrote_is_perfect(data, tmp_path, capsys):
     arguments = ["predict", "street", str(tmp_path / "a.png"), "--fx", str(fx)]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
     measures, *_ = report.look(
-        Perception(default_model()),
+        Perception("street"),
         report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0),
     )
     assert (measures.miou, measures.accuracy) == (1, 1)
@@ -158,7 +158,7 @@ def test_ids_that_are_not_the_models_do_not_count_and_the_page_says_so(data, tmp
     folder, fx = data
     shutil.copy(folder / "a.png", tmp_path / "a.PNG")
     true = cv2.imread(str(folder / "a.labels.png"), cv2.IMREAD_UNCHANGED)
-    perception, mious = Perception(default_model()), []
+    perception, mious = Perception("street"), []
     for road, name in ((255, "a.labels.png"), (77, "a.LABELS.PNG")):
         (tmp_path / "a.labels.png").unlink(missing_ok=True)
         image = Image.fromarray(np.where(true == 3, np.uint8(road), true))
