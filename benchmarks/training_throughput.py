@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name, folder in parse(options.data).items():
         source = open_source(name, "train", folder, options.count)
         source.render()
-        samples = Augmented(source.samples, CROP, task.card, (0.6, 1.3))
+        source = source.mapped(task.card.classes, scored=False)
+        samples = Augmented(source.samples, CROP, task.card, (0.6, 1.3), sets=source.sets)
         order = [(i % len(source), i) for i in range(BATCH * (options.batches + 2))]
         for workers in options.workers:
             batches = iter(DataLoader(samples, BATCH, sampler=order, num_workers=workers))

@@ -28,10 +28,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from depthseg_ros.model_card import UNLABELLED
-
 from .blocks import resize
-from .classes import check_classes
 from .devices import chosen_device
 from .errors import TrainingError
 from .pictures import save_figure
@@ -56,19 +53,20 @@ def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
     Raises:
         TrainingError: there are no labels, or those of another class list.
     """
-    sources = list(sources)
-    for source in sources:
-        check_classes(served.card, source.name, source.classes)
+    classes = served.card.classes
+    sources = [source.mapped(classes, scored=False) for source in sources]
     rng = torch.Generator().manual_seed(0)
     device = chosen_device()
     running = copy.deepcopy(served).to(device)
     logits, labels = [], []
     for source in sources:
         source.render()
-        loader = DataLoader(Whole(source.samples, served.card, served.inputs), num_workers=1)
+        samples = Whole(source.samples, served.card, served.inputs, source.sets)
+        loader = DataLoader(samples, num_workers=1)
         for batch in track(loader, f"calibrate on {source.name}", transient=True):
             truth = batch["labels"][0]
-            known = (truth != UNLABELLED).flatten().nonzero()[:, 0]
+            # A set of classes does not tell whether the class was right.
+            known = (truth < len(classes)).flatten().nonzero()[:, 0]
             if not len(known):
                 continue
             chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]

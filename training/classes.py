@@ -14,11 +14,10 @@
 
 """Class lists: the one place where ids, names, colours and flags of a data set's classes stand."""
 
-from depthseg_ros.model_card import ModelCard, SemanticClass
+from depthseg_ros.model_card import SemanticClass
 
 from .datasets.indoor_classes import NYU13, NYU40, SUNRGBD37
 from .datasets.street_classes import CITYSCAPES, MASK, VIRTUAL_KITTI2
-from .errors import TrainingError
 
 # The ids of the 11-class CamVid of SegNet's tutorial, and Cityscapes' colours, which most people
 # who look at segmentations know. The order of the ids is that of `street.CLASS_NAMES` too.
@@ -45,20 +44,3 @@ CLASS_LISTS = {
     "sunrgbd37": SUNRGBD37,
     "virtual_kitti2": VIRTUAL_KITTI2,
 }
-
-
-def check_classes(card: ModelCard, data: str, classes: str | None) -> None:
-    """Raise `TrainingError` where a data set's labels are not of the model's classes.
-
-    Args:
-        card: Of the model; without classes labels play no part.
-        data: What the data set is called.
-        classes: Name of its class list; None: it has no labels.
-    """
-    if not card.classes or classes is None or CLASS_LISTS.get(classes) == card.classes:
-        return
-    own = next((name for name, listed in CLASS_LISTS.items() if listed == card.classes), None)
-    raise TrainingError(
-        f"{data} has the classes {classes!r}, which are not the model's:"
-        f" {repr(own) if own else ', '.join(c.name for c in card.classes)}"
-    )

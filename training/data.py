@@ -25,12 +25,14 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 
 from depthseg_ros.model_card import fitted_size
 
 from .errors import TrainingError
+from .label_spaces import ClassSets
 from .sources import Source, open_source
 from .transforms import Augmented, Whole
 
@@ -109,8 +111,10 @@ class Mixture(L.LightningDataModule):
                 for name, count in counts.items()
             ]
 
-        self.train, self.val = opened("train", dict.fromkeys(train, 0)), opened("val", val)
+        self._opened = opened("train", dict.fromkeys(train, 0)), opened("val", val)
         self._open_test = lambda: opened("test", val)
+        self.train, self.val = self._opened
+        self.sets: ClassSets | None = None
         if not all(1 / 8 <= aspect <= 8 for aspect in aspects):
             raise TrainingError(f"data.aspects is {aspects}, expected numbers of 1/8 to 8")
         self.crop, self.zoom, self.sizes = crop, zoom, tuple(sizes)
@@ -135,18 +139,26 @@ class Mixture(L.LightningDataModule):
             source.render()
 
     def setup(self, stage: str) -> None:
-        """Check that labels mean the same everywhere; take the test splits to be tested."""
+        """Give labels one meaning, that of the model's classes; take the test splits to be tested.
+
+        The objective hears which sets of classes labels stand for. It does here, since callbacks
+        copy the task before its own setup.
+        """
+        train, val = self._opened
         if stage == "test":
-            self.val = self._open_test()
-        classes = self._task.hparams["classes"]
-        if not self._task.card.classes:  # labels play no part
-            return
-        for source in (*self.train, *self.val):
-            if source.classes not in (None, classes):
-                raise TrainingError(
-                    f"{source.name} has the classes {source.classes!r}, the model has {classes!r}:"
-                    f" set model.classes, or leave {source.name} out"
-                )
+            val = self._open_test()
+        task = self._task
+        classes = task.card.classes
+        self.sets = sets = ClassSets(classes)
+        self.train = [source.mapped(classes, sets, scored=False) for source in train]
+        self.val = [source.mapped(classes, sets) for source in val]
+        objective = task.objective
+        if len(sets) and "cross_entropy" not in getattr(objective, "segmentation", ()):
+            rank_zero_warn(
+                "Some labels stand for a set of classes, which only the loss cross_entropy learns"
+                " from: add it to model.objective.init_args.segmentation"
+            )
+        objective.sets = torch.from_numpy(sets.table).to(task.class_weights.device)
 
     @property
     def _task(self) -> Any:
@@ -155,10 +167,12 @@ class Mixture(L.LightningDataModule):
     def class_shares(self, samples: int = 200) -> np.ndarray:
         """Share of each class among the labelled pixels of the training mixture, (classes,).
 
-        Estimated from at most so many samples of each data set.
+        Estimated from at most so many samples of each data set. The pixels of a set of classes are
+        shared among these in proportion to what is labelled as one class.
         """
         number = len(self._task.card.classes)
-        counts = np.ones(number)
+        table = np.zeros((0, number), bool) if self.sets is None else self.sets.table
+        counts = np.ones(number + len(table))
         for source in self.train:
             if source.classes is None:
                 continue
@@ -168,11 +182,14 @@ class Mixture(L.LightningDataModule):
                 labels = source.samples[index].labels
                 if labels is not None:
                     of_source += np.bincount(labels[::8, ::8].ravel(), minlength=256)
-            of_source = of_source[:number]
+            of_source = of_source[: len(counts)]
             if of_source.sum():
                 drawn = self.draws[source.name] or len(source)
                 counts += 1e6 * drawn * of_source / of_source.sum()
-        return counts / counts.sum()
+        single = counts[:number].copy()
+        for members, pixels in zip(table, counts[number:], strict=True):
+            counts[:number] += pixels * np.where(members, single, 0) / single[members].sum()
+        return counts[:number] / counts[:number].sum()
 
     def scale(self) -> float:
         """Scale of crops and zoom in the present epoch, by `sizes`."""
@@ -208,6 +225,7 @@ class Mixture(L.LightningDataModule):
                 views=(*task.system.inputs, *task.system.views, *task.objective.views),
                 color=self.color,
                 mirror=self.mirror,
+                sets=0 if self.sets is None else len(self.sets),
             ),
             self.batch_size,
             sampler=MixtureSampler(
@@ -228,7 +246,7 @@ class Mixture(L.LightningDataModule):
         """Whole pictures of each data set, one at a time."""
         card, inputs = self._task.card, self._task.system.inputs
         return [
-            DataLoader(Whole(source.samples, card, inputs), num_workers=self.workers)
+            DataLoader(Whole(source.samples, card, inputs, source.sets), num_workers=self.workers)
             for source in self.val
         ]
 

@@ -35,7 +35,6 @@ from depthseg_ros.shaping import Shaping
 
 from .calibration import draw as draw_reliability
 from .checkpoints import load_checkpoint
-from .classes import check_classes
 from .devices import chosen_device
 from .errors import TrainingError, check_output
 from .metrics import PROTOCOLS, Evaluation
@@ -130,10 +129,12 @@ def evaluate(
     card, inputs, predict = load(checkpoint)
     evaluations = {}
     for name, source in sources.items():
-        check_classes(card, name, source.classes)
+        source = source.mapped(card.classes)
         source.render()
-        evaluations[name] = evaluation = Evaluation(card, source.name, protocol)
-        loader = DataLoader(Whole(source.samples, card, inputs), num_workers=1)
+        evaluations[name] = evaluation = Evaluation(
+            card, source.name, protocol, source.groups, source.protocol
+        )
+        loader = DataLoader(Whole(source.samples, card, inputs, source.sets), num_workers=1)
         console = Console(stderr=True)
         with torch.inference_mode():
             for batch in track(loader, name, console=console, disable=not console.is_terminal):

@@ -28,6 +28,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from depthseg_ros.model_card import UNLABELLED, ModelCard
 
+from .label_spaces import Groups
+
 BANDS = ((0.0, 10.0), (10.0, 30.0), (30.0, math.inf))
 """Distances, metres, of which the errors are told apart."""
 BORDER = 5
@@ -58,6 +60,10 @@ PROTOCOLS = {
     "kitti": Protocol(
         (0.40810811, 0.99189189, 0.03594771, 0.96405229), max_depth=80.0, min_depth=1e-3
     ),
+    # The same from 1 to 60 m, as far as a lidar's sweep sees a street well.
+    "kitti_60": Protocol(
+        (0.40810811, 0.99189189, 0.03594771, 0.96405229), max_depth=60.0, min_depth=1.0
+    ),
     # The same for self-supervised depth, whose scale is free.
     "kitti_selfsup": Protocol(
         (0.40810811, 0.99189189, 0.03594771, 0.96405229), True, max_depth=80.0, min_depth=1e-3
@@ -78,9 +84,17 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
     the classes that are in both truth and prediction, then the mean over those. It reads higher.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """`names` are the classes', in order of id."""
-        super().__init__(len(names), ignore_index=UNLABELLED)
+    prefix = ""
+
+    def __init__(self, names: Sequence[str], others: int = 0) -> None:
+        """Set up.
+
+        Args:
+            names: Of the classes, in order of id.
+            others: How many more ids a prediction may have, which truth never has: they are misses
+                of the true class, and no classes of their own.
+        """
+        super().__init__(len(names) + others, ignore_index=UNLABELLED)
         self.names = tuple(names)
         for state in ("iou_sums", "iou_counts"):
             zeros = torch.zeros(len(names), dtype=torch.float64)
@@ -92,15 +106,15 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         for labels, truth in zip(labels_NHW, truth_NHW, strict=True):
             super().update(labels[None], truth[None])
             matrix = self.confmat - before
-            hit, union = _hit_and_union(matrix)
+            hit, union = (x[: len(self.names)] for x in _hit_and_union(matrix))
             before = self.confmat.clone()
-            both = (matrix.sum(0) > 0) & (matrix.sum(1) > 0)
+            both = ((matrix.sum(0) > 0) & (matrix.sum(1) > 0))[: len(self.names)]
             self.iou_sums += torch.where(both, hit / union.clamp(min=1), 0)
             self.iou_counts += both
 
     def compute(self) -> dict[str, float]:  # type: ignore[override]
         """`miou` of the classes in truth or prediction, `iou/NAME` and `per_image_miou`."""
-        hit, union = _hit_and_union(super().compute())
+        hit, union = (x[: len(self.names)] for x in _hit_and_union(super().compute()))
         ious = {
             f"iou/{name}": float(h / u)
             for name, h, u in zip(self.names, hit, union, strict=True)
@@ -111,10 +125,33 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         seen = self.iou_counts > 0
         per_image = self.iou_sums[seen] / self.iou_counts[seen]
         return {
-            "miou": sum(ious.values()) / len(ious),
+            f"{self.prefix}miou": sum(ious.values()) / len(ious),
             **ious,
-            "per_image_miou": float(per_image.mean()) if seen.any() else 0.0,
+            f"{self.prefix}per_image_miou": float(per_image.mean()) if seen.any() else 0.0,
         }
+
+
+class GroupMetrics(SegmentationMetrics):
+    """The same of groups of classes, for data whose labels do not tell all classes apart.
+
+    A prediction is right if its class is in the true group; of no group, it is wrong. There are
+    fewer groups than classes, so that the figures, `group_miou`, `iou/GROUP` and
+    `group_per_image_miou`, read higher than those of classes.
+    """
+
+    prefix = "group_"
+    of_class: Tensor
+    of_label: Tensor
+
+    def __init__(self, groups: Groups) -> None:
+        """Measure by groups."""
+        super().__init__(groups.names, others=1)
+        self.register_buffer("of_class", torch.from_numpy(groups.of_class), persistent=False)
+        self.register_buffer("of_label", torch.from_numpy(groups.of_label), persistent=False)
+
+    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]
+        """Add a batch of ids; those of truth may stand for sets of classes."""
+        super().update(self.of_class[labels_NHW.long()], self.of_label[truth_NHW.long()])
 
 
 class CalibrationMetrics(Metric):
@@ -294,7 +331,14 @@ def at_borders(labels_HW: Tensor, distance: int = BORDER) -> Tensor:
 class Evaluation(nn.Module):
     """Everything that is measured on one data set."""
 
-    def __init__(self, card: ModelCard, data: str, protocol: str = "metric") -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        data: str,
+        protocol: str = "metric",
+        groups: Groups | None = None,
+        own_protocol: str | None = None,
+    ) -> None:
         """Measure what the card says the model gives.
 
         Args:
@@ -302,15 +346,18 @@ class Evaluation(nn.Module):
             data: Name of the data set.
             protocol: One of `PROTOCOLS`, or `metric`: that of the data set. For depth up to scale
                 `metric` is `median`, on KITTI `kitti_selfsup`.
+            groups: What classes are scored by; None: each by itself.
+            own_protocol: What `metric` stands for; None: by the name of the data set.
         """
         super().__init__()
-        self.outputs = card.outputs
-        self.segmentation = SegmentationMetrics([c.name for c in card.classes] or ["none", "none"])
+        self.outputs, self.classes = card.outputs, len(card.classes)
+        names = [c.name for c in card.classes] or ["none", "none"]
+        self.segmentation = GroupMetrics(groups) if groups else SegmentationMetrics(names)
         self.calibration = CalibrationMetrics()
         if protocol == "metric":
-            protocol = METRIC.get(data, "whole")
+            protocol = own_protocol or METRIC.get(data, "whole")
             if card.depth and card.depth.kind == "up-to-scale":
-                protocol = "kitti_selfsup" if protocol == "kitti" else "median"
+                protocol = "kitti_selfsup" if protocol.startswith("kitti") else "median"
         self.protocol = protocol
         near, far = (card.depth.min, card.depth.max) if card.depth else (0.0, 1.0)
         # A normalised depth of zero has no logarithm; it is the picture's nearest, and rare.
@@ -321,7 +368,9 @@ class Evaluation(nn.Module):
         said = dict(zip(self.outputs, outputs, strict=True))
         if "labels" in said:
             self.segmentation.update(said["labels"], truth["labels"])
-            self.calibration.update(said["labels"], said["confidence"], truth["labels"])
+            # Confidence is of one class: where truth is a set, nobody knows whether that was right.
+            one_class = truth["labels"].where(truth["labels"] < self.classes, UNLABELLED)
+            self.calibration.update(said["labels"], said["confidence"], one_class)
         if "depth" in said:
             self.depth.update(said["depth"], truth["depth"], truth["labels"])
 

@@ -70,7 +70,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--segmentation-teacher", default=SEGMENTATION_TEACHER, help="default: %(default)s"
     )
-    parser.add_argument("--classes", type=Path, help="YAML: the teacher's classes to the student's")
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        help="YAML: the teacher's classes to the student's, see pseudo-label",
+    )
     parser.add_argument("--camera-height", type=float, help="metres above the ground, if known")
     parser.add_argument(
         "--camera-pitch", type=float, help="rad, positive looks down, if it is known, too"

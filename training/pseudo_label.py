@@ -33,7 +33,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, product
@@ -63,8 +63,9 @@ from .datasets.parts import (
 from .devices import chosen_device
 from .errors import TrainingError
 from .label_report import gray_of, picture_of
+from .label_spaces import read_map
 from .motion import as_pinhole, camera_motion
-from .teachers import PRECISIONS, Teacher, depth_teacher, read_class_map, segmentation_teacher
+from .teachers import PRECISIONS, Teacher, depth_teacher, segmentation_teacher
 
 FORMAT = 1
 SPREAD = 0.1
@@ -88,7 +89,12 @@ def main(arguments: list[str]) -> None:
         metavar="NAME|FOLDER|FILE.onnx|none",
         help=f"{teacher}; none for depth alone",
     )
-    add("--classes", type=Path, metavar="YAML", help="student's class: [teacher's classes]")
+    add(
+        "--classes",
+        type=Path,
+        metavar="NAME|YAML",
+        help="teacher's class: student's class, list of them, or ignore; e.g. cityscapes_to_camvid",
+    )
     add("--student-classes", choices=CLASS_LISTS, default="camvid", help="default: %(default)s")
     add("--camera-height", type=float, help="metres above the ground")
     add("--camera-pitch", type=float, help="rad, positive looks down, if it is known")
@@ -120,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
         raise TrainingError(
             f"{options.data} has no complete part-*.json, expected a data set of `training bag`"
         )
-    mapping = None if options.classes is None else read_class_map(options.classes)
+    mapping = None if options.classes is None else read_map(options.classes)
     card = _card(options, mapping)
     try:
         done = [part.name for part in complete_parts(folder)]
@@ -145,13 +151,13 @@ def run(options: argparse.Namespace) -> None:
         ) from None
 
 
-def _card(options: argparse.Namespace, mapping: Mapping[str, list[str]] | None) -> dict[str, Any]:
+def _card(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | None) -> dict[str, Any]:
     """What the labels depend on."""
     names = ("depth_teacher", "segmentation_teacher", "depth_kind", "scales", "min_trust")
     return {
         "format": FORMAT,
         "classes": options.student_classes,
-        "class_map": mapping,
+        "class_map": None if mapping is None else {str(k): v for k, v in mapping.items()},
         "scale": _alignment(options, "metric").describe(),
         "precision": options.precision,
         **{name: getattr(options, name) for name in names},
@@ -194,7 +200,7 @@ def _alignment(options: argparse.Namespace, kind: str) -> Alignment:
     return Alignment(kind, classes, truth, options.camera_height, options.camera_pitch)
 
 
-def _labeller(options: argparse.Namespace, mapping: Mapping[str, list[str]] | None) -> Labeller:
+def _labeller(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | None) -> Labeller:
     """Load the teachers."""
     device, precision = chosen_device(options.device), options.precision
     student, names = CLASS_LISTS[options.student_classes], options.segmentation_teacher

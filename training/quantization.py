@@ -165,8 +165,8 @@ class _Pictures(CalibrationDataReader):
 
     @staticmethod
     def _feeds(card: ModelCard, sources: Sequence[Source]) -> Iterator[dict[str, np.ndarray]]:
-        for source in sources:
-            samples = Whole(source.samples, card, card.inputs)
+        for source in (s.mapped(card.classes, scored=False) for s in sources):
+            samples = Whole(source.samples, card, card.inputs, source.sets)
             for index in track(range(len(samples)), f"measure {source.name}", transient=True):
                 sample = samples[index]
                 yield {name: sample[name].numpy()[None] for name in card.inputs}

@@ -19,18 +19,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 from torch.utils.data import Dataset, Subset
 
+from depthseg_ros.model_card import SemanticClass
+
+from . import label_spaces
+from .classes import CLASS_LISTS
 from .datasets import Sample
 from .errors import TrainingError
+from .label_spaces import ClassSets, Groups, MappedLabels
+from .options import checked
 
 # name -> module and class in `training.datasets`.
 GENERATED = {
@@ -60,6 +66,9 @@ NO_TEST = (
 )  # fmt: skip
 """Of two splits only: where `val` is asked for, the first give `test`, the others the reverse."""
 
+MAPS = ("map", "groups")
+"""Options of every data set."""
+
 
 @dataclass
 class Source:
@@ -69,10 +78,20 @@ class Source:
     split: str
     """The one that was opened, which is another than was asked for where that does not exist."""
     samples: Dataset[Sample]
-    classes: str | None
-    """Name of its class list in `classes.CLASS_LISTS`; None where it has no labels."""
+    classes: str | tuple[SemanticClass, ...] | None
+    """Its class list, or the name of it in `classes.CLASS_LISTS`; None where it has no labels."""
     source: str
     terms: str
+    map: dict[Hashable, Any] | None = None
+    """How its classes become the model's, see `label_spaces`."""
+    group_map: dict[Hashable, Any] | None = None
+    """The same for scoring; None: as `map`."""
+    protocol: str | None = None
+    """For depth, one of `metrics.PROTOCOLS`; None: by the name."""
+    sets: int = 0
+    """How many sets of classes the labels of a mapped source may name."""
+    groups: Groups | None = None
+    """What a mapped source is scored by; None: the model's classes."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -80,8 +99,57 @@ class Source:
 
     def render(self) -> None:
         """Make what a generated data set keeps on disk and has not made yet."""
-        if hasattr(self.samples, "render"):
-            self.samples.render()
+        samples = self.samples.samples if isinstance(self.samples, MappedLabels) else self.samples
+        if hasattr(samples, "render"):
+            samples.render()
+
+    def mapped(
+        self, model: Sequence[SemanticClass], sets: ClassSets | None = None, scored: bool = True
+    ) -> Source:
+        """The source with the labels of a model.
+
+        Args:
+            model: The model's classes; without any, labels play no part.
+            sets: Where to keep the sets of classes that labels stand for.
+            scored: Whether the source is measured on, for which its groups must not overlap.
+
+        Raises:
+            TrainingError: the classes are not the model's and there is no map, or a wrong one.
+        """
+        if not model or self.classes is None:
+            return self
+        own_classes = label_spaces.class_list(self.classes)
+        own = {c.id: c.name for c in own_classes}
+        content = self.map
+        if content is None:
+            if own_classes == tuple(model):
+                return self
+            if isinstance(self.classes, str) or set(own.values()) - {c.name for c in model}:
+                raise TrainingError(self._not_the_models(model))
+            content = label_spaces.same_names(own)
+        sets = ClassSets(model) if sets is None else sets
+        where = f"the map of {self.name}"
+        rows = label_spaces.members(content, own, model, self.name, where)
+        labels = np.array([sets.label(row) for row in rows], np.uint8)
+        groups = None
+        if scored:
+            if self.group_map is not None:
+                where = f"the groups of {self.name}"
+                rows = label_spaces.members(self.group_map, own, model, self.name, where)
+            groups = label_spaces.groups(labels, rows, model, self.name)
+        samples = MappedLabels(self.samples, own, labels, self.name)
+        return replace(self, samples=samples, sets=len(sets), groups=groups)
+
+    def _not_the_models(self, model: Sequence[SemanticClass]) -> str:
+        known = next((name for name, listed in CLASS_LISTS.items() if listed == tuple(model)), None)
+        own = label_spaces.class_list(self.classes or ())
+        named = isinstance(self.classes, str)
+        return (
+            f"{self.name} has the classes"
+            f" {repr(self.classes) if named else ', '.join(c.name for c in own)}, which are not the"
+            f" model's, {repr(known) if known else ', '.join(c.name for c in model)}: give the"
+            f" option `map` of {self.name}, see docs/training.md"
+        )
 
 
 def open_source(
@@ -99,12 +167,14 @@ def open_source(
         folder: Where it lies; a generated one has none.
         count: At most so many samples, spread over the split; 0: all. Of a generated set: how
             many to generate, over what `options` say.
-        options: More arguments of the reader.
+        options: More arguments of the reader. Of every one that has labels: `map`, how its classes
+            become the model's, and `groups`, by which it is scored, see `label_spaces`.
 
     Raises:
         TrainingError: an unknown name, a missing or wrong folder, or wrong options.
     """
     options = dict(options or {})
+    maps = {key: label_spaces.read_map(options.pop(key)) for key in MAPS if options.get(key)}
     if split == "val" and name in NO_VAL:
         split = "test"
     elif split == "test" and name in NO_TEST:
@@ -127,30 +197,21 @@ def open_source(
     elif name == "composites" and count:
         options["count"] = count
     reader = getattr(module, kind)
-    samples = reader(*arguments, **_checked(options, reader, len(arguments), name))
+    what = f"the options {options} of {name}"
+    samples = reader(*arguments, **checked(options, reader, {len(arguments)}, what))
     # A reader's own word comes first: some have a choice, some no labels beside others' labels.
     classes = getattr(samples, "classes", getattr(module, "CLASSES", None))
     terms = getattr(samples, "terms", module.TERMS)
+    source = getattr(samples, "source", module.SOURCE)
+    split, protocol = getattr(samples, "split", split), getattr(samples, "protocol", None)
+    for key, attribute in (("map", "map"), ("groups", "group_map")):
+        maps.setdefault(key, getattr(samples, attribute, None))
     total = len(samples)
     if 0 < count < total:
         samples = Subset(samples, [i * total // count for i in range(count)])
-    return Source(name, split, samples, classes, module.SOURCE, terms)
-
-
-def _checked(options: Mapping[str, Any], reader: type, given: int, name: str) -> dict[str, Any]:
-    """Options by the types that a reader is annotated with, after `given` arguments.
-
-    Checked before the reader runs: what it raises itself, other than a `TrainingError`, is a fault
-    of its program and no mistake in the options.
-    """
-    parser = ArgumentParser(exit_on_error=False)
-    try:
-        parser.add_class_arguments(reader, skip={given}, fail_untyped=False)
-        checked = parser.parse_object(dict(options))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise TrainingError(f"the options {options} of {name}: {reason}") from None
-    return {option: checked[option] for option in options}
+    return Source(
+        name, split, samples, classes, source, terms, maps["map"], maps["groups"], protocol
+    )
 
 
 def parse(texts: list[str]) -> dict[str, str | None]:

@@ -239,9 +239,9 @@ class JointTask(L.LightningModule):
     def on_validation_start(self) -> None:
         """Measure each data set apart."""
         sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
-        self.evaluations = nn.ModuleList(Evaluation(self.card, s.name) for s in sources).to(
-            self.device
-        )
+        self.evaluations = nn.ModuleList(
+            Evaluation(self.card, s.name, groups=s.groups, own_protocol=s.protocol) for s in sources
+        ).to(self.device)
 
     def validation_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
@@ -260,7 +260,7 @@ class JointTask(L.LightningModule):
         for source, evaluation in zip(sources, self.evaluations, strict=True):
             stage = source.split if self.trainer.testing else "val"
             for measure, value in evaluation.compute().items():  # type: ignore[operator]
-                shown = measure in ("miou", "abs_rel")
+                shown = measure in ("miou", "group_miou", "abs_rel")
                 name = f"{stage}/{source.name}/{measure}"
                 self.log(name, value, prog_bar=shown, sync_dist=True)
 

@@ -29,14 +29,13 @@ these and perhaps one more, "none of them", S the student's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,6 +43,7 @@ from depthseg_ros.model_card import SemanticClass
 
 from .blocks import resize
 from .errors import TrainingError
+from .label_spaces import listed, members, same_names
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -80,10 +80,14 @@ class Teacher:
     depth: str | None = None
     """Kind of its depth, one of `alignment.DEPTH_KINDS`."""
     needs_fx = False
-    groups: NDArray[np.int64] = np.empty(0, np.int64)
-    """Which of the student's classes each of its own is, (C,); S for none of them."""
-    count = 0
-    """S"""
+    weights: NDArray[np.float32] = np.empty((0, 1), np.float32)
+    """(C, S + 1) Which share of each class's probability each of the student's gets, see
+    `student_shares`; the last is none of them."""
+
+    @property
+    def count(self) -> int:
+        """How many classes the student has, S."""
+        return self.weights.shape[1] - 1
 
     def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
         """Look at pictures, uint8 RGB, of one size at `scale` times the usual resolution.
@@ -137,10 +141,10 @@ class OwnModel(Teacher):
         }
         shares = None
         if self.count:
-            group = np.append(self.groups, self.count)[self._index]
-            votes = torch.from_numpy(group).to(device)[near["labels"].long()]
-            empty = torch.zeros(len(votes), self.count + 1, *size, device=device)
-            shares = empty.scatter_(1, votes, near["confidence"] / 255)[:, : self.count]
+            nothing = np.zeros((1, self.count + 1), np.float32)
+            weights = torch.from_numpy(np.append(self.weights, nothing, 0)[self._index]).to(device)
+            votes = weights[near["labels"][:, 0].long(), : self.count].permute(0, 3, 1, 2)
+            shares = votes * (near["confidence"] / 255)
         return Said(shares, near["depth"][:, 0] if self.depth else None)
 
 
@@ -246,12 +250,16 @@ class Segmenter(_Pretrained):
 
         Classes are joined before they are enlarged: 150 of them would take memory.
         """
-        group = np.pad(
-            self.groups, (0, logits_NKhw.shape[1] - len(self.groups)), constant_values=self.count
-        )
+        weights = np.zeros((logits_NKhw.shape[1], self.count + 1), np.float32)
+        weights[:, -1] = 1
+        weights[: len(self.weights)] = self.weights
+        logs = torch.from_numpy(weights).log().to(logits_NKhw.device)
         nobody = torch.full_like(logits_NKhw[:, 0], float(logits_NKhw.min()) - _NOBODY)
-        members = [np.flatnonzero(group == s) for s in range(self.count + 1)]
-        joined = [logits_NKhw[:, m].logsumexp(1) if len(m) else nobody for m in members]
+        joined = []
+        for log in logs.T:
+            (own,) = torch.where(log.isfinite())
+            ours = logits_NKhw[:, own] + log[own, None, None]
+            joined.append(ours.logsumexp(1) if len(own) else nobody)
         return resize(torch.stack(joined, 1), size).softmax(1)[:, : self.count]
 
 
@@ -304,12 +312,12 @@ def segmentation_teacher(
     device: torch.device,
     precision: str,
     student: Sequence[SemanticClass],
-    mapping: Mapping[str, Sequence[str]] | None,
+    mapping: Mapping[Hashable, Any] | None,
 ) -> Teacher:
     """Load what labels, for a student's classes; `none` labels nothing.
 
     Raises:
-        TrainingError, ModelFileError: there is none, or `groups` has something to say.
+        TrainingError, ModelFileError: there is none, or `student_shares` refuses the map.
     """
     if name == "none":
         return Nobody()
@@ -317,7 +325,7 @@ def segmentation_teacher(
     teacher: Teacher = OwnModel(Path(name)) if own else Segmenter(name, device, precision)
     if not teacher.classes:
         raise TrainingError(f"{name} gives no labels, expected a model file with classes")
-    teacher.groups, teacher.count = groups(teacher.classes, student, mapping, name), len(student)
+    teacher.weights = student_shares(teacher.classes, student, mapping, name)
     return teacher
 
 
@@ -352,72 +360,44 @@ def plain_name(name: str) -> str:
     return name.split(",")[0].strip()
 
 
-def read_class_map(path: Path) -> dict[str, list[str]]:
-    """Read a file of student's class: [teacher's classes]; raises `TrainingError`."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"{path} cannot be read as a map of classes: {reason}") from None
-    if not isinstance(content, dict) or not all(
-        isinstance(key, str) and isinstance(names, list) and all(isinstance(n, str) for n in names)
-        for key, names in content.items()
-    ):
-        raise TrainingError(f"{path} is no map of classes, expected STUDENT: [TEACHER, ...] lines")
-    return content
-
-
-def groups(
+def student_shares(
     teacher: Sequence[str],
     student: Sequence[SemanticClass],
-    mapping: Mapping[str, Sequence[str]] | None,
+    mapping: Mapping[Hashable, Any] | None,
     name: str = "the teacher",
-) -> NDArray[np.int64]:
-    """Which of the student's classes each of the teacher's is, (C,); S for none of them.
+) -> NDArray[np.float32]:
+    """Which share of the probability of a teacher's class each of the student's classes gets.
 
     Args:
         teacher: Names of the teacher's classes.
         student: The student's classes.
-        mapping: Of `read_class_map`; None where the teacher's names are the student's.
+        mapping: Content of a map, see `label_spaces`, of names with or without synonyms; None where
+            the teacher's names are the student's.
         name: What to call the teacher in messages.
 
+    Returns:
+        (C, S + 1); rows sum to 1. The last column is what the map ignores.
+
     Raises:
-        TrainingError: the map has a class that one of them lacks, one twice, or not all of the
-            teacher's.
+        TrainingError: the map has a class that is unknown, twice or missing.
     """
-    ours = [c.name for c in student]
+    own = dict(enumerate(teacher))
     if mapping is None:
-        if set(teacher) - set(ours):
+        unknown = sorted(set(teacher) - {c.name for c in student})
+        if unknown:
             raise TrainingError(
-                f"{name} has the classes {_listed(sorted(set(teacher) - set(ours)))}, which the"
-                " student has not: give --classes MAP.yaml (see training/configs/classes)"
+                f"{name} has the classes {listed(unknown)}, which the student has not: give"
+                " --classes MAP.yaml (see training/configs/classes)"
             )
-        mapping = {n: [n] for n in teacher}
-    unknown = sorted(set(mapping) - {*ours, "unlabelled"})
-    if unknown:
-        raise TrainingError(
-            f"the map of classes has {_listed(unknown)}, expected the student's: {', '.join(ours)},"
-            " unlabelled"
-        )
-    found: dict[str, int] = {}
-    for key, names in mapping.items():
-        for each in map(plain_name, names):
-            if each in found:
-                raise TrainingError(f"the map of classes has the teacher's {each!r} twice")
-            found[each] = len(ours) if key == "unlabelled" else ours.index(key)
-    missing, surplus = [n for n in teacher if n not in found], sorted(set(found) - set(teacher))
-    if missing:
-        raise TrainingError(
-            f"the map of classes lacks {_listed(missing)} of {name}: add them to a class of the"
-            " student, or under 'unlabelled'"
-        )
-    if surplus:
-        raise TrainingError(f"the map of classes has {_listed(surplus)}, which {name} has not")
-    return np.array([found[n] for n in teacher])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
+        mapping = same_names(own)
+    plain: dict[Hashable, Any] = {}
+    for key, value in mapping.items():
+        if plain_name(str(key)) in plain:
+            raise TrainingError(f"the map of classes has {plain_name(str(key))!r} twice")
+        plain[plain_name(str(key))] = value
+    rows = members(plain, own, student, name)
+    rows = np.concatenate([rows, ~rows.any(1, keepdims=True)], 1)
+    return (rows / rows.sum(1, keepdims=True)).astype(np.float32)
 
 
 # --- Loading --------------------------------------------------------------------------------------

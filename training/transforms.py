@@ -178,10 +178,10 @@ class Whole(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, samples: Dataset[Sample], card: ModelCard, inputs: Sequence[str] = ()
+        self, samples: Dataset[Sample], card: ModelCard, inputs: Sequence[str] = (), sets: int = 0
     ) -> None:
-        """Wrap a data set; `inputs` are what the model takes."""
-        self.samples, self.card = samples, card
+        """Wrap a data set; `inputs` are what the model takes, for `sets` see `Augmented`."""
+        self.samples, self.card, self.sets = samples, card, sets
         self.views = [name for name in inputs if name not in ("image", "fx")]
 
     def __len__(self) -> int:
@@ -191,7 +191,7 @@ class Whole(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Take one sample; where the focal length is unknown, it is taken to be the width."""
         sample = self.samples[index]
-        check(sample, self.card)
+        check(sample, self.card, self.sets)
         height, width = sample.image.shape[:2]
         labels, depth = unknown((width, height))
         return {

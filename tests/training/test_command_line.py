@@ -407,7 +407,7 @@ STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
         (["fit", "--config", "small.yaml", *STREETS, "--data.folders.camvid", "x"],
          "data.folders or data.options has entries for unused data sets camvid: remove them"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.classes", "cityscapes"],
-         "streets has the classes 'camvid', the model has 'cityscapes'"),
+         "streets has the classes 'camvid', which are not the model's, 'cityscapes': give"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.sizes", "[[0.5, 1]]"], "data.sizes"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.classes", "foo"],
          "unknown classes 'foo'"),

@@ -54,7 +54,7 @@ def samples(first, count):
 
 class Data(L.LightningDataModule):
     provenance = {"trained_on": [], "terms": ""}
-    val = [SimpleNamespace(name="streets", split="val")]
+    val = [SimpleNamespace(name="streets", split="val", groups=None, protocol=None)]
 
     def __init__(self, batch_size):
         super().__init__()

@@ -189,7 +189,7 @@ def test_labels_of_a_small_teacher_carry_information(tmp_path):
         schedule.step()
     model.save_pretrained(tmp_path / "teacher")
     processor.save_pretrained(tmp_path / "teacher")
-    lines = [f"{c.name}: [{name}]" for c, name in zip(CAMVID, names, strict=True)]
+    lines = [f"{name}: {c.name}" for c, name in zip(CAMVID, names, strict=True)]
     (tmp_path / "map.yaml").write_text("\n".join(lines))
 
     data = tmp_path / "data"
@@ -374,7 +374,7 @@ def test_what_cannot_be_labelled_is_one_clear_line(scene, tmp_path):
     teachers = ["--depth-teacher", str(tmp_path / "dpt"), "--segmentation-teacher", STREET]
     with pytest.raises(TrainingError, match="says relative depth, which becomes metric only by"):
         run(tmp_path, teachers=teachers)
-    (tmp_path / "map.yaml").write_text("road: [road]")
+    (tmp_path / "map.yaml").write_text("road: road")
     with pytest.raises(TrainingError, match=r"lacks 'sky', 'building', .*'bicyclist' of /"):
         run(tmp_path, "--classes", tmp_path / "map.yaml")
     assert not (tmp_path / "labels").exists()

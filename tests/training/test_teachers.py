@@ -27,19 +27,18 @@ import transformers as tf
 from depthseg_ros.street import Street
 from training.classes import CAMVID, CITYSCAPES
 from training.errors import TrainingError
+from training.label_spaces import read_map
 from training.teachers import (
     DepthEstimator,
     OwnModel,
     Segmenter,
     depth_teacher,
-    groups,
     plain_name,
-    read_class_map,
     segmentation_teacher,
+    student_shares,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MAPS = ROOT / "training" / "configs" / "classes"
 STREET = ROOT / "models" / "street.onnx"
 CPU = torch.device("cpu")
 NAMES = [c.name for c in CITYSCAPES]
@@ -173,7 +172,7 @@ def pictures():
     return torch.from_numpy(np.stack(frames))
 
 
-CITYSCAPES_MAP = read_class_map(MAPS / "cityscapes_to_camvid.yaml")
+CITYSCAPES_MAP = read_map("cityscapes_to_camvid")
 
 
 @pytest.mark.parametrize("make", [segformer, mask2former])
@@ -192,7 +191,7 @@ def test_segformer_is_what_transformers_makes_of_it(tmp_path):
     """At the network's own size nothing is resized, and classes stay what they are."""
     folder = segformer(tmp_path)
     image = Street(1, 64, 64).frame(0).image
-    names = {c.name: [c.name] for c in CITYSCAPES}
+    names = {c.name: c.name for c in CITYSCAPES}
     teacher = segmentation_teacher(folder, CPU, "fp32", CITYSCAPES, names)
     model = tf.SegformerForSemanticSegmentation.from_pretrained(folder).eval()
     values = tf.AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")
@@ -206,7 +205,7 @@ def test_segformer_is_what_transformers_makes_of_it(tmp_path):
 def test_mask2former_is_what_transformers_makes_of_it(tmp_path):
     folder = mask2former(tmp_path)
     image = Street(1, 64, 64).frame(0).image
-    names = {c.name: [c.name] for c in CITYSCAPES}
+    names = {c.name: c.name for c in CITYSCAPES}
     teacher = segmentation_teacher(folder, CPU, "fp32", CITYSCAPES, names)
     model = tf.Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
     processor = tf.AutoImageProcessor.from_pretrained(folder)
@@ -375,48 +374,35 @@ def test_code_that_comes_with_a_model_is_not_run_whatever_is_answered(tmp_path, 
 
 
 def test_the_maps_of_the_repository_hold_every_class_of_their_teachers():
-    found = groups(NAMES, CAMVID, CITYSCAPES_MAP)
+    weights = student_shares(NAMES, CAMVID, CITYSCAPES_MAP)
+    assert (weights.sum(1) == 1).all() and (weights.max(1) == 1).all()
+    found = weights.argmax(1)
     student = [c.name for c in CAMVID]
     said = {n: student[g] for n, g in zip(NAMES, found, strict=True)}
     assert said["sidewalk"] == "pavement" and said["rider"] == "bicyclist"
     assert len(set(found)) == 11  # every class of the student has one
     names = [plain_name(name) for name in ADE20K]
     assert len(names) == 150
-    found = groups(names, CAMVID, read_class_map(MAPS / "ade20k_to_camvid.yaml"))
+    found = student_shares(names, CAMVID, read_map("ade20k_to_camvid")).argmax(1)
     assert set(found) == set(range(12))
     assert found[names.index("bed")] == 11 and found[names.index("streetlight")] == 2
 
 
 def test_synonyms_are_left_out_of_names():
     assert plain_name("pier, wharf, wharfage, dock") == "pier"
-    assert groups([plain_name("road, route")], CAMVID, {"road": ["road, route"]}) == [3]
+    assert student_shares([plain_name("road, route")], CAMVID, {"road, route": "road"})[0, 3] == 1
+    with pytest.raises(TrainingError, match="has 'road' twice"):
+        student_shares(["road"], CAMVID, {"road, route": "road", "road": "road"})
 
 
-@pytest.mark.parametrize(
-    ("mapping", "message"),
-    [
-        ({"road": ["road"]}, "lacks 'sky', 'lamp' of the teacher"),
-        ({"road": ["road"], "sky": ["sky", "moon"], "unlabelled": ["lamp"]}, "has 'moon', which"),
-        ({"road": ["road"], "street": ["sky", "lamp"]}, "has 'street', expected the student's"),
-        ({"road": ["road", "sky"], "sky": ["sky"]}, "teacher's 'sky' twice"),
-        (None, "has the classes 'lamp', which the student has not: give --classes"),
-    ],
-)
-def test_wrong_maps_are_one_clear_line(mapping, message):
-    with pytest.raises(TrainingError, match=message):
-        groups(["road", "sky", "lamp"], CAMVID, mapping)
+def test_a_class_that_becomes_a_set_shares_its_probability():
+    weights = student_shares(["green", "road"], CAMVID, {"green": ["tree", "pavement"], 1: "road"})
+    assert weights[0, [4, 5]].tolist() == [0.5, 0.5] and weights[1, 3] == 1
+    assert (weights.sum(1) == 1).all()
 
 
 def test_a_teacher_with_the_students_names_needs_no_map():
-    assert groups(["road", "sky"], CAMVID, None).tolist() == [3, 0]
+    assert student_shares(["road", "sky"], CAMVID, None).argmax(1).tolist() == [3, 0]
     assert OwnModel(STREET).classes == tuple(c.name for c in CAMVID)
-
-
-@pytest.mark.parametrize("text", ["- road", "road: sky", "road: [1]", "road: [", "\x00"])
-def test_files_that_are_no_maps_are_one_clear_line(text, tmp_path):
-    path = tmp_path / "map.yaml"
-    path.write_text(text)
-    with pytest.raises(TrainingError, match="map of classes"):
-        read_class_map(path)
-    with pytest.raises(TrainingError, match="map of classes"):
-        read_class_map(tmp_path / "missing.yaml")
+    with pytest.raises(TrainingError, match="has the classes 'lamp', which the student has not"):
+        student_shares(["road", "lamp"], CAMVID, None)

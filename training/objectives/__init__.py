@@ -106,6 +106,12 @@ class Objective(nn.Module):
             )
         return Losses({task: values for task, values in parts.items() if values}, present)
 
+    def one_class(self, labels_NHW: Tensor) -> Tensor:
+        """Labels without those that stand for sets of classes."""
+        if not len(self.sets):
+            return labels_NHW
+        return labels_NHW.where(labels_NHW < self.sets.shape[1], UNLABELLED)
+
     def depth_parts(
         self,
         system: nn.Module,

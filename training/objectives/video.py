@@ -81,16 +81,17 @@ class Video(Objective):
         present = any(bool(batch[f"has_{name}"].any()) for name in NEIGHBOURS)
         present |= bool(self.triplet or self.ranking) and known_labels(batch)
         parts = self._views(system, [prediction["depth"], *prediction["side_depths"]], batch)
+        labels = self.one_class(batch["labels"])
         if self.triplet:
             # Levels 3, 2, 1; each coarser one counts half as much (Jung et al. 2021).
             levels = [
-                semantic_triplet(features, batch["labels"]) / 2**level
+                semantic_triplet(features, labels) / 2**level
                 for level, features in zip((3, 2, 1), prediction["features"], strict=True)
             ]
             parts["triplet"] = self.triplet * torch.stack(levels).sum()
         if self.ranking:
             depth = resize(prediction["depth"], batch["labels"].shape[1:])[:, 0]
-            parts["ranking"] = self.ranking * ranking(depth, batch["depth"], batch["labels"])
+            parts["ranking"] = self.ranking * ranking(depth, batch["depth"], labels)
         return parts, present
 
     def _views(

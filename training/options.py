@@ -1,0 +1,89 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""YAML files, and options checked by the types of what takes them: one clear line if wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from .errors import TrainingError
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which would take the last one of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"it has {key!r} twice, the second time in line {line}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, what: str) -> dict[Any, Any]:
+    """Read a YAML file that is a mapping; duplicate keys are refused.
+
+    Args:
+        path: The file; UTF-8, or UTF-16 with a byte order mark.
+        what: What it holds, for the message.
+
+    Raises:
+        TrainingError: it cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        data = path.read_bytes()
+        utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        content = yaml.load(data.decode("utf-16" if utf16 else "utf-8-sig"), _Loader)
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{path} cannot be read as {what}: {reason}") from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} cannot be read as {what}: expected KEY: VALUE lines")
+    return content
+
+
+def checked(
+    options: Mapping[str, Any], kind: type, skip: Set[int | str], what: str
+) -> dict[str, Any]:
+    """Options by the types that a class's arguments are annotated with.
+
+    Checked before the class runs: what it raises itself, other than a `TrainingError`, is a fault
+    of its program and no mistake in the options.
+
+    Args:
+        options: Name -> value.
+        kind: The class.
+        skip: Arguments that are given otherwise: names, or how many of the first ones.
+        what: Whose options they are, for the message.
+
+    Raises:
+        TrainingError: an unknown name, or a value of another type.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        parser.add_class_arguments(kind, skip=set(skip), fail_untyped=False)
+        values = parser.parse_object(dict(options))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{what}: {reason}") from None
+    return {option: values[option] for option in options}
