@@ -59,6 +59,10 @@ READERS = {
     "own_robot_truth": ("own_robot", "OwnRobotTruth"),
     "own_robot_hand": ("own_robot", "OwnRobotHand"),
 }
+FOLDER = "folder"
+"""A folder that its own `dataset.yaml` describes; with an underscore and more, another such."""
+DESCRIPTIONS = Path(__file__).parent / "configs" / "datasets"
+"""Descriptions of folders by name, see `datasets.folder`."""
 NO_VAL = ("nyuv2", "sun_rgbd")
 NO_TEST = (
     "background_foreground", "cityscapes", "kitti_semantics", "museum", "own_robot",
@@ -179,9 +183,14 @@ def open_source(
         split = "test"
     elif split == "test" and name in NO_TEST:
         split = "val"
-    if name not in GENERATED and name not in READERS:
-        known = ", ".join([*GENERATED, *READERS])
-        raise TrainingError(f"there is no data set {name!r}, expected one of {known}")
+    described = {path.stem: path for path in DESCRIPTIONS.glob("*.yaml")}
+    own = name == FOLDER or name.startswith(f"{FOLDER}_")
+    if not (name in GENERATED or name in READERS or name in described or own):
+        known = ", ".join([*GENERATED, *READERS, *sorted(described), FOLDER])
+        raise TrainingError(
+            f"there is no data set {name!r}, expected one of {known}, or {FOLDER}_NAME for more"
+            " folders of your own"
+        )
     if (folder is None) != (name in GENERATED):
         raise TrainingError(
             f"{name} is generated and has no folder"
@@ -189,7 +198,9 @@ def open_source(
             else f"{name} needs the folder it lies in: --data.folders.{name} FOLDER when training,"
             f" {name}=FOLDER when evaluating"
         )
-    module_name, kind = GENERATED.get(name) or READERS[name]
+    if name in described:
+        options = {"description": described[name], **options}
+    module_name, kind = GENERATED.get(name) or READERS.get(name) or ("folder", "Folder")
     module = import_module(f"training.datasets.{module_name}")
     arguments = (split,) if folder is None else (folder, split)
     if name == "streets" and count:

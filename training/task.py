@@ -34,7 +34,7 @@ from depthseg_ros.model_card import DepthRange, ModelCard
 from .accumulation import AccumulatedLoader
 from .balancing import BALANCERS, Balancer
 from .checkpoints import joined, provenance_of, settle_batch_norms, start_from
-from .classes import CLASS_LISTS
+from .classes import CLASS_LISTS, describe, model_classes
 from .errors import TrainingError
 from .metrics import Evaluation
 from .objectives.supervised import Supervised
@@ -53,7 +53,7 @@ class JointTask(L.LightningModule):
         objective: nn.Module | None = None,
         balancer: Balancer | str = "fixed",
         name: str = "street",
-        classes: str = "camvid",
+        classes: str | list[dict[str, Any]] = "camvid",
         network_size: tuple[int, int] = (480, 360),
         canonical_fx: float = 420.0,
         min_depth: float = 0.2,
@@ -75,7 +75,8 @@ class JointTask(L.LightningModule):
             balancer: How the tasks' losses are weighed: a name in `balancing.BALANCERS`, or one of
                 these with options of its own.
             name: What the model is called on its card.
-            classes: A name in `classes.CLASS_LISTS`.
+            classes: A name in `classes.CLASS_LISTS`, or a YAML file with `classes`, such as a
+                folder's `dataset.yaml`; the checkpoint keeps what the file has.
             network_size: Width and height whose product is how many pixels the network has; its
                 size follows from the shape of the image.
             canonical_fx: Focal length of the camera that metric depth is learned in, pixels.
@@ -96,8 +97,7 @@ class JointTask(L.LightningModule):
                 forgets less at a lower rate.
         """
         super().__init__()
-        if classes not in CLASS_LISTS:
-            raise TrainingError(f"unknown classes {classes!r}, expected one of {list(CLASS_LISTS)}")
+        class_list = self._classes = model_classes(classes)
         if not class_weight_offset > 1:
             raise TrainingError(f"class_weight_offset is {class_weight_offset}, expected over 1")
         if not (0 <= warm_up < 1 and 0 < learning_rate < math.inf and 0 <= weight_decay < math.inf):
@@ -144,7 +144,7 @@ class JointTask(L.LightningModule):
         self.card = ModelCard(
             name=name,
             system=type(system).__module__.rpartition(".")[2],
-            classes=CLASS_LISTS[classes] if "segmentation" in tasks else (),
+            classes=class_list if "segmentation" in tasks else (),
             depth=DepthRange(kind, min_depth, max_depth) if "depth" in tasks else None,
             network_size=network_size,
             canonical_fx=canonical_fx if kind == "metric" and "depth" in tasks else None,
@@ -153,7 +153,7 @@ class JointTask(L.LightningModule):
             tools={tool: version(tool) for tool in ("torch", "onnx")},
         )
         self.served = ServedModel(system, self.card)
-        self.register_buffer("class_weights", torch.ones(len(CLASS_LISTS[classes])))
+        self.register_buffer("class_weights", torch.ones(len(class_list)))
         self.evaluations = nn.ModuleList()
         self.taught: set[str] = set()
 
@@ -337,6 +337,8 @@ class JointTask(L.LightningModule):
         checkpoint["provenance"] = joined(own, self._inherited)
         if "hyper_parameters" in checkpoint:
             options = _without_files(checkpoint["hyper_parameters"])
+            if options.get("classes") not in list(CLASS_LISTS):  # a file may change, or go
+                options["classes"] = describe(self._classes)
             # Of a task built in Python: what is not a plain value could not be read back safely.
             checkpoint["modules"] = [k for k, v in options.items() if isinstance(v, nn.Module)]
             checkpoint["hyper_parameters"] = {

@@ -97,6 +97,28 @@ def test_masks_in_place_of_class_ids_are_reported(tmp_path, caplog):
     assert "only the ids 0 and 255, which is unlabelled: masks of one class?" in record.message
 
 
+def test_whole_drives_of_camvid_are_held_out(tmp_path):
+    make_camvid(tmp_path / "a", names=("01TP_1", "01TP_2", "06R0_1"))
+    make_camvid(tmp_path / "b", names=("06R0_2", "16E5_1"))
+    for name in ("train", "trainannot"):
+        (tmp_path / "b" / name).rename(tmp_path / "a" / name.replace("train", "val"))
+    root = tmp_path / "a"
+
+    def names(split, held_out):
+        return [picture.stem for picture, _ in CamVid(root, split, held_out).pairs]
+
+    assert names("train", "06R0") == ["01TP_1", "01TP_2", "16E5_1"]
+    assert names("val", "06R0") == ["06R0_1", "06R0_2"]
+    assert names("val", ["01TP", "16E5"]) == ["01TP_1", "01TP_2", "16E5_1"]
+    assert len(names("train", [])) == 5 and len(names("train", None)) == 3
+    with pytest.raises(
+        TrainingError, match=r"no drive 06R1 in train and val, only 01TP, 06R0, 16E5"
+    ):
+        CamVid(root, "val", "06R1")
+    with pytest.raises(TrainingError, match=r"has nothing for 'val' where held_out is \[\]"):
+        CamVid(root, "val", [])
+
+
 def test_a_folder_without_camvid_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"no CamVid pictures found as .*train/\*"):
         CamVid(tmp_path, "train")

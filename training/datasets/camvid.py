@@ -49,22 +49,39 @@ _UNLABELLED_ID = len(CAMVID)
 class CamVid(Dataset[Sample]):
     """Labels only; the pictures' focal length and depth are not known."""
 
-    def __init__(self, root: str | Path, split: str) -> None:
-        """List a split; raises `TrainingError` where pictures or their labels are missing."""
-        folder, label_folder = Path(root, split), Path(root, f"{split}annot")
-        pictures, labels = images_of(folder), labels_of(label_folder)
-        if not pictures:
-            raise TrainingError(f"no CamVid pictures found as {folder}/*.png or *.jpg")
-        missing = [stem for stem in sorted(pictures) if stem not in labels]
-        if missing:
-            raise TrainingError(
-                f"{len(missing)} label files are missing, the first is"
-                f" {label_folder / missing[0]}.png"
-            )
-        self.pairs = [(pictures[stem], labels[stem]) for stem in sorted(pictures)]
+    def __init__(
+        self, root: str | Path, split: str, held_out: str | list[str] | None = None
+    ) -> None:
+        """List a split.
+
+        Args:
+            root: The data set's folder.
+            split: `train`, `val` or `test`.
+            held_out: A drive or several, by what the file names begin with before `_`, such as
+                0006R0: `val` is these drives' images in train and val, `train` all others there;
+                `[]` trains on all. By default the published splits, whose val lies between train's
+                frames of the same drive and says little about other streets.
+
+        Raises:
+            TrainingError: images or their labels are missing, or there is no such drive.
+        """
+        folders = [split] if held_out is None or split == "test" else ["train", "val"]
+        self.pairs = [pair for folder in folders for pair in _pairs(Path(root), folder)]
+        if held_out is not None and split != "test":
+            drives = [held_out] if isinstance(held_out, str) else held_out
+            known = sorted({_drive(picture) for picture, _ in self.pairs})
+            unknown = [drive for drive in drives if drive not in known]
+            if unknown:
+                raise TrainingError(
+                    f"{root} has no drive {', '.join(unknown)} in train and val, only"
+                    f" {', '.join(known)}"
+                )
+            self.pairs = [p for p in self.pairs if (_drive(p[0]) in drives) == (split == "val")]
+            if not self.pairs:
+                raise TrainingError(
+                    f"{root} has nothing for {split!r} where held_out is {held_out!r}"
+                )
         warn_of_masks([file for _, file in self.pairs])
-        unused = [file for stem, file in labels.items() if stem not in pictures]
-        report_left_out(label_folder, unused, "labels of no image")
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -77,6 +94,26 @@ class CamVid(Dataset[Sample]):
         labels = read_labels(label_file)
         require_same_size(picture, image, labels=labels)
         return Sample(image, labels)
+
+
+def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
+    """Images and labels of a folder."""
+    folder, label_folder = root / split, root / f"{split}annot"
+    pictures, labels = images_of(folder), labels_of(label_folder)
+    if not pictures:
+        raise TrainingError(f"no CamVid pictures found as {folder}/*.png or *.jpg")
+    missing = [stem for stem in sorted(pictures) if stem not in labels]
+    if missing:
+        raise TrainingError(
+            f"{len(missing)} label files are missing, the first is {label_folder / missing[0]}.png"
+        )
+    unused = [file for stem, file in labels.items() if stem not in pictures]
+    report_left_out(label_folder, unused, "labels of no image")
+    return [(pictures[stem], labels[stem]) for stem in sorted(pictures)]
+
+
+def _drive(picture: Path) -> str:
+    return picture.name.partition("_")[0]
 
 
 def read_labels(path: Path) -> np.ndarray:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthseg_ros import image_files
+from depthseg_ros.compressed import jpeg_size
 from depthseg_ros.image_files import IMAGES, LOSSLESS
 from depthseg_ros.model_card import UNLABELLED
 
@@ -40,6 +42,21 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read a colour image: (H, W, 3) uint8 RGB; `TrainingError` where that is not possible."""
     # As stored, without rotating by EXIF: so are the labels and depth that belong to it.
     return _bgr_to_rgb(_read(path, cv2.IMREAD_COLOR, "a colour image"))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, in most cases by its header; raises `TrainingError`."""
+    with suppress(OSError, ValueError, struct.error):
+        data = path.read_bytes()
+        if data.startswith(b"\xff\xd8\xff"):
+            size = jpeg_size(data)
+            if size is not None:
+                return size
+        if data.startswith(b"\x89PNG"):
+            width, height = struct.unpack_from(">II", data, 16)
+            return width, height
+    height, width = read_rgb(path).shape[:2]
+    return width, height
 
 
 def read_uint16(path: Path) -> NDArray[np.uint16]:
