@@ -20,8 +20,10 @@ views' spread: exp(-(s / 0.1)^2) for a standard deviation s of the logarithm of 
 share of views that have depth there at all. What is trusted less than `--min-trust` is left
 unlabelled, or without depth; sky has none. How depth becomes metric is said in `alignment`.
 
-Parts of the data set are labelled one by one, and independently: a stopped run goes on at the next
-part, and processes (torchrun, or --parts by a cluster's scheduler) share them out.
+Of a data set of images (`--data NAME=FOLDER`) the labels are refined instead, see `refine`.
+
+Parts of a recording's data set are labelled one by one, and independently: a stopped run goes on at
+the next part, and processes (torchrun, or --parts by a cluster's scheduler) share them out.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ from .errors import TrainingError
 from .label_report import gray_of, picture_of
 from .label_spaces import read_map
 from .motion import as_pinhole, camera_motion
+from .refine import refine, terms
+from .sources import open_source, parse, parse_yaml
 from .teachers import PRECISIONS, Teacher, depth_teacher, segmentation_teacher
 
 FORMAT = 1
@@ -81,19 +85,34 @@ def main(arguments: list[str]) -> None:
         description="Labels and metric depth for a robot's pictures, by teachers.",
     )
     add, teacher = parser.add_argument, "name on the Hugging Face hub, folder, or model file"
-    add("--data", type=Path, required=True, help="data set of `training bag`")
-    add("--depth-teacher", required=True, metavar="NAME|FOLDER|FILE.onnx", help=teacher)
+    add(
+        "--data",
+        required=True,
+        metavar="FOLDER|NAME=FOLDER",
+        help="data set of `training bag`; or one of a folder of images, whose labels are refined",
+    )
+    add(
+        "--options",
+        default="{}",
+        metavar="YAML",
+        help="of the images' reader, e.g. '{description: mine.yaml}'",
+    )
+    add("--output", type=Path, metavar="LABELS", help="where refined labels are written")
+    add("--depth-teacher", metavar="NAME|FOLDER|FILE.onnx", help=f"{teacher}; of recordings")
     add(
         "--segmentation-teacher",
         required=True,
+        nargs="+",
         metavar="NAME|FOLDER|FILE.onnx|none",
-        help=f"{teacher}; none for depth alone",
+        help=f"{teacher}; none for depth alone; several to refine labels",
     )
     add(
         "--classes",
         type=Path,
+        nargs="+",
         metavar="NAME|YAML",
-        help="teacher's class: student's class, list of them, or ignore; e.g. cityscapes_to_camvid",
+        help="teacher's class: student's class, list of them, or ignore; e.g. cityscapes_to_camvid;"
+        " one for all teachers, or one for each",
     )
     add("--student-classes", choices=CLASS_LISTS, default="camvid", help="default: %(default)s")
     add("--camera-height", type=float, help="metres above the ground")
@@ -102,6 +121,12 @@ def main(arguments: list[str]) -> None:
     add("--depth-kind", choices=DEPTH_KINDS, help="for depth teachers that do not say it")
     add("--scales", type=float, nargs="+", default=[1.0, 0.75, 1.25], help="default: 1 0.75 1.25")
     add("--min-trust", type=float, default=0.5, help="0 to 1 (default: %(default)s)")
+    add(
+        "--teacher-size",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side that plain ONNX teachers see (default: what each was checked at)",
+    )
     add("--batch", type=int, default=8, help="pictures at once (default: %(default)s)")
     add("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
@@ -116,7 +141,48 @@ def main(arguments: list[str]) -> None:
         parser.error("--align truth and --camera-height: give one of them")
     if options.camera_height is not None and not 0 < options.camera_height < math.inf:
         parser.error("--camera-height: metres, above 0")
+    if "=" in options.data and not Path(options.data).exists():
+        if options.output is None:
+            parser.error("--data NAME=FOLDER needs --output LABELS")
+        refine_labels(options)
+        return
+    teachers, maps = options.segmentation_teacher, options.classes or [None]
+    if options.depth_teacher is None or len(teachers) > 1 or len(maps) > 1:
+        parser.error("a recording needs --depth-teacher, one --segmentation-teacher, one --classes")
+    options.data, options.segmentation_teacher = Path(options.data), teachers[0]
+    options.classes = maps[0]
     run(options)
+
+
+def refine_labels(options: argparse.Namespace) -> None:
+    """Refine the labels of a data set of images; raises `TrainingError`."""
+    ((name, folder),) = parse([options.data]).items()
+    reader = parse_yaml(options.options)
+    if not isinstance(reader, dict):
+        raise TrainingError(f"--options is {options.options}, expected {{OPTION: VALUE}}")
+    source = open_source(name, "all", folder, options=reader)
+    student, names = CLASS_LISTS[options.student_classes], options.segmentation_teacher
+    files = options.classes or [None]
+    if len(files) not in (1, len(names)):
+        raise TrainingError(f"--classes has {len(files)} maps for {len(names)} teachers")
+    maps = [None if file is None else read_map(file) for file in files]
+    maps = maps * len(names) if len(maps) == 1 else maps
+    device = chosen_device(options.device)
+    teachers = [
+        segmentation_teacher(n, device, options.precision, student, m, options.teacher_size)
+        for n, m in zip(names, maps, strict=True)
+    ]
+    card = {
+        "format": FORMAT,
+        "data": name,
+        "classes": [c.name for c in student],
+        "teachers": [Path(n).name for n in names],
+        "maps": [None if m is None else {str(k): v for k, v in m.items()} for m in maps],
+        "size": options.teacher_size,
+        "terms": terms(names, teachers),
+    }
+    refine(source, teachers, student, options.output, card)
+    print(f"{len(source)} images: {options.output}")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ from .datasets import Sample
 from .errors import TrainingError
 from .label_spaces import ClassSets, Groups, MappedLabels
 from .options import checked
+from .refined_labels import RefinedLabels, read_card
 
 # name -> module and class in `training.datasets`.
 GENERATED = {
@@ -92,6 +93,10 @@ class Source:
     """The same for scoring; None: as `map`."""
     protocol: str | None = None
     """For depth, one of `metrics.PROTOCOLS`; None: by the name."""
+    keys: list[str] | None = None
+    """What refined labels know each sample by; None where the reader has no such names."""
+    refined: Path | None = None
+    """Where labels are that teachers refined, see `refine`; for training, never for scoring."""
     sets: int = 0
     """How many sets of classes the labels of a mapped source may name."""
     groups: Groups | None = None
@@ -103,12 +108,32 @@ class Source:
 
     def render(self) -> None:
         """Make what a generated data set keeps on disk and has not made yet."""
-        samples = self.samples.samples if isinstance(self.samples, MappedLabels) else self.samples
+        samples: Any = self.samples
+        while isinstance(samples, MappedLabels | RefinedLabels):
+            samples = samples.samples
         if hasattr(samples, "render"):
             samples.render()
 
     def mapped(
         self, model: Sequence[SemanticClass], sets: ClassSets | None = None, scored: bool = True
+    ) -> Source:
+        """The source with the labels of a model, refined ones where it has them and is not scored.
+
+        See `_mapped`.
+        """
+        source = self._mapped(model, sets, scored)
+        if not model or scored or self.refined is None or self.keys is None:
+            return source
+        made_for = read_card(self.refined).get("classes")
+        names = [c.name for c in model]
+        if made_for != names:
+            raise TrainingError(f"{self.refined} has the classes {made_for}, the model {names}")
+        samples = RefinedLabels(source.samples, self.refined, self.keys)
+        # Without labels of its own the source now has the model's.
+        return replace(source, samples=samples, classes=self.classes or tuple(model))
+
+    def _mapped(
+        self, model: Sequence[SemanticClass], sets: ClassSets | None, scored: bool
     ) -> Source:
         """The source with the labels of a model.
 
@@ -172,7 +197,8 @@ def open_source(
         count: At most so many samples, spread over the split; 0: all. Of a generated set: how
             many to generate, over what `options` say.
         options: More arguments of the reader. Of every one that has labels: `map`, how its classes
-            become the model's, and `groups`, by which it is scored, see `label_spaces`.
+            become the model's, and `groups`, by which it is scored, see `label_spaces`. Of folders:
+            `refined`, where labels are that teachers refined, see `refine`.
 
     Raises:
         TrainingError: an unknown name, a missing or wrong folder, or wrong options.
@@ -208,6 +234,7 @@ def open_source(
     elif name == "composites" and count:
         options["count"] = count
     reader = getattr(module, kind)
+    refined = options.pop("refined", None)
     what = f"the options {options} of {name}"
     samples = reader(*arguments, **checked(options, reader, {len(arguments)}, what))
     # A reader's own word comes first: some have a choice, some no labels beside others' labels.
@@ -217,12 +244,21 @@ def open_source(
     split, protocol = getattr(samples, "split", split), getattr(samples, "protocol", None)
     for key, attribute in (("map", "map"), ("groups", "group_map")):
         maps.setdefault(key, getattr(samples, attribute, None))
+    keys = getattr(samples, "image_keys", None)
+    if refined is not None:
+        if keys is None:
+            raise TrainingError(f"{name} takes no option `refined`: only folders of images do")
+        refined = Path(refined).expanduser()
+        terms = "; ".join(dict.fromkeys([terms, *read_card(refined).get("terms", [])]))
     total = len(samples)
     if 0 < count < total:
-        samples = Subset(samples, [i * total // count for i in range(count)])
+        chosen = [i * total // count for i in range(count)]
+        samples = Subset(samples, chosen)
+        keys = keys and [keys[i] for i in chosen]
     return Source(
-        name, split, samples, classes, source, terms, maps["map"], maps["groups"], protocol
-    )
+        name, split, samples, classes, source, terms, maps["map"], maps["groups"], protocol,
+        keys, refined,
+    )  # fmt: skip
 
 
 def parse(texts: list[str]) -> dict[str, str | None]:

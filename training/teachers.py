@@ -16,7 +16,8 @@
 
 A teacher is a name on the Hugging Face hub, which transformers fetches and keeps, a folder that
 holds such a model, or one of our own model files. Pictures are resized, padded and normalised here
-as the model's image processor says, on the device and as a batch.
+as the model's image processor says, on the device and as a batch. Other networks come as plain
+ONNX files with a description beside them (`PlainOnnx`).
 
 A student's depth and labels come from its teachers, and so do terms of use (`TERMS`): the default
 teachers of `own-robot` were trained on data for non-commercial use. DA3METRIC-LARGE, which is
@@ -28,6 +29,7 @@ these and perhaps one more, "none of them", S the student's.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +46,7 @@ from depthseg_ros.model_card import SemanticClass
 from .blocks import resize
 from .errors import TrainingError
 from .label_spaces import listed, members, same_names
+from .options import read_yaml
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -250,17 +253,97 @@ class Segmenter(_Pretrained):
 
         Classes are joined before they are enlarged: 150 of them would take memory.
         """
-        weights = np.zeros((logits_NKhw.shape[1], self.count + 1), np.float32)
-        weights[:, -1] = 1
-        weights[: len(self.weights)] = self.weights
-        logs = torch.from_numpy(weights).log().to(logits_NKhw.device)
-        nobody = torch.full_like(logits_NKhw[:, 0], float(logits_NKhw.min()) - _NOBODY)
-        joined = []
-        for log in logs.T:
-            (own,) = torch.where(log.isfinite())
-            ours = logits_NKhw[:, own] + log[own, None, None]
-            joined.append(ours.logsumexp(1) if len(own) else nobody)
-        return resize(torch.stack(joined, 1), size).softmax(1)[:, : self.count]
+        return _shares(logits_NKhw, self.weights, size)
+
+
+class PlainOnnx(Teacher):
+    """A segmentation network as a plain ONNX file without our card; it runs on the CPU.
+
+    `NAME.yaml` beside `NAME.onnx` describes it: of `input` its `name`, `scale`, `mean` and `std`,
+    by which x = (rgb * scale - mean) / std, `size_checked_hw`, and `allowed_sizes`, a text with
+    "multiples of N" or "Nk+M"; of the first of `outputs`, which are logits, its `classes`, id:
+    name, and if need be `ignore_when_taking_argmax`, ids that no prediction has.
+    """
+
+    def __init__(self, path: Path, size: int | None = None) -> None:
+        """Load it.
+
+        Args:
+            path: The .onnx.
+            size: Pixels of the shorter side that images are resized to; None: what the file was
+                checked at.
+
+        Raises:
+            TrainingError: it cannot be loaded, or its description lacks something.
+        """
+        import onnxruntime
+
+        about = read_yaml(path.with_suffix(".yaml"), "the description of a teacher")
+        try:
+            entry, output = about["input"], about["outputs"][0]
+            self._input = str(entry["name"])
+            self._scale = float(entry["scale"])
+            self._mean, self._std = (
+                torch.tensor(entry[key], dtype=torch.float32).view(1, 3, 1, 1)
+                for key in ("mean", "std")
+            )
+            ignored = output.get("ignore_when_taking_argmax") or []
+            names = {int(i): str(name) for i, name in output["classes"].items()}
+            self._kept = [i for i in sorted(names) if i not in ignored]
+            self.size = int(size or min(entry["size_checked_hw"]))
+            sizes = re.search(r"(\d+)k\+(\d+)|multiples of (\d+)", entry["allowed_sizes"])
+            if sizes is None:
+                raise ValueError("allowed_sizes has neither 'multiples of N' nor 'Nk+M'")
+            self._step, self._plus = int(sizes[1] or sizes[3]), int(sizes[2] or 0)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise TrainingError(
+                f"{path.with_suffix('.yaml')} does not describe a teacher: {error!r}; see PlainOnnx"
+                " in training/teachers.py"
+            ) from None
+        self.classes = tuple(names[i] for i in self._kept)
+        self.trained_on = str((about.get("source") or {}).get("trained_on", ""))
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has its own
+            raise TrainingError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
+
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+        """See `Teacher`."""
+        height, width = pictures_NHW3.shape[1:3]
+        factor = self.size / min(height, width) * scale
+        tall, wide = (
+            max(1, round(length * factor / self._step)) * self._step + self._plus
+            for length in (height, width)
+        )
+        values = pictures_NHW3.cpu().permute(0, 3, 1, 2).float()
+        values = _resampled(values, (tall, wide), "bilinear")
+        values = (values * self._scale - self._mean) / self._std
+        logits = [
+            torch.from_numpy(self._session.run(None, {self._input: one[None].numpy()})[0])
+            for one in values
+        ]
+        kept = torch.cat(logits)[:, self._kept].to(pictures_NHW3.device)
+        return Said(_shares(kept, self.weights, (height, width)), None)
+
+
+def _shares(logits_NKhw: Tensor, weights: NDArray[np.float32], size: tuple[int, int]) -> Tensor:
+    """Probabilities of the student's classes at a size, (N, S, H, W); weights as of `Teacher`.
+
+    Classes are joined before they are enlarged: 150 of them would take memory.
+    """
+    full = np.zeros((logits_NKhw.shape[1], weights.shape[1]), np.float32)
+    full[:, -1] = 1  # what a network has besides its classes is none of them
+    full[: len(weights)] = weights
+    logs = torch.from_numpy(full).to(logits_NKhw.device).log()
+    nobody = torch.full_like(logits_NKhw[:, 0], float(logits_NKhw.min()) - _NOBODY)
+    joined = []
+    for log in logs.T:
+        (own,) = torch.where(log.isfinite())
+        ours = logits_NKhw[:, own] + log[own, None, None]
+        joined.append(ours.logsumexp(1) if len(own) else nobody)
+    return resize(torch.stack(joined, 1), size).softmax(1)[:, :-1]
 
 
 class DepthEstimator(_Pretrained):
@@ -313,16 +396,24 @@ def segmentation_teacher(
     precision: str,
     student: Sequence[SemanticClass],
     mapping: Mapping[Hashable, Any] | None,
+    size: int | None = None,
 ) -> Teacher:
     """Load what labels, for a student's classes; `none` labels nothing.
+
+    `size` is for plain ONNX files, see `PlainOnnx`.
 
     Raises:
         TrainingError, ModelFileError: there is none, or `student_shares` refuses the map.
     """
     if name == "none":
         return Nobody()
-    own = Path(name).suffix == ".onnx"
-    teacher: Teacher = OwnModel(Path(name)) if own else Segmenter(name, device, precision)
+    teacher: Teacher
+    if Path(name).suffix != ".onnx":
+        teacher = Segmenter(name, device, precision)
+    elif Path(name).with_suffix(".yaml").is_file():
+        teacher = PlainOnnx(Path(name), size)
+    else:
+        teacher = OwnModel(Path(name))
     if not teacher.classes:
         raise TrainingError(f"{name} gives no labels, expected a model file with classes")
     teacher.weights = student_shares(teacher.classes, student, mapping, name)

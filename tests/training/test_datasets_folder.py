@@ -82,7 +82,7 @@ def test_masks_of_ids_are_read_to_the_last_bit(folder):
     assert (sample.image == image(0)).all() and sample.depth is None and sample.fx is None
     assert (sample.labels == bands([0, 7, 255, 254])).all()
     assert source.samples.aspects == [8 / 6] * 10
-    assert source.samples.keys[0] == "images/a/0"
+    assert source.keys[0] == "images/a/0"
 
 
 def test_labels_are_mapped_by_names_and_by_the_files_ids(folder):

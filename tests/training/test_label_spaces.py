@@ -298,6 +298,7 @@ def test_every_map_of_the_repository_fits_its_class_list():
     own = {c.id: c.name for c in CITYSCAPES}
     assert members(read_map("cityscapes_to_camvid"), own, CAMVID, "x").sum(1).tolist() == [1] * 19
     assert {path.stem for path in label_spaces.MAPS.glob("*.yaml")} == {
+        "ade20k31_to_camvid",
         "ade20k_to_camvid",
         "cityscapes_to_camvid",
     }

@@ -206,7 +206,7 @@ class Folder(Dataset[Sample]):
         self,
         root: str | Path,
         split: str,
-        description: Path | None = None,
+        description: str | Path | None = None,
         splits: str | dict[str, Any] | None = None,
     ) -> None:
         """List a split.
@@ -221,7 +221,7 @@ class Folder(Dataset[Sample]):
             TrainingError: the description is wrong, or there are no images, or no file for one.
         """
         self.root = Path(root).expanduser()
-        file = self.root / DESCRIPTION if description is None else description
+        file = self.root / DESCRIPTION if description is None else Path(description)
         if not self.root.is_dir():
             raise TrainingError(f"{self.root} is not a folder")
         self.about = _described(file)
@@ -263,7 +263,7 @@ class Folder(Dataset[Sample]):
         return [width / height for width, height in sizes]
 
     @cached_property
-    def keys(self) -> list[str]:
+    def image_keys(self) -> list[str]:
         """Path of each image below the folder, without its ending."""
         return [path.relative_to(self.root).with_suffix("").as_posix() for path in self._paths]
 
