@@ -218,6 +218,15 @@ def test_wrong_files_are_one_clear_line(folder, tmp_path):
         opened(folder)
 
 
+def test_entries_without_their_files_are_refused(folder):
+    (folder / "masks").rename(folder / "labels")
+    with pytest.raises(TrainingError, match=r"has `classes`, but .* no folder masks: give `masks`"):
+        opened(folder)
+    describe(folder, "depth_unit: 0.001")
+    with pytest.raises(TrainingError, match=r"has `depth_unit`, but .* no folder depth"):
+        opened(folder)
+
+
 def test_what_is_left_out_is_reported(folder, caplog):
     (folder / "images/a/._0.png").write_bytes(b"\0")
     (folder / "images/.cache").mkdir()

@@ -230,6 +230,12 @@ class Folder(Dataset[Sample]):
         for attribute, default in (("masks", "masks"), ("depth", "depth")):
             if getattr(self.about, attribute) is None and (self.root / default).is_dir():
                 setattr(self.about, attribute, f"{default}/**/*")
+        for entry, needs in (("classes", "masks"), ("depth_unit", "depth")):
+            if getattr(self.about, entry) is not None and getattr(self.about, needs) is None:
+                raise TrainingError(
+                    f"{file} has `{entry}`, but {self.root} has no folder {needs}: give `{needs}`,"
+                    f" a pattern such as {needs}/*.png, or remove `{entry}`"
+                )
         self.classes: str | tuple[SemanticClass, ...] | None = None
         if self.about.masks is not None:
             if self.about.classes is None:
