@@ -65,9 +65,7 @@ def test_the_page_says_what_was_measured(page, data):
     text = page.read_text(encoding="utf-8")
     for value in (f"{measures.miou:.1%}", f"{measures.depth.abs_rel:.3f}", f"{measures.ece:.1%}"):
         assert f"<b>{value}</b>" in text
-    for name, iou in (
-        (c.name, measures.ious.get(c.id)) for c in Perception("street").card.classes
-    ):
+    for name, iou in ((c.name, measures.ious.get(c.id)) for c in Perception("street").card.classes):
         row = re.search(rf"</span>{name}</td>(.*?)</tr>", text)[1]
         assert ("–" if iou is None else f"{100 * iou:.1f}") in row
 
