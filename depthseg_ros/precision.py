@@ -117,7 +117,8 @@ def choose_file(
     if backend.startswith("tensorrt"):
         return Chosen(path, "int8 is for CPUs")
     chosen = _faster(path, int8, backend, tuple(providers), threads)
-    _LOG.info("running %s: %s", chosen.path.name, chosen.why)
+    if chosen.why:
+        _LOG.info("running %s: %s", chosen.path.name, chosen.why)
     return chosen
 
 

@@ -53,7 +53,7 @@ def read_yaml(path: Path, what: str) -> dict[Any, Any]:
     try:
         data = path.read_bytes()
         utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        content = yaml.load(data.decode("utf-16" if utf16 else "utf-8-sig"), _Loader)
+        content = _Loader(data.decode("utf-16" if utf16 else "utf-8-sig")).get_single_data()
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise TrainingError(f"{path} cannot be read as {what}: {reason}") from None

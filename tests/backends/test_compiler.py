@@ -36,7 +36,11 @@ from depthseg_ros.backends.compiler import (
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install .[tensorrt-rtx]")
 
 RTX = "tensorrt_rtx"
-MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.onnx"))
+MODELS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "models").glob("*.onnx")
+    if not path.stem.endswith("-int8")  # which are for CPUs
+)
 SMALL = Shapes(96, 64)
 
 
