@@ -145,7 +145,14 @@ def quantize(
             reduce_range=True,
             **TARGETS[target],
         )
-        model_card.write(path, onnx.load(quantized), card, fp32)
+        result = onnx.load(quantized)
+        # The quantizer names operator sets that no node is of, and versions of them that ONNX
+        # Runtime 1.16, which runs all the rest, does not know.
+        used = {"", *(node.domain for node in result.graph.node)}
+        kept = [opset for opset in result.opset_import if opset.domain in used]
+        del result.opset_import[:]
+        result.opset_import.extend(kept)
+        model_card.write(path, result, card, fp32)
 
 
 def _enlarging_outputs(graph: onnx.GraphProto) -> list[str]:
