@@ -116,7 +116,8 @@ class Augmented(Dataset[dict[str, Tensor]]):
             window[0] = [-zoom_x, 0, crop[0] - 1 + zoom_x * left]
         changed = rng.random() < self.color
         table, saturation = recoloring(rng, changed)
-        harm = degradation(rng, crop) if changed else None
+        # Views are compared by their brightness, pixel by pixel: they stay clean.
+        harm = degradation(rng, crop) if changed and not self.views else None
 
         def take(array: np.ndarray, how: int, fill: float) -> np.ndarray:
             return cv2.warpAffine(array, window, crop, flags=how, borderValue=[fill] * 4)
@@ -273,7 +274,7 @@ def degradation(
 
     Uneven light (shadow, glare, vignetting), blur, noise and JPEG, each of some images: without
     them a network tells rendered images from real ones by their smoothness. The function takes and
-    gives (H, W, 3) uint8, and does the same to all views of a sample.
+    gives (H, W, 3) uint8.
     """
     uneven, blurred, noisy, compressed = rng.random(4) < (0.3, 0.3, 0.4, 0.3)
     width, height = size

