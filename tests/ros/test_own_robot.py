@@ -54,8 +54,8 @@ def test_a_robots_own_drive_makes_a_better_model_for_its_camera(tmp_path):
     results = json.loads(done.stdout)
     for span in ("time held out", "another street"):
         before, own = (results[f"{name} model, {span}"] for name in ("default", "own"))
-        # After 20 steps: the default model knows such a mounting, so little is to be gained, and after
-        # 50 it is worse: the teacher, which is that model on mirrored images, has taken over.
+        # After 20 steps: the default model knows such a mounting, so little is to be gained. After
+        # 50 it is worse: the teacher, that same model on mirrored images, has taken over.
         assert own["abs_rel"] < before["abs_rel"]
         assert own["miou"] > before["miou"] - 0.05  # two streets are little to learn classes from
     card = model_card.read(tmp_path / "run" / "own_robot.onnx")
