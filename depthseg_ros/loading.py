@@ -128,11 +128,11 @@ class Loader:
 
         perception = self._within_deadline(load, self.give_back)
         card = perception.card
-        file = f"{perception.path.name}: {perception.why}" if perception.why else perception.path
+        # Why this file of a name runs has been logged where it was chosen.
+        file = perception.path.name if perception.why else perception.path
         return perception, (
-            f"Model {card.name} on {perception.backend.name}{why} in {card.precision} ({file}),"
-            f" loaded in"
-            f" {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
+            f"Model {card.name} on {perception.backend.name}{why} in {card.precision} ({file}), loaded"
+            f" in {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
             f" {card.depth.kind if card.depth else 'no'} depth"
         )
 

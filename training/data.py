@@ -75,7 +75,8 @@ class Mixture(L.LightningDataModule):
             sizes: Pairs of a share of the epochs and a scale of crops and zoom that holds from
                 there on. Small crops at first learn most of what there is to learn in a fraction
                 of the time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
-            color: Probability that a sample is recoloured.
+            color: Probability that a sample is recoloured, and degraded by blur, noise and the
+                like where the network and the objective need no other views.
             mirror: Whether half of the samples are mirrored.
             batch_size: Samples in a batch.
             workers: Processes that load.

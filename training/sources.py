@@ -33,7 +33,7 @@ from depthseg_ros.model_card import SemanticClass
 
 from . import label_spaces
 from .classes import CLASS_LISTS
-from .datasets import Sample
+from .datasets import Sample, Wrapped
 from .errors import TrainingError
 from .label_spaces import ClassSets, Groups, MappedLabels
 from .options import checked
@@ -109,7 +109,7 @@ class Source:
     def render(self) -> None:
         """Make what a generated data set keeps on disk and has not made yet."""
         samples: Any = self.samples
-        while isinstance(samples, MappedLabels | RefinedLabels):
+        while isinstance(samples, Wrapped):
             samples = samples.samples
         if hasattr(samples, "render"):
             samples.render()

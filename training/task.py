@@ -35,6 +35,7 @@ from .accumulation import AccumulatedLoader
 from .balancing import BALANCERS, Balancer
 from .checkpoints import joined, provenance_of, settle_batch_norms, start_from
 from .classes import CLASS_LISTS, describe, model_classes
+from .encoders import Encoder
 from .errors import TrainingError
 from .metrics import Evaluation
 from .objectives.supervised import Supervised
@@ -93,7 +94,7 @@ class JointTask(L.LightningModule):
                 al. 2016); the nearer to 1, the more do rare classes count.
             weights: A checkpoint, or a model file in fp32 or fp16, whose system's weights to start
                 from, where names and shapes fit; for other classes the heads start anew.
-            encoder_rate: Factor of the system's `encoder` to the learning rate; a pretrained one
+            encoder_rate: Factor on the learning rate for the system's `encoder`; a pretrained one
                 forgets less at a lower rate.
         """
         super().__init__()
@@ -107,10 +108,17 @@ class JointTask(L.LightningModule):
             )
         if not all(0 <= share < 1 and factor >= 0 for share, factor in (steps or {}).items()):
             raise TrainingError(f"steps is {steps}, expected shares from 0 to 1, factors >= 0")
+        has_encoder = isinstance(getattr(system, "encoder", None), nn.Module)
+        if not 0 < encoder_rate < math.inf or (encoder_rate != 1 and not has_encoder):
+            raise TrainingError(
+                f"encoder_rate is {encoder_rate}, expected above 0, and 1 where the system (here"
+                f" {type(system).__name__}) has no part `encoder`"
+            )
         self.save_hyperparameters()
-        self._inherited: dict[str, Any] = {"trained_on": [], "terms": ""}
+        encoders = [module for module in system.modules() if isinstance(module, Encoder)]
+        self._inherited: dict[str, Any] = joined(*(dict(e.provenance) for e in encoders))
         if weights is not None:
-            self._inherited = provenance_of(Path(weights))
+            self._inherited = joined(provenance_of(Path(weights)), self._inherited)
             anew = start_from(system, Path(weights))
             rank_zero_info(
                 f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
@@ -161,6 +169,7 @@ class JointTask(L.LightningModule):
         """Weigh rare classes up, by how often the data has each; see `AccumulatedLoader`."""
         self.seed = torch.initial_seed()
         if stage == "fit":
+            self._require_weights()
             self._accumulate()
         if stage == "fit" and Path(self.hparams["weights"] or "").suffix == ".onnx":
             self._settle()
@@ -170,6 +179,19 @@ class JointTask(L.LightningModule):
         shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
         self.class_weights.copy_(weights / (weights * shares).sum())
+
+    def _require_weights(self) -> None:
+        """Refuse to train around frozen parts of an encoder that has random weights."""
+        encoder = getattr(self.system, "encoder", None)
+        given = self.hparams["weights"] is not None or self.trainer.ckpt_path is not None
+        if given or not isinstance(encoder, Encoder) or encoder.provenance["trained_on"]:
+            return
+        frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]
+        if frozen:
+            raise TrainingError(
+                f"the encoder's {frozen[0]} does not learn, and has random weights: give the"
+                " encoder pretrained: true, or give model.weights"
+            )
 
     def _accumulate(self) -> None:
         """Let the batches of any data module know of those that are accumulated with them."""

@@ -69,7 +69,7 @@ class Augmented(Dataset[dict[str, Tensor]]):
             zoom: Least and greatest enlargement against the network's scale; where the crop's
                 shape is another than the image's, against what fills the crop.
             views: Other pictures that the network needs; `image` among them is no other.
-            color: Probability that a sample is recoloured.
+            color: Probability that a sample is recoloured, and degraded where it has no views.
             mirror: Whether half of the samples are mirrored. A stereo pair never is by chance: its
                 other eye is brought to the right, since one picture does not tell where it is.
             sets: How many sets of classes labels may name, by ids from the number of classes on.

@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from training.balancing import GradNorm
-from training.checkpoints import load_checkpoint
-from training.encoders import ResNet
+from training.checkpoints import load_checkpoint, provenance_of
+from training.encoders import EfficientNetLite0, ResNet
 from training.errors import TrainingError
 from training.fit import ProgressBar
 from training.systems.lateral_sharing import LateralSharing
@@ -137,3 +137,32 @@ def test_the_encoder_has_a_rate_of_its_own(tmp_path):
     other.on_load_checkpoint(checkpoint)
     rates = [g["initial_lr"] for g in checkpoint["optimizer_states"][0]["param_groups"]]
     assert rates == checkpoint["lr_schedulers"][0]["base_lrs"] == [1e-2, 1e-2, 5e-3, 5e-3]
+
+
+def test_a_rate_for_an_encoder_that_there_is_not_is_refused():
+    with pytest.raises(TrainingError, match=r"expected above 0, and 1 where the system .* no part"):
+        JointTask(torch.nn.Identity(), encoder_rate=0.5)
+    with pytest.raises(TrainingError, match="encoder_rate is 0, expected above 0"):
+        JointTask(small(), encoder_rate=0)
+
+
+def test_what_does_not_learn_needs_weights():
+    encoder = EfficientNetLite0(half=True, frozen=1)
+    task = JointTask(SharedEncoder(encoder=encoder, context=12, decoder=(8, 8, 8), heads=(8, 8)))
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(TrainingError, match=r"_conv_stem\.weight does not learn, and has random"):
+        trainer.fit(task, datamodule=Data())
+
+
+def test_what_a_pretrained_encoder_was_trained_on_goes_on_the_card(tmp_path):
+    encoder = EfficientNetLite0(pretrained=True, half=True)
+    task = JointTask(SharedEncoder(encoder=encoder, context=12, decoder=(8, 8, 8), heads=(8, 8)))
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, limit_train_batches=0, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(task, datamodule=Data())
+    trainer.save_checkpoint(tmp_path / "task.ckpt")
+    stored = provenance_of(tmp_path / "task.ckpt")
+    assert "ImageNet (the encoder, EfficientNet-Lite0)" in stored["trained_on"]
+    assert "Apache-2.0" in stored["terms"]

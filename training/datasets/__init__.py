@@ -20,9 +20,11 @@ A data set is a `torch.utils.data.Dataset` of `Sample`s; a sample may lack label
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 
 @dataclass
@@ -48,3 +50,20 @@ class Sample:
     """(H, W) the same of depth."""
     motions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Of some of the views: (4, 4), takes points of this camera's axes to the view's, metres."""
+
+
+class Wrapped(Dataset[Sample]):
+    """A data set whose samples are changed as they are read, by what derives from this."""
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        """Wrap a data set."""
+        self.samples = samples
+
+    def __len__(self) -> int:
+        """As many as the data set has."""
+        return len(self.samples)  # type: ignore[arg-type]
+
+    @property
+    def aspects(self) -> Any:
+        """Of the data set, where it has them."""
+        return self.samples.aspects  # type: ignore[attr-defined]
