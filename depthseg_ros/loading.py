@@ -131,8 +131,8 @@ class Loader:
         # Why this file of a name runs has been logged where it was chosen.
         file = perception.path.name if perception.why else perception.path
         return perception, (
-            f"Model {card.name} on {perception.backend.name}{why} in {card.precision} ({file}), loaded"
-            f" in {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
+            f"Model {card.name} on {perception.backend.name}{why} in {card.precision} ({file}),"
+            f" loaded in {time.monotonic() - started:.1f} s: {len(card.classes)} classes,"
             f" {card.depth.kind if card.depth else 'no'} depth"
         )
 
