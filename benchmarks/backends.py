@@ -39,7 +39,7 @@ from torch import nn
 from benchmarks import run
 from depthseg_ros.backends import MAX_THREADS, BackendError, open_backend
 from depthseg_ros.benchmark import in_turn
-from training.export import export, graph
+from training.export import graph, write
 from training.quantization import quantize
 from training.sources import open_source
 from training.systems.shared_encoder import SharedEncoder
@@ -79,17 +79,18 @@ def main(arguments: list[str] | None = None) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         fp32, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-        export(task.system, task.card, fp32)
+        model = graph(task.system, task.card)
+        write(model, task.card, fp32)
         source = open_source("streets", "train", None, PICTURES)
-        quantize(graph(task.system, task.card, 1.0), task.card, [source], int8)
-        for model in (fp32, int8):
+        quantize(model, task.card, [source], int8)
+        for file in (fp32, int8):
             for name in ("onnxruntime", "openvino"):
                 try:
-                    backend = open_backend(model, name, threads=options.threads)
+                    backend = open_backend(file, name, threads=options.threads)
                 except BackendError as error:
                     print(error, file=sys.stderr)
                     continue
-                runs[f"{name}, {model.stem}"] = lambda backend=backend: backend.run(inputs)
+                runs[f"{name}, {file.stem}"] = lambda backend=backend: backend.run(inputs)
         times = in_turn(list(runs.values()), options.rounds)
     ms = {name: 1e3 * statistics.median(own) for name, own in zip(runs, times, strict=True)}
     results = {name: {"ms": value, "speed_up": ms[BASELINE] / value} for name, value in ms.items()}

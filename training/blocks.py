@@ -124,6 +124,8 @@ class Decoder(nn.Module):
 
 def resize(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear, with the corners of the outermost pixels in place (half-pixel centres)."""
+    if torch.compiler.is_exporting():
+        return torch.ops.depthseg_ros.bilinear(x_NCHW, *size)  # see `served`
     return F.interpolate(x_NCHW, size=tuple(size), mode="bilinear", align_corners=False)
 
 
@@ -133,6 +135,8 @@ def double(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     An exact double is a constant in a model file, and ONNX Runtime has a faster kernel for it.
     """
     if tuple(size) == (2 * x_NCHW.shape[2], 2 * x_NCHW.shape[3]):
+        if torch.compiler.is_exporting():
+            return torch.ops.depthseg_ros.bilinear_double(x_NCHW)  # see `served`
         return F.interpolate(x_NCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
     return resize(x_NCHW, size)
 

@@ -95,23 +95,74 @@ def _fit_in_onnx(image: Any, pixels: int) -> Any:
     )
 
 
-def _nearest_in_onnx(x: Any, size: Sequence[Any], _: Any = None) -> Any:
-    """`nearest-exact` as a Resize; the exporter's own is a gathering of every pixel."""
-    one = op.Constant(value_ints=[1])
-    sizes = op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
+@torch.library.custom_op("depthseg_ros::bilinear", mutates_args=())
+def bilinear(x_NCHW: Tensor, height: int, width: int) -> Tensor:
+    """`blocks.resize` as one operator: torch's exporter takes long to take its own apart."""
+    return resize(x_NCHW, (height, width))
+
+
+@bilinear.register_fake
+def _(x_NCHW: Tensor, height: int, width: int) -> Tensor:
+    return x_NCHW.new_empty(*x_NCHW.shape[:2], height, width)
+
+
+@torch.library.custom_op("depthseg_ros::bilinear_double", mutates_args=())
+def bilinear_double(x_NCHW: Tensor) -> Tensor:
+    """`blocks.double` of exactly twice the size, likewise."""
+    return double(x_NCHW, (2 * x_NCHW.shape[2], 2 * x_NCHW.shape[3]))
+
+
+@bilinear_double.register_fake
+def _(x_NCHW: Tensor) -> Tensor:
+    n, c, h, w = x_NCHW.shape
+    return x_NCHW.new_empty(n, c, 2 * h, 2 * w)
+
+
+def _bilinear_in_onnx(x: Any, height: Any, width: Any) -> Any:
     return op.Resize(
         x,
         None,
         None,
-        sizes,
+        _sizes(x, (height, width)),
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _double_in_onnx(x: Any) -> Any:
+    return op.Resize(
+        x,
+        None,
+        op.Constant(value_floats=[1.0, 1.0, 2.0, 2.0]),
+        None,
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _nearest_in_onnx(x: Any, size: Sequence[Any], _: Any = None) -> Any:
+    """`nearest-exact` as a Resize; the exporter's own is a gathering of every pixel."""
+    return op.Resize(
+        x,
+        None,
+        None,
+        _sizes(x, size),
         mode="nearest",
         coordinate_transformation_mode="half_pixel",
         nearest_mode="round_prefer_ceil",
     )
 
 
+def _sizes(x: Any, size: Sequence[Any]) -> Any:
+    """The sizes of all axes for a Resize of (N, C, H, W) to a height and width."""
+    one = op.Constant(value_ints=[1])
+    return op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
+
+
 TRANSLATIONS = {
     torch.ops.depthseg_ros.fit.default: _fit_in_onnx,
+    torch.ops.depthseg_ros.bilinear.default: _bilinear_in_onnx,
+    torch.ops.depthseg_ros.bilinear_double.default: _double_in_onnx,
     torch.ops.aten._upsample_nearest_exact2d.vec: _nearest_in_onnx,
 }
 """Operators that the exporter translates in another way than its own."""
