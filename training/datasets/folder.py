@@ -22,11 +22,12 @@ begins with a folder of images and ends with a model.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,7 @@ from .pictures import (
     warn_of_masks,
 )
 
+_LOG = logging.getLogger(__name__)
 SOURCE = "a folder of images"
 TERMS = "those of the images' owner"
 DESCRIPTION = "dataset.yaml"
@@ -120,7 +122,7 @@ class Splits:
     """In place of `every`: groups with about this share of the images are val, chosen by a hash of
     their names, so that more groups change little."""
     held_out: list[str] | None = None
-    """In place of `every`: the groups that are val."""
+    """In place of `every`: the groups that are val; those that are missing are reported."""
 
     def __post_init__(self) -> None:
         given = [x for x in (self.every, self.share, self.held_out) if x is not None]
@@ -141,10 +143,12 @@ class Splits:
         if self.held_out is not None:
             unknown = [name for name in self.held_out if name not in counts]
             if unknown:
-                raise TrainingError(
-                    f"splits: there is no group {', '.join(map(repr, unknown))} to hold out, only"
-                    f" {', '.join(map(repr, groups[:20]))}{' and more' * (len(groups) > 20)}"
+                found = (
+                    f"splits: there is no group {_some(unknown)} to hold out, only {_some(groups)}"
                 )
+                if len(unknown) == len(self.held_out):
+                    raise TrainingError(found)
+                _LOG.warning("%s", found)
             return set(self.held_out)
         if len(groups) < 2:
             raise TrainingError(
@@ -160,6 +164,10 @@ class Splits:
                 chosen.add(name)
                 room -= counts[name]
         return chosen or {min(groups, key=lambda group: counts[group])}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + " and more" * (len(names) > 20)
 
 
 class Pattern:
