@@ -17,7 +17,9 @@
 Rendered streets, which no training has seen: the same ones through cameras of several image sizes,
 and others from several heights, each with a pitch and a lens of its own. Beside the first stand
 the frames of a folder of KITTI, if one is given. Depth that depends on shape or mounting is wrong
-without a word: all columns should be alike.
+without a word: all rows should be alike. A wide image shows more of what is far away and hard, a
+tall one more of what is near, so each shape is also compared with 640 x 480 where both see the
+same part of the street.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -38,6 +40,7 @@ from benchmarks import run
 from depthseg_ros import model_card, street
 from depthseg_ros.backends import BACKENDS
 from depthseg_ros.measures import Measures
+from depthseg_ros.model_card import UNLABELLED
 from depthseg_ros.perception import Perception
 from training.datasets.rendered import FIRST_SEED
 from training.evaluate import markdown
@@ -68,17 +71,22 @@ def main(arguments: list[str] | None = None) -> None:
     if options.count < 1:
         parser.error("--count: at least 1")
     perception = Perception(options.model, options.backend)
+
+    def measured(size: tuple[int, int], part: float = 1.0) -> dict[str, float]:
+        shots, name = streets(*size, options.count), f"{size[0]} x {size[1]}"
+        tracked = track(shots, name, options.count, console=CONSOLE, transient=True)
+        return measure(perception, tracked, part)
+
     results = {}
-    for width, height in SIZES:
-        shots = streets(width, height, options.count)
-        name = f"{width} x {height}"
-        results[name] = measure(
-            perception, track(shots, name, options.count, console=CONSOLE, transient=True)
-        )
-        # What counts is against the first row.
-        results[name]["abs-rel, ratio"] = (
-            results[name]["abs-rel"] / next(iter(results.values()))["abs-rel"]
-        )
+    for size in SIZES:
+        name = f"{size[0]} x {size[1]}"
+        own = results[name] = measured(size)
+        first = next(iter(results.values()))
+        own["abs-rel, ratio"] = own["abs-rel"] / first["abs-rel"]
+        if (higher := size[1] / size[0] * SIZES[0][0] / SIZES[0][1]) != 1:
+            both = measured(size, min(1, 1 / higher)), measured(SIZES[0], min(1, higher))
+            own["same part: abs-rel, ratio"] = both[0]["abs-rel"] / both[1]["abs-rel"]
+            own["same part: mIoU, difference"] = both[0]["mIoU"] - both[1]["mIoU"]
     if options.kitti:
         results[f"KITTI, {options.kitti.name}"] = measure(perception, kitti(options.kitti))
     mounted = {}
@@ -94,14 +102,23 @@ def main(arguments: list[str] | None = None) -> None:
         print(markdown(results), markdown(mounted), sep="\n\n")
 
 
-def measure(perception: Perception, shots: Iterator[Shot]) -> dict[str, float]:
-    """Figures over images: mIoU, abs-rel (mean over images) and what its median pixel is off by."""
+def measure(perception: Perception, shots: Iterable[Shot], part: float = 1.0) -> dict[str, float]:
+    """Figures over images: mIoU, abs-rel (mean over images) and what its median pixel is off by.
+
+    Args:
+        perception: The model.
+        shots: What it gets, and the truth.
+        part: The share of an image's height, around its middle, that is compared.
+    """
     measures, ratios = Measures(perception.card.depth), []
     by_class: dict[str, list[float]] = {"road": [], "car": []}
     ids = {c.name: c.id for c in perception.card.classes}
     for image, fx, labels, depth in shots:
         prediction = perception(image, fx)
+        left_out = round((1 - part) / 2 * len(depth))
+        depth[:left_out] = depth[len(depth) - left_out :] = np.nan
         if labels is not None and prediction.labels is not None:
+            labels[:left_out] = labels[len(depth) - left_out :] = UNLABELLED
             measures.add_labels(prediction.labels, labels, prediction.confidence)
         measures.add_depth(prediction.depth, depth)
         known = np.isfinite(depth) & np.isfinite(prediction.depth)
