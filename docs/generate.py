@@ -64,35 +64,37 @@ def topics() -> str:
     return page(
         "Topics and services",
         "`~` is the node's own name, by default `/depthseg`. All outputs carry the camera image's"
-        " stamp and frame, unchanged; the scan alone has a frame of its own. What nobody subscribes"
-        " to is not made. Types of the package's own: [messages](messages.md).",
+        " stamp and frame, unchanged; only the scan has its own frame. Outputs without subscribers"
+        " are not computed. The package's own types are described in [messages](messages.md).",
         "## Node `depthseg`: in",
         table(("topic", "type", ""), *_INPUTS),
-        "The subscriptions follow the publishers: reliable where all publishers of the topic are,"
-        " else best effort, of depth 5; that of `camera_info` is transient local (latched) where"
-        " they all are. They change with the publishers; a [QoS"
+        "The QoS of the subscriptions follows the publishers: reliable if all publishers of the"
+        " topic are reliable, otherwise best effort, with depth 5. The subscription to"
+        " `camera_info` is transient local (latched) if all its publishers are. It changes when"
+        " the publishers change. A [QoS"
         " override](https://docs.ros.org/en/jazzy/Concepts/Intermediate/About-Quality-of-Service-Settings.html),"
         " such as `qos_overrides./image.subscription.reliability: best_effort` for a slow network,"
-        " wins. Only the newest frame of each camera waits. The middleware counts images that are"
-        " lost before they arrive (`frames lost` in diagnostics); where they are more than a tenth,"
-        " the log and diagnostics report it and what to do.",
-        "While nobody publishes `camera_info`, `camera_info` beside the image's topic is used"
-        " (`/cam/color/camera_info` for `/cam/color/image_raw`), and the log reports it. With"
-        " `image_transport: compressed` a CompressedImage on `image` itself is used where nobody"
+        " takes precedence."
+        " The node only keeps the newest frame of each camera. The middleware counts images that"
+        " are lost before they arrive (`frames lost` in diagnostics). If more than a tenth are"
+        " lost, the log and diagnostics report this and what to do.",
+        "While nobody publishes `camera_info`, the node uses the `camera_info` next to the image"
+        " topic (`/cam/color/camera_info` for `/cam/color/image_raw`) and logs this. With"
+        " `image_transport: compressed`, it uses a CompressedImage on `image` itself if nobody"
         " publishes `image/compressed`.",
         "## Node `depthseg`: out",
         table(("topic", "type", ""), *outputs, *_OTHERS),
-        "Reliable, of depth 5, which serves best-effort subscribers too. [QoS"
+        "The publishers are reliable, with depth 5; best-effort subscribers receive them, too. [QoS"
         " overrides](https://docs.ros.org/en/jazzy/Concepts/Intermediate/About-Quality-of-Service-Settings.html)"
-        " are open on all of a camera's topics but `label/info`.",
-        "With `cameras: [front, rear]` there are `front/image` and `~/front/label/image` and so on:"
-        " each camera has its own stamps, camera_info, background and diagnostics. They take"
-        " turns.",
+        " are possible for all topics of a camera except `label/info`.",
+        "With `cameras: [front, rear]`, the topics are `front/image`, `~/front/label/image` and so"
+        " on. Each camera has its own stamps, camera_info, background and diagnostics. The node"
+        " processes the cameras in turn.",
         "## Node `depthseg`: services",
         table(("service", "type", ""), *_SERVICES),
-        "Besides there are those of every lifecycle node (`~/change_state`, `~/get_state` ...) and"
-        " of parameters.",
-        "## Node `camera`, the stand-in for a camera's driver: out",
+        "The node also has the services of every lifecycle node (`~/change_state`, `~/get_state`"
+        " ...) and of parameters.",
+        "## Node `camera`, a substitute for a camera driver: out",
         table(("topic", "type", ""), *_CAMERA),
     )
 
@@ -103,59 +105,64 @@ _INPUTS = (
         "sensor_msgs/Image",
         "rgb8, bgr8, rgba8, bgra8, mono8, bayer_\\*8, and the same with 16 bits; 8UC1, 8UC3, 8UC4,"
         " 16UC3, 16UC4; uyvy (yuv422), yuyv (yuv422_yuy2); nv12, nv21, nv24, i420 (yuv420), yv12."
-        " Rows may be padded, samples big-endian",
+        " Padded rows and big-endian samples are supported",
     ),
     (
         "`image/compressed`",
         "sensor_msgs/CompressedImage",
-        "with `image_transport: compressed`, in place of `image`: JPEG or PNG, also of a Bayer"
+        "with `image_transport: compressed`, instead of `image`: JPEG or PNG, also of a Bayer"
         " mosaic",
     ),
     (
         "`camera_info`",
         "sensor_msgs/CameraInfo",
-        "gives focal length and lens (plumb_bob, rational_polynomial with thin prism and tilt,"
-        " equidistant, and Kalibr's and OAK's names of them): the image need not be rectified. A"
-        " topic whose name begins with `image_rect` is: P holds, and no lens. Any other is as the"
-        " camera took it: K and D, or P alone where K is zero. An unknown lens is taken for a"
-        " pinhole. roi and binning are applied. An image of the same aspect ratio may have any"
-        " size. Of another aspect ratio, or not calibrated: `default_fov` is assumed. Each of these"
-        " assumptions is logged once and in the diagnostics",
+        "focal length and lens model (plumb_bob, rational_polynomial with thin prism and tilt,"
+        " equidistant, and the names of Kalibr and OAK for them): the image need not be rectified."
+        " If the image topic's name begins with `image_rect`, the image is treated as rectified: P"
+        " is used, without distortion. Otherwise K and D are used, or P without distortion if K is"
+        " zero. An unknown lens model is treated as a pinhole. roi and binning are applied. The"
+        " image can have another size with the same aspect ratio. If the aspect ratio differs, or"
+        " the camera is not calibrated, `default_fov` is assumed. Each of these assumptions is"
+        " logged once and shown in the diagnostics",
     ),
 )
 _OTHERS = (
     (
         "`~/label/info`",
         "vision_msgs/LabelInfo",
-        "names of the class ids, latched (transient local); where vision_msgs is installed",
+        "names of the class ids, latched (transient local); only if vision_msgs is installed",
     ),
     (
         "`/diagnostics`",
         "diagnostic_msgs/DiagnosticArray",
         "once a second, per camera: rates, backend, precision and GPU memory; frames received,"
-        " processed, dropped, rejected, lost; where their time goes, stage by stage; age of"
-        " results; what is wrong, and what is to be done",
+        " processed, dropped, rejected, lost; time of each stage; age of results; problems, and"
+        " what to do",
     ),
 )
 _SERVICES = (
     (
         "`~/load_model`",
         "depthseg_ros/LoadModel",
-        "another model or backend while the node runs; the old one goes on until it is loaded",
+        "load another model or backend while the node runs; the old one is used until then",
     ),
     (
         "`~/capture_background`",
         "std_srvs/Trigger",
-        "for models that compare with a background: takes it from the next `background_frames`"
-        " frames, their median, and answers when it has them, or says why not. With several"
-        " `cameras`, of all of them",
+        "for models that need a background image: computes the median of the next"
+        " `background_frames` frames, then responds, or responds with the reason for a failure."
+        " With several `cameras`, it captures a background for each",
     ),
 )
 _CAMERA = (
-    ("`image`", "sensor_msgs/Image", "rgb8 of the street, else bgr8"),
-    ("`camera_info`", "sensor_msgs/CameraInfo", "of a street its own, else a guess by `fov`"),
-    ("`truth/label/image`", "sensor_msgs/Image", "of a street: mono8 class ids"),
-    ("`truth/depth/image`", "sensor_msgs/Image", "of a street: 32FC1 metres, NaN in the sky"),
+    ("`image`", "sensor_msgs/Image", "rgb8 for the rendered street, otherwise bgr8"),
+    (
+        "`camera_info`",
+        "sensor_msgs/CameraInfo",
+        "exact for the rendered street, otherwise estimated from `fov`",
+    ),
+    ("`truth/label/image`", "sensor_msgs/Image", "only for the street: mono8 class ids"),
+    ("`truth/depth/image`", "sensor_msgs/Image", "only for the street: 32FC1 m, NaN in the sky"),
 )
 
 
@@ -169,19 +176,19 @@ def parameters() -> str:
 
     return page(
         "Parameters",
-        "In `ros2 param describe`, too. Values for the package's launch files are in"
-        " [config/depthseg.yaml](../../config/depthseg.yaml), which has all of them with their"
-        " defaults. Integers are accepted as doubles. A wrong value is refused with the reason, and"
-        " the old one stays.",
+        "`ros2 param describe` shows the same descriptions. The launch files read"
+        " [config/depthseg.yaml](../../config/depthseg.yaml), which lists all parameters with"
+        " their defaults. Integers are accepted for doubles. An invalid value is refused with the"
+        " reason, and the old value stays.",
         "## Node `depthseg`",
-        "**Fixed** parameters take effect when the node is configured, and can be changed while it"
-        " is not. The others may be changed while the node runs, but for `autostart`. A captured"
-        " background lasts until the node is cleaned up.",
+        "**Fixed** parameters take effect when the node is configured; change them while it is"
+        " unconfigured. You can change all others while the node runs, except `autostart`. A"
+        " captured background is kept until the node is cleaned up.",
         _parameters(Settings),
-        "## Node `camera`, the stand-in for a camera's driver",
-        "All are given at the start. Each street has a camera of its own; `fov`, `camera_height`,"
-        " `camera_pitch`, `gains` and `gamma` put another into it, one that the model does not"
-        " know.",
+        "## Node `camera`, a substitute for a camera driver",
+        "Set all parameters at the start. Each rendered street has its own camera. With `fov`,"
+        " `camera_height`, `camera_pitch`, `gains` and `gamma` you replace it by another camera,"
+        " which the model was not trained for.",
         _parameters(CameraSettings),
     )
 
@@ -211,14 +218,14 @@ def configuration() -> str:
 
     return (
         "# Parameters of the nodes that camera.launch.py starts, with their defaults. Classes,"
-        " colours,\n# range and input of the model are not here: the model file knows them.\n"
-        "# Written by docs/generate.py, from the code.\n"
+        " colours,\n# depth range and input of the model are not here: they are in the model file."
+        "\n# Written by docs/generate.py, from the code.\n"
         "/**:\n"
         "  depthseg:\n    ros__parameters:\n"
         f"{_comment(_QOS)}"
         "      #   qos_overrides./image.subscription.reliability: best_effort\n"
         f"{_configured(Settings)}\n"
-        "  # The stand-in for a camera's driver (source is not 'none').\n"
+        "  # The substitute for a camera driver (if source is not 'none').\n"
         "  camera:\n    ros__parameters:\n"
         f"{_configured(CameraSettings)}"
     )
@@ -244,11 +251,11 @@ def _configured(kind: type) -> str:
 
 
 _QOS = (
-    "Any topic of a camera takes QoS overrides. Without them the node's subscriptions are reliable"
-    " where all publishers of the topic are, else best effort. For a slow network, say:"
+    "Any topic of a camera accepts QoS overrides. Without them, the node's subscriptions are"
+    " reliable if all publishers of the topic are, otherwise best effort. For a slow network, use:"
 )
-_FIXED = "\n      # --- Fixed while the node is configured.\n"
-_FREE = "\n      # --- May be changed while it runs.\n"
+_FIXED = "\n      # --- Cannot be changed while the node is configured.\n"
+_FREE = "\n      # --- Can be changed while the node runs.\n"
 
 
 def _short(number: float) -> str:
@@ -338,7 +345,7 @@ def launch() -> str:
         parts.append(table(("argument", "default", ""), *rows))
     return page(
         "Launch files",
-        "`ros2 launch depthseg_ros FILE --show-args` says the same.",
+        "`ros2 launch depthseg_ros FILE --show-args` prints the same descriptions.",
         *parts,
     )
 
@@ -452,8 +459,8 @@ def model_card() -> str:
     return page(
         "The model card",
         f"The JSON object in the metadata entry `{card.METADATA_KEY}` of a model file. Its"
-        f" `schema_version` is {card.SCHEMA_VERSION}: a file of a newer one is refused."
-        " [The model file](../model_file.md) says what else makes one.",
+        f" `schema_version` is {card.SCHEMA_VERSION}: a file with a newer version is refused."
+        " [The model file](../model_file.md) describes the rest of the file.",
         *parts,
     )
 

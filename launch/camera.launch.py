@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-r"""A camera, the depthseg node and, if wanted, the camera's place in tf, RViz and a recording.
+r"""Start a camera, the depthseg node and optionally the camera's tf, RViz and a recording.
 
 ros2 launch depthseg_ros camera.launch.py
 ros2 launch depthseg_ros camera.launch.py source:=/dev/video0 rviz:=true \
@@ -35,28 +35,28 @@ from launch_ros.substitutions import FindPackageShare
 
 CONFIG = PathJoinSubstitution([FindPackageShare("depthseg_ros"), "config"])
 ARGUMENTS = {
-    "source": ("street", "'street', a folder of pictures, a video, /dev/videoN or the address of a"
-               " stream, e.g. rtsp://camera/live; 'none' for a"
-               " camera that runs already"),
-    "model": ("", "name of the model, 'street' or 'indoor', or a model file (.onnx); empty: that of"
-              " params_file"),
-    "backend": ("", "what runs the model; empty: that of params_file or auto"),
+    "source": ("street", "'street', a folder of images, a video, /dev/videoN or the address of a"
+               " stream, e.g. rtsp://camera/live; 'none' if a camera driver is already running"),
+    "model": ("", "name of the model, 'street' or 'indoor', or a model file (.onnx); empty: value"
+              " of params_file"),
+    "backend": ("", "runtime for the model; empty: value of params_file or auto"),
     "params_file": (PathJoinSubstitution([CONFIG, "depthseg.yaml"]), "parameters of both nodes"),
     "namespace": ("", "namespace of both nodes and their topics"),
-    "image_topic": ("image", "topic of the camera's pictures"),
-    "image_transport": ("", "raw or compressed, as the images come; empty: that of params_file"),
+    "image_topic": ("image", "topic of the camera images"),
+    "image_transport": ("", "transport of the images, raw or compressed; empty: value of"
+                        " params_file"),
     "camera_info_topic": ("camera_info", "topic of the camera's intrinsics"),
-    "fov": ("", "horizontal field of view of a video's or device's pictures [rad]; empty: that of"
-            " params_file"),
-    "camera_height": ("", "of the camera above the ground [m]; empty: that of params_file"),
-    "camera_pitch": ("", "of the camera [rad], positive looks down; empty: that of params_file, and"
-                     " 0 in tf"),
-    "base_frame": ("none", "frame on the ground below the camera: tf gets the way from there to the"
-                   " pictures, by camera_height and camera_pitch; 'none': tf has it already"),
-    "optical_frame": ("camera_optical_frame", "frame of the pictures, where base_frame is given"),
-    "rviz": ("false", "whether to start RViz; there the scan needs tf, as of base_frame"),
-    "record": ("false", "'true', or a folder that does not exist yet: 'ros2 bag' records the camera"
-               " and all outputs"),
+    "fov": ("", "horizontal field of view of a video or device [rad]; empty: value of params_file"),
+    "camera_height": ("", "height of the camera above the ground [m]; empty: value of params_file"),
+    "camera_pitch": ("", "pitch of the camera [rad], positive looks down; empty: value of"
+                     " params_file, and 0 in tf"),
+    "base_frame": ("none", "frame on the ground below the camera: publishes the transform from it"
+                   " to the image frame, from camera_height and camera_pitch; 'none': tf already"
+                   " has it"),
+    "optical_frame": ("camera_optical_frame", "frame of the images, if base_frame is given"),
+    "rviz": ("false", "start RViz; to show the scan, it needs tf (see base_frame)"),
+    "record": ("false", "record the camera and all outputs with 'ros2 bag': 'true', or a folder"
+               " that does not exist yet"),
 }  # fmt: skip
 MOUNTING = ("camera_height", "camera_pitch")
 NUMBERS = ("fov", *MOUNTING)

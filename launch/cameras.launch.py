@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Several cameras, and one depthseg node with one model for all of them.
+"""Start several cameras and one depthseg node with one model for all of them.
 
 ros2 launch depthseg_ros cameras.launch.py cameras:=front,rear
 ros2 launch depthseg_ros cameras.launch.py cameras:=front,rear source:=none
 
-Camera front has front/image and front/camera_info; its outputs are /depthseg/front/label/image and
-so on.
+The camera `front` publishes front/image and front/camera_info; its outputs are
+/depthseg/front/label/image and so on.
 """
 
 import posixpath
@@ -32,13 +32,14 @@ from launch_ros.substitutions import FindPackageShare
 
 CONFIG = PathJoinSubstitution([FindPackageShare("depthseg_ros"), "config"])
 ARGUMENTS = {
-    "cameras": ("front,rear", "namespaces of the cameras, with commas between them"),
-    "source": ("street", "of each camera: 'street', a folder of pictures or a video; 'none' for"
-               " cameras that run already"),
-    "model": ("", "name of the model, 'street' or 'indoor', or a model file (.onnx); empty: that of"
-              " params_file"),
-    "backend": ("", "what runs the model; empty: that of params_file or auto"),
-    "image_transport": ("", "raw or compressed, as the images come; empty: that of params_file"),
+    "cameras": ("front,rear", "namespaces of the cameras, separated by commas"),
+    "source": ("street", "source of each camera: 'street', a folder of images or a video; 'none' if"
+               " the camera drivers are already running"),
+    "model": ("", "name of the model, 'street' or 'indoor', or a model file (.onnx); empty: value"
+              " of params_file"),
+    "backend": ("", "runtime for the model; empty: value of params_file or auto"),
+    "image_transport": ("", "transport of the images, raw or compressed; empty: value of"
+                        " params_file"),
     "params_file": (PathJoinSubstitution([CONFIG, "depthseg.yaml"]), "parameters of all nodes"),
     "namespace": ("", "namespace of all nodes and their topics"),
 }  # fmt: skip

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-r"""A camera, the depthseg node, the camera's place in tf, and Nav2's local costmap of what it sees.
+r"""Start a camera, the depthseg node, the camera's tf, and a local costmap of Nav2.
 
 ros2 launch depthseg_ros nav2.launch.py camera_height:=0.6 camera_pitch:=0.1
 ros2 launch depthseg_ros nav2.launch.py base_frame:=none source:=none \
     image_topic:=/camera/image_raw camera_info_topic:=/camera/camera_info
 
-The second is for a robot whose tf has the camera. All arguments of camera.launch.py are taken. A
-robot that drives has this costmap in its controller server instead: docs/planners.md.
+The second command is for a robot whose tf contains the camera. All arguments of camera.launch.py
+are accepted. On a driving robot, put this costmap into the controller server: docs/planners.md.
 """
 
 import posixpath
@@ -41,9 +41,9 @@ TOPICS = ("points", "points/label", "points/confidence", "label/info", "scan")
 ARGUMENTS = {
     "costmap_file": (PathJoinSubstitution([CONFIG, "nav2_costmap.yaml"]),
                      "parameters of the costmap"),
-    "global_frame": ("odom", "frame that the costmap stands still in; base_link to try it without a"
-                     " robot's odometry"),
-    "base_frame": ("base_link", "as of camera.launch.py; 'none': tf has the camera already"),
+    "global_frame": ("odom", "fixed frame of the costmap; use base_link to try it without a robot's"
+                     " odometry"),
+    "base_frame": ("base_link", "as in camera.launch.py; 'none': tf already has the camera"),
 }  # fmt: skip
 
 
