@@ -115,7 +115,7 @@ test: check setup
 	$(RUN) pytest $(PYTEST_FLAGS)
 
 # What any Python, ROS 2 and versions must pass: the whole way once, the node, both models.
-ESSENTIAL := tests/test_messages.py tests/test_models.py tests/test_parameters.py \
+ESSENTIAL := tests/node/test_messages.py tests/test_models.py tests/node/test_parameters.py \
   tests/ros/test_demo.py::test_the_demo_writes_pictures_a_video_and_a_summary \
   tests/ros/test_lifecycle.py tests/ros/test_node.py tests/ros/test_parameters.py \
   tests/ros/test_process.py::test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1

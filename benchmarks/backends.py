@@ -38,12 +38,12 @@ from torch import nn
 
 from benchmarks import run
 from depthseg_ros.backends import MAX_THREADS, BackendError, open_backend
-from depthseg_ros.benchmark import in_turn
-from training.export import graph, write
-from training.quantization import quantize
-from training.sources import open_source
-from training.systems.shared_encoder import SharedEncoder
-from training.task import JointTask
+from depthseg_ros.cli.speed import in_turn
+from training.data.sources import open_source
+from training.engine.task import JointTask
+from training.export.model_file import graph, write
+from training.export.quantization import quantize
+from training.models.systems.shared_encoder import SharedEncoder
 
 BASELINE = "torch eager, fp32"
 PICTURES = 4

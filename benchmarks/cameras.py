@@ -39,11 +39,11 @@ from rich.progress import track
 from benchmarks import run
 from depthseg_ros import model_card, street
 from depthseg_ros.backends import BACKENDS
-from depthseg_ros.measures import Measures
+from depthseg_ros.cli.measures import Measures
 from depthseg_ros.model_card import UNLABELLED
 from depthseg_ros.perception import Perception
-from training.datasets.rendered import FIRST_SEED
-from training.evaluate import markdown
+from training.data.synthetic.rendered import FIRST_SEED
+from training.evaluation.evaluate import markdown
 
 CONSOLE = Console(stderr=True)
 HEIGHTS = (0.3, 0.6, 1.0, 1.4, 2.0)

@@ -41,7 +41,7 @@ from benchmarks import run
 from depthseg_ros import model_card, street
 from depthseg_ros.derived import doubts
 from depthseg_ros.perception import Perception
-from training.datasets.rendered import FIRST_SEED
+from training.data.synthetic.rendered import FIRST_SEED
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RATE = 30.0

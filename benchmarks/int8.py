@@ -32,10 +32,10 @@ import numpy as np
 from benchmarks import run
 from depthseg_ros import model_card
 from depthseg_ros.backends import BackendError
-from depthseg_ros.benchmark import in_turn
+from depthseg_ros.cli.speed import in_turn
 from depthseg_ros.perception import Perception
-from training.evaluate import evaluate, markdown
-from training.sources import GENERATED, open_source, parse
+from training.data.sources import GENERATED, open_source, parse
+from training.evaluation.evaluate import evaluate, markdown
 
 MEASURES = ("miou", "abs_rel", "delta1")
 SIZES = ((640, 480), (640, 360))

@@ -38,10 +38,10 @@ from ament_index_python.packages import get_package_prefix
 from rich.console import Console
 
 from benchmarks import run
-from training import own_robot
-from training.evaluate import Results, evaluate, markdown, table
-from training.own_robot import STUDENT
-from training.sources import open_source
+from training.cli import own_robot
+from training.cli.own_robot import STUDENT
+from training.data.sources import open_source
+from training.evaluation.evaluate import Results, evaluate, markdown, table
 
 ROOT = Path(__file__).parents[1]
 CAMERA: dict[str, Any] = {

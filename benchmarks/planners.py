@@ -34,9 +34,9 @@ from benchmarks import run
 from depthseg_ros import model_card, street
 from depthseg_ros.derived.ground import Ground, fit_ground
 from depthseg_ros.derived.scan import obstacle_scan
-from depthseg_ros.geometry import rays, sample
+from depthseg_ros.imaging.geometry import rays, sample
 from depthseg_ros.perception import Perception
-from training.datasets.rendered import FIRST_SEED
+from training.data.synthetic.rendered import FIRST_SEED
 
 STEP = 2
 """Every so many rows and columns are looked at, as the node does at 640 x 480."""

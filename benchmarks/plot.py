@@ -30,8 +30,8 @@ from typing import Any
 from matplotlib import pyplot as plt
 
 from benchmarks import run
+from training.engine.pictures import save_figure
 from training.errors import TrainingError, check_output
-from training.pictures import save_figure
 
 STAGES = ("wait", "convert", "infer", "derive", "publish")
 NEEDED = {"size", "stages_ms", "network_ms", "plain_overhead_ms"}

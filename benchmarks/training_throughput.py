@@ -34,11 +34,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import run
+from training.data.sources import open_source, parse
+from training.data.transforms import Augmented
+from training.engine.task import JointTask
+from training.models.systems.shared_encoder import SharedEncoder
 from training.objectives.supervised import Supervised
-from training.sources import open_source, parse
-from training.systems.shared_encoder import SharedEncoder
-from training.task import JointTask
-from training.transforms import Augmented
 
 CROP, BATCH = (384, 288), 8
 

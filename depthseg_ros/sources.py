@@ -31,8 +31,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Intrinsics
-from .image_files import IMAGES, list_images, other_format, read_stored
+from .imaging.geometry import Intrinsics
+from .imaging.image_files import IMAGES, list_images, other_format, read_stored
 from .street import Camera, Street
 
 _LOG = logging.getLogger(__name__)

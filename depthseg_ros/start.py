@@ -25,7 +25,7 @@ def start(module: str, name: str) -> int:
     """Run `main()` of a module of this package; returns the exit code.
 
     Args:
-        module: Such as `camera_node`.
+        module: Such as `node.camera_node`.
         name: Of the executable, for the line.
     """
     try:
@@ -41,4 +41,4 @@ def start(module: str, name: str) -> int:
 
 def depthseg() -> int:
     """Run the command `depthseg`, as pip installs it."""
-    return start("cli", "depthseg")
+    return start("cli.main", "depthseg")

@@ -55,7 +55,7 @@ def page(title: str, *parts: str) -> str:
 
 def topics() -> str:
     """What the nodes subscribe to, publish and serve."""
-    from depthseg_ros.outputs import OUTPUTS
+    from depthseg_ros.node.outputs import OUTPUTS
 
     def of(kind: type) -> str:
         return f"{kind.__module__.split('.')[0]}/{kind.__name__}"
@@ -171,8 +171,8 @@ _CAMERA = (
 
 def parameters() -> str:
     """Both nodes' parameters."""
-    from depthseg_ros.camera_node import CameraSettings
-    from depthseg_ros.parameters import Settings
+    from depthseg_ros.node.camera_node import CameraSettings
+    from depthseg_ros.node.parameters import Settings
 
     return page(
         "Parameters",
@@ -194,7 +194,7 @@ def parameters() -> str:
 
 
 def _parameters(kind: type) -> str:
-    from depthseg_ros.settings import about
+    from depthseg_ros.node.settings import about
 
     rows = []
     for entry in fields(kind):
@@ -213,8 +213,8 @@ def _parameters(kind: type) -> str:
 
 def configuration() -> str:
     """config/depthseg.yaml."""
-    from depthseg_ros.camera_node import CameraSettings
-    from depthseg_ros.parameters import Settings
+    from depthseg_ros.node.camera_node import CameraSettings
+    from depthseg_ros.node.parameters import Settings
 
     return (
         "# Parameters of the nodes that camera.launch.py starts, with their defaults. Classes,"
@@ -232,7 +232,7 @@ def configuration() -> str:
 
 
 def _configured(kind: type) -> str:
-    from depthseg_ros.settings import about
+    from depthseg_ros.node.settings import about
 
     lines, fixed = [], False
     for entry in fields(kind):
@@ -388,7 +388,7 @@ def _parser(main: Callable[[list[str]], Any]) -> argparse.ArgumentParser:
 
 def command_line() -> str:
     """`depthseg` and `python -m training`, by their own parsers."""
-    from depthseg_ros import cli
+    from depthseg_ros.cli import main as cli
     from training.__main__ import COMMANDS
     from training.__main__ import __doc__ as trainer
 
@@ -401,7 +401,7 @@ def command_line() -> str:
         parts += [f"### depthseg {name}", about, _options(parser)]
     parts += ["## python -m training", f"```text\n{cleandoc(trainer or '')}\n```"]
     for name, module in COMMANDS.items():
-        parser = _parser(import_module(f"training.{module}").main)
+        parser = _parser(import_module(f"training.cli.{module}").main)
         about = cleandoc(parser.description or "")
         parts += [f"### python -m training {name}", about, _options(parser)]
     return page("Command line", *parts)

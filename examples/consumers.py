@@ -30,12 +30,13 @@ import cv2
 import numpy as np
 import yaml
 
-from depthseg_ros import model_card, rendering, street
+from depthseg_ros import model_card, street
 from depthseg_ros.derived.ground import fit_ground
 from depthseg_ros.derived.masks import cut_out
 from depthseg_ros.derived.scan import obstacle_scan
 from depthseg_ros.files import whole
-from depthseg_ros.geometry import rays, sample
+from depthseg_ros.imaging import rendering
+from depthseg_ros.imaging.geometry import rays, sample
 from depthseg_ros.perception import Perception
 
 SIZE = 480

@@ -50,11 +50,12 @@ from rich.progress import Progress
 from rich.table import Table
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
-from depthseg_ros import model_card, rendering
+from depthseg_ros import model_card
+from depthseg_ros.cli.measures import Measures
 from depthseg_ros.derived.points import POINT
-from depthseg_ros.geometry import rays
-from depthseg_ros.images import intrinsics
-from depthseg_ros.measures import Measures
+from depthseg_ros.imaging import rendering
+from depthseg_ros.imaging.geometry import rays
+from depthseg_ros.imaging.images import intrinsics
 from depthseg_ros.msg import ClassDistances
 
 NAMESPACE = "/demo"

@@ -30,11 +30,11 @@ import cv2
 from depthseg_ros.backends import BackendError
 from depthseg_ros.derived.distances import class_distances
 from depthseg_ros.files import whole
-from depthseg_ros.geometry import Intrinsics, rays
-from depthseg_ros.image_files import read_image
+from depthseg_ros.imaging.geometry import Intrinsics, rays
+from depthseg_ros.imaging.image_files import read_image
+from depthseg_ros.imaging.rendering import overlay
 from depthseg_ros.model_card import default_model
 from depthseg_ros.perception import Perception
-from depthseg_ros.rendering import overlay
 
 
 def main() -> None:

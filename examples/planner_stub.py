@@ -32,7 +32,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import LaserScan
 
 from depthseg_ros.msg import ClassDistances
-from depthseg_ros.process import run
+from depthseg_ros.node.process import run
 
 STOP, SLOW = 1.0, 4.0
 """Metres to the nearest obstacle ahead: here it stands, and from there on it is slower."""

@@ -25,7 +25,7 @@ import sys
 from rclpy.node import Node
 
 from depthseg_ros.msg import ClassDistances
-from depthseg_ros.process import run
+from depthseg_ros.node.process import run
 
 
 class Printer(Node):

@@ -52,8 +52,8 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from depthseg_ros.process import share_memory
-from depthseg_ros.subscriptions import matching_qos
+from depthseg_ros.node.process import share_memory
+from depthseg_ros.node.subscriptions import matching_qos
 
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 FORMAT = 8

@@ -29,10 +29,10 @@ import numpy as np
 
 from depthseg_ros.backends import BackendError
 from depthseg_ros.files import whole
-from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.imaging.rendering import color_depth, overlay
 from depthseg_ros.model_card import default_model
 from depthseg_ros.perception import Perception
-from depthseg_ros.rendering import color_depth, overlay
 from depthseg_ros.sources import open_video
 
 

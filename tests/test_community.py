@@ -94,7 +94,8 @@ def test_files_commands_and_targets_that_contributors_are_told_of_exist(page):
     blocks = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     code = [*re.findall(r"`([^`\n]+)`", text), *"".join(blocks).splitlines()]
     assert set(re.findall(r"\bmake (\w+)", "\n".join(code))) <= set(targets)
-    commands = set(re.findall(r'add_parser\(\s*"(\w+)"', read(ROOT / "depthseg_ros" / "cli.py")))
+    main = read(ROOT / "depthseg_ros" / "cli" / "main.py")
+    commands = set(re.findall(r'add_parser\(\s*"(\w+)"', main))
     assert set(re.findall(r"\bdepthseg (\w+)", "\n".join(code))) <= commands
     named = [word for span in code for word in re.split(r"[\s,;:]+", span) if looks_like_path(word)]
     assert [word for word in named if not exists(word)] == []

@@ -58,7 +58,7 @@ def test_a_command_names_it_in_one_line(failing, tmp_path):
     picture = str(ROOT / "docs" / "images" / "street.jpg")
     output = str(tmp_path / "out")
     arguments = ["predict", "street", picture, "--fx", "541", "--output", output]
-    result = run("depthseg", "cli", arguments, environment)
+    result = run("depthseg", "cli.main", arguments, environment)
     assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
     assert result.stderr.startswith("depthseg predict: ")
     assert all(text in result.stderr for text in named)
@@ -66,7 +66,7 @@ def test_a_command_names_it_in_one_line(failing, tmp_path):
 
 def test_doctor_reports_it_among_the_rest(failing):
     environment, named = failing
-    result = run("depthseg", "cli", ["doctor"], {**environment, "COLUMNS": "300"})
+    result = run("depthseg", "cli.main", ["doctor"], {**environment, "COLUMNS": "300"})
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert all(text in result.stdout for text in (*named, "Python", "ROS 2", "model"))
     assert result.stderr.startswith("depthseg doctor: missing: ") and named[0] in result.stderr
@@ -129,6 +129,6 @@ def test_only_imports_are_explained():
 
 
 def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch):
-    monkeypatch.setitem(sys.modules, "depthseg_ros.cli", object())  # a module without main
+    monkeypatch.setitem(sys.modules, "depthseg_ros.cli.main", object())  # a module without main
     with pytest.raises(AttributeError):
         start.depthseg()

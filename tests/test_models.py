@@ -21,7 +21,8 @@ import cv2
 import onnx
 import pytest
 
-from depthseg_ros import cli, model_card, street
+from depthseg_ros import model_card, street
+from depthseg_ros.cli import main as cli
 
 MODELS = sorted(path.stem for path in model_card.default_model().parent.glob("*.onnx"))
 

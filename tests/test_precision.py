@@ -21,8 +21,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from depthseg_ros import cli, model_card, precision
+from depthseg_ros import model_card, precision
 from depthseg_ros.backends import BackendError
+from depthseg_ros.cli import main as cli
 from depthseg_ros.model_card import ModelFileError
 from depthseg_ros.perception import Perception
 from depthseg_ros.precision import choose_file

@@ -106,7 +106,7 @@ def test_code_that_uses_the_public_interface_is_type_checked(tmp_path):
     code.write_text(
         "import numpy as np\n"
         "from numpy.typing import NDArray\n\n"
-        "from depthseg_ros.geometry import Intrinsics\n"
+        "from depthseg_ros.imaging.geometry import Intrinsics\n"
         "from depthseg_ros.model_card import ModelCard, default_model, read\n"
         "from depthseg_ros.perception import Perception, Prediction\n\n\n"
         "def nearest(image: NDArray[np.uint8], camera: Intrinsics) -> float:\n"
@@ -125,7 +125,7 @@ def test_code_that_uses_the_public_interface_is_type_checked(tmp_path):
 
 def test_a_short_answer_imports_no_runtime():
     code = (
-        "import sys, depthseg_ros.cli\n"
+        "import sys, depthseg_ros.cli.main\n"
         "slow = {'onnx', 'onnxruntime', 'openvino', 'rclpy', 'tensorrt', 'torch'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
         "import depthseg_ros\n"

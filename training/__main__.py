@@ -41,13 +41,14 @@ COMMANDS = {
     "evaluate": "evaluate",
     "compare": "compare",
     "export": "export",
-    "quantize": "quantization",
+    "quantize": "quantize",
     "bag": "bag",
     "pseudo-label": "pseudo_label",
     "own-robot": "own_robot",
     "parameters": "parameters",
 }
-"""Command -> module with a `main(arguments)`; imported at need, since torch takes seconds."""
+"""Command -> module of `cli` with a `main(arguments)`; imported when called, since torch takes
+seconds."""
 
 WORKERS_PREFIX = f"{TrainingError.__module__}.{TrainingError.__name__}: "
 
@@ -58,9 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = arguments[0] if arguments else ""
     try:
         if command in COMMANDS:
-            import_module(f"training.{COMMANDS[command]}").main(arguments[1:])
+            import_module(f"training.cli.{COMMANDS[command]}").main(arguments[1:])
         elif command in ("fit", "validate", "test", "predict"):
-            from . import fit
+            from .cli import fit
 
             fit.main(arguments)
         else:

@@ -28,7 +28,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 
-from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.node.messages import camera_info_message, image_message
 from depthseg_ros.street import Street
 
 

@@ -61,9 +61,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from depthseg_ros import model_card
 from depthseg_ros.backends import BACKENDS
-from depthseg_ros.diagnostics import STAGES
 from depthseg_ros.msg import ClassDistances
-from depthseg_ros.process import share_memory
+from depthseg_ros.node.diagnostics import STAGES
+from depthseg_ros.node.process import share_memory
 
 HERE = Path(__file__).parent
 NAMESPACE = "/benchmark"

@@ -31,13 +31,13 @@ from rich.table import Table
 from std_msgs.msg import Header
 
 from depthseg_ros import model_card, street
-from depthseg_ros.benchmark import in_turn
+from depthseg_ros.cli.speed import in_turn
 from depthseg_ros.derived.scale import ScaleEstimate
-from depthseg_ros.geometry import RayCache
-from depthseg_ros.outputs import OUTPUTS, Seen
-from depthseg_ros.parameters import Settings
+from depthseg_ros.imaging.geometry import RayCache
+from depthseg_ros.node.outputs import OUTPUTS, Seen
+from depthseg_ros.node.parameters import Settings
+from depthseg_ros.node.tf import Transforms
 from depthseg_ros.perception import Perception
-from depthseg_ros.tf import Transforms
 
 
 def main() -> int:

@@ -64,8 +64,8 @@ from rich.table import Table
 
 from depthseg_ros import model_card
 from depthseg_ros.files import whole
-from depthseg_ros.outputs import OUTPUTS
-from depthseg_ros.process import share_memory
+from depthseg_ros.node.outputs import OUTPUTS
+from depthseg_ros.node.process import share_memory
 
 BOUND = 1.0
 """Growth in %, of what is judged."""

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import sample
+from ..imaging.geometry import sample
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import turned
+from ..imaging.geometry import turned
 
 TOLERANCE = 0.1
 """A pixel lies on a plane when its depth is the plane's to within this share."""

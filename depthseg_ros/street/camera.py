@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.imaging.geometry import Intrinsics
 from depthseg_ros.street import houses
 from depthseg_ros.street import textures as paint
 from depthseg_ros.street.renderer import NEAR, Batch, Canvas, Image, Patch

@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthseg_ros.geometry import Intrinsics
+from depthseg_ros.imaging.geometry import Intrinsics
 
 Image = NDArray[np.uint8]
 """Pixels or texels: RGB or RGBA (h, w, 3 or 4), labels or a mask (h, w)."""

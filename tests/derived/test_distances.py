@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from depthseg_ros.derived.distances import class_distances
-from depthseg_ros.geometry import Intrinsics, rays
-from depthseg_ros.lens import Lens
+from depthseg_ros.imaging.geometry import Intrinsics, rays
+from depthseg_ros.imaging.lens import Lens
 
 
 def test_distances_of_the_classes_in_the_picture():

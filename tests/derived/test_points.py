@@ -17,8 +17,8 @@ import pytest
 
 from depthseg_ros import street
 from depthseg_ros.derived.points import POINT, picture_points
-from depthseg_ros.geometry import Intrinsics, rays
-from depthseg_ros.lens import Lens
+from depthseg_ros.imaging.geometry import Intrinsics, rays
+from depthseg_ros.imaging.lens import Lens
 
 
 def test_points_lie_where_the_picture_shows_them():

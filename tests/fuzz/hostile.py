@@ -26,8 +26,8 @@ import cv2
 import hypothesis.strategies as st
 import numpy as np
 
-from depthseg_ros.compressed import MAX_SIZE
-from depthseg_ros.images import ENCODINGS
+from depthseg_ros.imaging.compressed import MAX_SIZE
+from depthseg_ros.imaging.images import ENCODINGS
 
 LONG_TEXT = "x\n" * 10**5
 DATA = 2**18

@@ -28,8 +28,8 @@ from rosbags.typesys import Stores, get_typestore
 from tests.fuzz.hostile import damaged
 from tests.fuzz.property import check_line
 from training.errors import TrainingError
-from training.recordings import CAMERA_INFO, IMAGE, Recording
-from training.selection import read_camera, read_picture
+from training.own_robot.recordings import CAMERA_INFO, IMAGE, Recording
+from training.own_robot.selection import read_camera, read_picture
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 STORAGES = [

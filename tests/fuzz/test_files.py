@@ -169,7 +169,7 @@ def settings():
     """Values of parameters, of the types that ROS lets through."""
     from dataclasses import fields
 
-    from depthseg_ros.parameters import Settings
+    from depthseg_ros.node.parameters import Settings
 
     texts_or_long = texts | st.just(LONG_TEXT) | st.sampled_from(["fit", "tf", "raw", "front"])
     kinds = {
@@ -187,7 +187,7 @@ def settings():
 
 def test_parameters(fuzz):
     pytest.importorskip("rclpy", reason="needs ROS 2")
-    from depthseg_ros.parameters import Settings
+    from depthseg_ros.node.parameters import Settings
 
     def make(values):
         result = Settings(**values)

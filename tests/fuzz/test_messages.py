@@ -20,9 +20,9 @@ from types import SimpleNamespace
 import hypothesis.strategies as st
 import numpy as np
 
-from depthseg_ros.compressed import MAX_SIZE
-from depthseg_ros.geometry import rays
-from depthseg_ros.images import (
+from depthseg_ros.imaging.compressed import MAX_SIZE
+from depthseg_ros.imaging.geometry import rays
+from depthseg_ros.imaging.images import (
     compressed_depth_to_metres,
     compressed_to_rgb,
     depth_to_metres,
@@ -31,7 +31,7 @@ from depthseg_ros.images import (
     labels_of,
     lens_of,
 )
-from depthseg_ros.lens import Lens
+from depthseg_ros.imaging.lens import Lens
 from tests.fuzz.hostile import camera_infos, compressed_images, images
 
 DEPTH = (compressed_depth_to_metres, depth_to_metres)

@@ -171,7 +171,7 @@ class Depthseg:
 
     def collect(self, output: str) -> list[Any]:
         """Subscribe to an output, such as label/image; returns the list of its messages."""
-        from depthseg_ros.outputs import OUTPUTS
+        from depthseg_ros.node.outputs import OUTPUTS
 
         topic = f"{self.name}{self._camera}/{output}"
         messages = self.observer.collect(OUTPUTS[output].kind, topic)

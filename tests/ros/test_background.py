@@ -30,9 +30,10 @@ from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from depthseg_ros import background, model_card
-from depthseg_ros.messages import image_message
+from depthseg_ros import model_card
 from depthseg_ros.model_card import DepthRange, ModelCard, SemanticClass
+from depthseg_ros.node import background
+from depthseg_ros.node.messages import image_message
 
 pytestmark = pytest.mark.ros
 

@@ -31,8 +31,8 @@ pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/e
 
 from sensor_msgs.msg import CameraInfo, Image
 
-from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.images import image_to_rgb, intrinsics
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.imaging.images import image_to_rgb, intrinsics
 from depthseg_ros.street import Camera, Street
 
 pytestmark = pytest.mark.ros

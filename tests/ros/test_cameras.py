@@ -27,9 +27,9 @@ from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
 from depthseg_ros import model_card
-from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.images import image_to_rgb, intrinsics
-from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.imaging.images import image_to_rgb, intrinsics
+from depthseg_ros.node.messages import camera_info_message, image_message
 from depthseg_ros.perception import Perception
 
 pytestmark = pytest.mark.ros

@@ -37,7 +37,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from depthseg_ros.messages import image_message
+from depthseg_ros.node.messages import image_message
 from depthseg_ros.srv import LoadModel
 
 pytestmark = pytest.mark.ros

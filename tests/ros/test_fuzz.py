@@ -30,8 +30,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from depthseg_ros import street
-from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.node.messages import camera_info_message, image_message
 from tests.fuzz.hostile import camera_infos, compressed_images, images, texts
 from tests.fuzz.property import LINE, LONG, RESULTS, examples, memory
 

@@ -36,8 +36,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from depthseg_ros import street
-from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.node.messages import camera_info_message, image_message
 from depthseg_ros.srv import LoadModel
 
 pytestmark = pytest.mark.ros

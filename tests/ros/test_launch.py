@@ -31,8 +31,8 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from depthseg_ros.images import intrinsics
-from depthseg_ros.messages import image_message
+from depthseg_ros.imaging.images import intrinsics
+from depthseg_ros.node.messages import image_message
 from depthseg_ros.street import Street
 
 pytestmark = pytest.mark.ros

@@ -28,7 +28,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_msgs.msg import Header
 
-from depthseg_ros.messages import image_message
+from depthseg_ros.node.messages import image_message
 
 pytestmark = pytest.mark.ros
 

@@ -31,10 +31,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from depthseg_ros import model_card
-from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.images import ENCODINGS, image_to_rgb, intrinsics
-from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.imaging.images import ENCODINGS, image_to_rgb, intrinsics
 from depthseg_ros.model_card import ModelCard, SemanticClass
+from depthseg_ros.node.messages import camera_info_message, image_message
 
 pytestmark = pytest.mark.ros
 

@@ -25,9 +25,9 @@ from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import DescribeParameters, ListParameters
 from rclpy.parameter import Parameter
 
-from depthseg_ros.camera_node import CameraSettings
-from depthseg_ros.parameters import Parameters, Settings
-from depthseg_ros.settings import about, declare, to_ros
+from depthseg_ros.node.camera_node import CameraSettings
+from depthseg_ros.node.parameters import Parameters, Settings
+from depthseg_ros.node.settings import about, declare, to_ros
 
 pytestmark = pytest.mark.ros
 

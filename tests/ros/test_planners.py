@@ -39,10 +39,10 @@ from std_msgs.msg import Header
 from depthseg_ros import model_card
 from depthseg_ros.derived.ground import Ground
 from depthseg_ros.derived.scan import obstacle_scan
-from depthseg_ros.geometry import Intrinsics, rays, to_millimetres
-from depthseg_ros.lens import Lens
-from depthseg_ros.messages import camera_info_message, image_message
+from depthseg_ros.imaging.geometry import Intrinsics, rays, to_millimetres
+from depthseg_ros.imaging.lens import Lens
 from depthseg_ros.model_card import DepthRange, ModelCard, SemanticClass
+from depthseg_ros.node.messages import camera_info_message, image_message
 
 pytestmark = pytest.mark.ros
 

@@ -128,7 +128,7 @@ def test_shared_memory_holds_pictures_unless_the_user_configures_fast_dds(
 
 @needs_shared_memory
 def test_shared_memory_of_killed_processes_is_removed_and_no_other(start):
-    from depthseg_ros.process import clear_shared_memory
+    from depthseg_ros.node.process import clear_shared_memory
 
     room, before = Path("/dev/shm"), os.listdir("/dev/shm")
     killed = start("camera_node", "/killed", rate=5.0, width=64, height=48)
@@ -154,7 +154,7 @@ def test_shared_memory_of_killed_processes_is_removed_and_no_other(start):
 def test_a_machine_without_room_for_shared_memory_is_left_alone(
     monkeypatch, tmp_path, distro, number
 ):
-    from depthseg_ros import process
+    from depthseg_ros.node import process
 
     monkeypatch.setenv("ROS_DISTRO", distro)
     for name in (*process._PROFILES, process._USE_PROFILES):

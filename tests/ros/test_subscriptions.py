@@ -35,10 +35,10 @@ from rclpy.qos import (
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from depthseg_ros import subscriptions
-from depthseg_ros.geometry import Intrinsics
-from depthseg_ros.messages import camera_info_message, image_message
-from depthseg_ros.subscriptions import FollowingSubscription
+from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.node import subscriptions
+from depthseg_ros.node.messages import camera_info_message, image_message
+from depthseg_ros.node.subscriptions import FollowingSubscription
 
 pytestmark = pytest.mark.ros
 

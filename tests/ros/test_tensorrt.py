@@ -26,7 +26,7 @@ pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install 
 from std_msgs.msg import Header
 
 from depthseg_ros.backends import why_not
-from depthseg_ros.messages import image_message
+from depthseg_ros.node.messages import image_message
 
 pytestmark = [
     pytest.mark.ros,

@@ -28,14 +28,14 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from depthseg_ros import live
 from depthseg_ros.model_card import default_model, read
+from depthseg_ros.node import live
 
 pytestmark = pytest.mark.ros
 
 
 def view(model, *arguments):
-    command = [sys.executable, "-m", "depthseg_ros.cli", "view", model, *map(str, arguments)]
+    command = [sys.executable, "-m", "depthseg_ros.cli.main", "view", model, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -39,11 +39,11 @@ class Neighbours(Supervised):
     """What `Supervised` learns, and that a picture's depth must explain its neighbours.
 
     For any system of metric depth. The neighbours of a sample, where it has them and their motions
-    (`training.motion`), are drawn into its picture by what the system says of its depth, and held
-    against it (Godard et al. 2019): where the truth is a teacher's, this corrects what the teacher
-    sees wrongly, and teaches where it is not trusted. Not the scale: motions that come from the
-    teacher's depth are as large as that is. Samples without neighbours or motions are learned as
-    with `Supervised`.
+    (`training.own_robot.motion`), are drawn into its picture by what the system says of its
+    depth, and held against it (Godard et al. 2019): where the truth is a teacher's, this corrects
+    what the teacher sees wrongly, and teaches where it is not trusted. Not the scale: motions that
+    come from the teacher's depth are as large as that is. Samples without neighbours or motions are
+    learned as with `Supervised`.
 
     Crops are taken for those of a pinhole camera with square pixels, centred: the bending of
     lenses is neglected. Give it motions that were found with the same neglect

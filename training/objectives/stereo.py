@@ -20,7 +20,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..blocks import resize
 from ..errors import TrainingError
 from ..losses.numerics import mean_over
 from ..losses.reprojection import (
@@ -29,7 +28,8 @@ from ..losses.reprojection import (
     photometric,
     warp_disparity,
 )
-from . import Objective
+from ..models.blocks import resize
+from .base import Objective
 
 
 class Stereo(Objective):

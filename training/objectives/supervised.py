@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import Objective
+from .base import Objective
 
 
 class Supervised(Objective):

@@ -21,7 +21,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..blocks import resize
 from ..errors import TrainingError
 from ..losses.guidance import ranking, semantic_triplet
 from ..losses.reprojection import (
@@ -31,7 +30,8 @@ from ..losses.reprojection import (
     project,
     sample,
 )
-from . import Objective, known_labels
+from ..models.blocks import resize
+from .base import Objective, known_labels
 
 NEIGHBOURS = ("previous", "next")
 

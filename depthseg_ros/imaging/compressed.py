@@ -1,0 +1,120 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Compressed pictures, JPEG or PNG -> arrays.
+
+OpenCV decodes. Refused here is what it would take: a picture that was cut off, of which versions
+before 5 return the upper part over grey, and some kB that unpack to gigabytes or take minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..texts import shortened
+
+MAX_SIZE = 8192
+"""Greatest width or height of a picture, pixels."""
+MAX_SCANS = 100
+"""Of a JPEG: each goes over the whole picture, and some kB hold thousands; encoders write ten."""
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_MARKER = re.compile(rb"\xff([\x01-\xfe])")
+_BARE = {0x01, *range(0xD0, 0xD9)}  # JPEG's markers that no length follows
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # one for each kind of compression
+_SCAN, _END = 0xDA, 0xD9
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """The picture as it is stored: not turned by what EXIF says, alpha ignored.
+
+    16-bit samples keep their upper 8 bits. Damage within a JPEG, other than a missing end, shows in
+    the picture: nothing in the file tells.
+
+    Args:
+        data: A whole JPEG or PNG file; bytes after its end do not matter.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        ValueError: the data are empty, neither JPEG nor PNG, cut off, corrupt, of a picture
+            greater than `MAX_SIZE` or of more than `MAX_SCANS`.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return np.asarray(cv2.cvtColor(unpack(data, flags), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def unpack(data: bytes, flags: int) -> NDArray[Any]:
+    """What `cv2.imdecode` makes of a JPEG or PNG; raises `ValueError` as `decode` does."""
+    if data.startswith(_JPEG):
+        kind, size = "JPEG", jpeg_size(data)
+    elif data.startswith(_PNG):
+        kind, size = "PNG", _png_size(data)
+    elif data:
+        raise ValueError(f"neither JPEG nor PNG: the data begin with {data[:8].hex(' ')}")
+    else:
+        raise ValueError("the compressed image is empty: 0 bytes")
+    if size is None:
+        raise ValueError(f"the {kind} is cut off or corrupt, after {len(data)} bytes")
+    width, height = size
+    if not (0 < width <= MAX_SIZE and 0 < height <= MAX_SIZE):
+        raise ValueError(
+            f"the {kind} has {width}x{height} pixels, expected 1x1 to {MAX_SIZE}x{MAX_SIZE}"
+        )
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        reason = shortened(str(error), 200)
+        raise ValueError(f"the {kind} cannot be decoded: {reason}") from None
+    if stored is None:
+        raise ValueError(f"the {kind} of {width}x{height} pixels is cut off or corrupt")
+    return stored
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the header, which is always the first chunk."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the frame header; None without it or without an end after the scan.
+
+    Raises `ValueError` where there are more than `MAX_SCANS` scans.
+    """
+    size, at = None, 2
+    while marker := _MARKER.search(data, at):
+        kind, at = marker[1][0], marker.end()
+        if kind in _BARE:
+            continue
+        if kind in _FRAMES and size is None and len(data) >= at + 7:
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            size = width, height
+        if kind == _END:
+            break
+        at += int.from_bytes(data[at : at + 2], "big")
+        if kind == _SCAN:  # in what follows, 0xff is escaped; a thumbnail's end came before
+            if data.count(bytes((0xFF, _SCAN)), at) >= MAX_SCANS:
+                raise ValueError(f"the JPEG has more than {MAX_SCANS} scans")
+            return size if data.rfind(bytes((0xFF, _END)), at) >= 0 else None
+    return None

@@ -1,0 +1,207 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The node `camera`: images of a rendered street, folder, video, device or stream, as topics.
+
+It stands in for a camera's driver in demonstrations and tests. Its publishers are reliable, unlike
+a real driver's: reliable publishers serve best-effort subscribers too, and nothing is lost to those
+who want every picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from ..imaging.geometry import DEFAULT_FOV
+from ..sources import (
+    Frame,
+    Newest,
+    device_frames,
+    folder_frames,
+    is_stream,
+    public,
+    stream_frames,
+    street_frames,
+    video_frames,
+)
+from ..street import Camera
+from .messages import camera_info_message, image_message
+from .process import Finished, run
+from .settings import declare, parameter
+
+QOS = QoSProfile(depth=5)
+
+_parameter = partial(parameter, read_only=True)
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Values of the parameters, all of them given at the start."""
+
+    source: str = _parameter(
+        "street",
+        "'street', a folder of pictures, a video, /dev/videoN, or the address of a stream, e.g."
+        " rtsp://camera/live or http://camera/video, which needs an OpenCV with FFmpeg.",
+    )
+    rate: float = _parameter(15.0, "Images per second; of a stream, at most.", within=(0.1, 1000.0))
+    width: int = _parameter(640, "Of street and device, pixels.", within=(16, 8192))
+    height: int = _parameter(480, "Of street and device, pixels.", within=(16, 8192))
+    seed: int = _parameter(
+        0, "Of the street: another number is another one.", within=(0, 2**31 - 1)
+    )
+    loop: bool = _parameter(
+        True, "Whether folders and videos start again at their end, and streams connect again."
+    )
+    fov: float = _parameter(
+        0.0,
+        f"Horizontal field of view [rad]; 0.0: the street's own, {DEFAULT_FOV:g} of all else, whose"
+        " depth is off by as much as that is wrong.",
+        within=(0.0, 3.1),
+    )
+    camera_height: float = _parameter(
+        0.0,
+        "How the camera is mounted in the street: height above it [m]; 0.0: the street's own"
+        " mounting, pitch included.",
+        within=(0.0, 3.0),
+    )
+    camera_pitch: float = _parameter(
+        0.0,
+        "Likewise, pitch [rad], positive looks down; goes with camera_height.",
+        within=(-0.5, 0.5),
+    )
+    gains: tuple[float, float, float] = _parameter(
+        (1.0, 1.0, 1.0), "Another sensor's colours in the street: factors on red, green and blue."
+    )
+    gamma: float = _parameter(
+        1.0, "Likewise, the exponent of brightness; above 1 darkens.", within=(0.2, 5.0)
+    )
+    frame_id: str = _parameter("camera_optical_frame", "Of the headers.")
+
+    def street_camera(self) -> Camera:
+        """The street's camera, as far as parameters choose it.
+
+        Raises:
+            ValueError: there can be no such camera in the street.
+        """
+        height, pitch = self.camera_height, self.camera_pitch
+        if pitch and not height:
+            raise ValueError(
+                f"camera_pitch is {pitch:g}, but camera_height 0, the street's own mounting;"
+                " set both"
+            )
+        return Camera(
+            fov=self.fov or None,
+            height=height or None,
+            pitch=-pitch if height else None,
+            gains=self.gains,
+            gamma=self.gamma,
+        )
+
+
+def open_source(settings: CameraSettings) -> Iterator[Frame]:
+    """The pictures of a source.
+
+    Raises:
+        ValueError: there is no such source, or it has no such camera. (That it cannot be read shows
+            at its first picture.)
+    """
+    s = settings
+    if s.source == "street":
+        return street_frames(s.seed, s.width, s.height, s.street_camera())
+    fov = s.fov or DEFAULT_FOV
+    if is_stream(s.source):
+        return stream_frames(s.source, s.loop, fov)
+    path = Path(s.source).expanduser()
+    if path.is_dir():
+        return folder_frames(path, s.loop, fov)
+    if path.is_char_device():
+        return device_frames(path, s.width, s.height, fov)
+    if path.is_file():
+        return video_frames(path, s.loop, fov)
+    raise ValueError(
+        f"source {s.source!r} does not exist; expected 'street', a folder of pictures, a video,"
+        " /dev/videoN or an address such as rtsp://camera/live"
+    )
+
+
+class CameraNode(Node):
+    """Publishes a source's pictures at a steady rate.
+
+    Raises:
+        ValueError: the source does not exist or cannot be read.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("camera")
+        settings = CameraSettings(**declare(self, CameraSettings))
+        source, self._frame_id = settings.source, settings.frame_id
+        frames = open_source(settings)
+        self._live = is_stream(source) or Path(source).is_char_device()
+        first = next(frames)
+        self._frames = chain([first], frames)
+        # A stream that is not read as fast as it comes falls behind, and one that stops blocks.
+        self._newest = Newest(frames) if is_stream(source) else None
+        self._image = self.create_publisher(Image, "image", QOS)
+        self._camera_info = self.create_publisher(CameraInfo, "camera_info", QOS)
+        if first.labels is not None:
+            self._true_labels = self.create_publisher(Image, "truth/label/image", QOS)
+            self._true_depth = self.create_publisher(Image, "truth/depth/image", QOS)
+        height, width = first.image.shape[:2]
+        self.get_logger().info(
+            f"Pictures of {public(source)}, {width}x{height}, at {settings.rate:g} Hz"
+        )
+        if first.labels is None:
+            self.get_logger().warning(
+                f"camera_info is a guess, a horizontal field of view of"
+                f" {settings.fov or DEFAULT_FOV:g} rad (parameter"
+                " fov): metric depth is in proportion to the focal length"
+            )
+        # rcl's timers are due at multiples of their period, so that the rate does not drift.
+        self._timer = self.create_timer(1 / settings.rate, self._on_timer)
+
+    def _on_timer(self) -> None:
+        # While nobody looks everything but a live camera stands still, so that whoever subscribes
+        # sees a folder or a video from its first picture.
+        if not self._live and self._image.get_subscription_count() == 0:
+            return
+        if self._newest is None:
+            frame = next(self._frames, None)
+        elif (frame := self._newest.take()) is None and not self._newest.ended:
+            return
+        if frame is None:
+            self.get_logger().info("End of the source")
+            self._image.wait_for_all_acked(Duration(seconds=1))  # the last pictures, too
+            raise Finished
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        self._camera_info.publish(camera_info_message(frame.intrinsics, header))
+        self._image.publish(image_message(frame.image, frame.encoding, header))
+        if frame.labels is not None and self._true_labels.get_subscription_count() > 0:
+            self._true_labels.publish(image_message(frame.labels, "mono8", header))
+        if frame.depth is not None and self._true_depth.get_subscription_count() > 0:
+            self._true_depth.publish(image_message(frame.depth, "32FC1", header))
+
+
+def main() -> int:
+    """Run the node until its source ends or it is told to stop; returns the exit code."""
+    return run(CameraNode, "camera")

@@ -1,0 +1,106 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`python -m training evaluate`: figures of checkpoints and model files on data with truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from ..data.protocols import PROTOCOLS
+from ..data.sources import GENERATED, open_source, parse, parse_yaml
+from ..errors import TrainingError, check_output
+from ..evaluation.evaluate import evaluate, markdown, protocols, table
+from ..evaluation.temperature import draw as draw_reliability
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluate on each data set given and print one table, or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="a .ckpt of training or an exported .onnx; several are put side by side",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="NAME[=FOLDER]",
+        help="data sets; 'streets' and 'composites' are generated, of seeds kept for testing",
+    )
+    parser.add_argument("--split", default="val", help="of those in folders (default: val)")
+    parser.add_argument("--count", type=int, default=100, help="to generate (default: 100)")
+    parser.add_argument(
+        "--protocol",
+        default="metric",
+        choices=["metric", *PROTOCOLS],
+        help="for depth; default: metric, which is each data set's own",
+    )
+    parser.add_argument(
+        "--options",
+        default="{}",
+        metavar="YAML",
+        help="of the readers, e.g. '{nyuv2: {classes: 13}}'",
+    )
+    parser.add_argument(
+        "--reliability", type=Path, metavar="PNG", help="draw how far confidence can be trusted"
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        parser.error("--count: at least 1")
+
+    if options.reliability is not None:
+        check_output(options.reliability)
+    folders, readers = parse(options.data), parse_yaml(options.options)
+    if not isinstance(readers, dict) or not all(isinstance(o, dict) for o in readers.values()):
+        raise TrainingError(f"--options is {options.options}, expected {{NAME: {{OPTION: VALUE}}}}")
+    if set(readers) - set(folders):
+        raise TrainingError(f"--data does not name {', '.join(set(readers) - set(folders))}")
+    sources = {}
+    for name, folder in folders.items():
+        generated = name in GENERATED
+        split = "test" if generated else options.split
+        count = options.count if generated else 0
+        source = open_source(name, split, folder, count, readers.get(name))
+        sources[f"{name}-{source.split}"] = source
+    evaluations = {}
+    for checkpoint in options.checkpoint:
+        measured = evaluate(checkpoint, sources, options.protocol)
+        several = len(options.checkpoint) > 1
+        evaluations |= {f"{checkpoint}: {n}" if several else n: e for n, e in measured.items()}
+    results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
+    if options.json:
+        print(json.dumps(results, indent=2))
+    elif options.markdown:
+        print(markdown(results))
+    else:
+        Console().print(table(results, protocols(evaluations)))
+    if options.reliability is not None:  # last: what was measured is told whatever comes of it
+        known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
+        if not known:
+            raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
+        draw_reliability(
+            options.reliability, {n: table.cpu().numpy() for n, table in known.items()}
+        )

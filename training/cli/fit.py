@@ -1,0 +1,41 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`python -m training fit|validate|test|predict`: Lightning's command line with our parts."""
+
+from __future__ import annotations
+
+import logging
+
+from lightning.pytorch.utilities import rank_zero
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from ..engine.fit import CommandLine
+from ..errors import TrainingError
+
+
+def no_advertisement(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning's is about the run, not about what else one could install."""
+    return "Tip:" not in record.getMessage()
+
+
+def main(arguments: list[str]) -> None:
+    """Run Lightning's command line."""
+    rank_zero.rank_zero_module.log.addFilter(no_advertisement)
+    try:
+        CommandLine(arguments)
+    except MisconfigurationException as error:
+        raise TrainingError(" ".join(str(error).split())) from None
+    except SIGTERMException:
+        raise SystemExit(143) from None  # as a shell has it; Lightning's says all is well

@@ -1,0 +1,202 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`python -m training own-robot`: from a robot's recordings to a model file, in one command.
+
+The stages are commands of their own: `bag`, `pseudo-label`, `fit`, `evaluate`, `export`. Each goes
+on where it stopped. docs/own_robot.md goes the way step by step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from torch.utils.data import Subset
+
+from depthseg_ros.files import whole
+
+from ..data.parts import write_json
+from ..data.sources import Source, open_source, parse_yaml
+from ..data.transforms import Whole
+from ..engine.pictures import row
+from ..engine.weights import provenance_of
+from ..errors import TrainingError, check_output
+from ..evaluation.compare import override, read_mapping, train
+from ..evaluation.evaluate import evaluate, load, table
+from ..export import model_file as export
+from ..own_robot import bag
+from ..own_robot import labeller as pseudo_label
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+STUDENT = Path(__file__).parents[2] / "models" / "street.onnx"
+DEPTH_TEACHER = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf"
+SEGMENTATION_TEACHER = "nvidia/segformer-b5-finetuned-cityscapes-1024-1024"
+
+
+def main(arguments: list[str]) -> None:
+    """Go the whole way, or what is left of it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training own-robot",
+        description="From a robot's recordings to a model file for its camera.",
+    )
+    parser.add_argument("--bag", type=Path, nargs="+", required=True, help="rosbag2 recordings")
+    parser.add_argument("--output", type=Path, required=True, help="the .onnx to write")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/own_robot"),
+        help="for all that lies between; a stopped run goes on there (default: %(default)s)",
+    )
+    parser.add_argument("--topic", help="of the pictures, where the bag has several")
+    parser.add_argument("--depth-teacher", default=DEPTH_TEACHER, help="default: %(default)s")
+    parser.add_argument(
+        "--segmentation-teacher", default=SEGMENTATION_TEACHER, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        help="YAML: the teacher's classes to the student's, see pseudo-label",
+    )
+    parser.add_argument("--camera-height", type=float, help="metres above the ground, if known")
+    parser.add_argument(
+        "--camera-pitch", type=float, help="rad, positive looks down, if it is known, too"
+    )
+    parser.add_argument(
+        "--student", type=Path, default=STUDENT, help="model file or checkpoint to start from"
+    )
+    parser.add_argument(
+        "--config", type=Path, default=CONFIGS / "own_robot.yaml", help="of the training"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes of the configuration, e.g. trainer.max_epochs=40",
+    )
+    parser.add_argument(
+        "--bag-options", default="", metavar="TEXT", help="more for 'bag', e.g. '--every 0.2'"
+    )
+    parser.add_argument(
+        "--label-options", default="", metavar="TEXT", help="more for 'pseudo-label'"
+    )
+    options = parser.parse_args(arguments)
+    check_output(options.output)
+    dataset = options.folder / "dataset"
+    if options.segmentation_teacher == SEGMENTATION_TEACHER and options.classes is None:
+        options.classes = CONFIGS / "classes" / "cityscapes_to_camvid.yaml"
+
+    # What cannot work is said before hours of labelling.
+    changes: dict[str, Any] = {
+        "model.weights": str(options.student),
+        "data.folders.own_robot": str(dataset),
+    }
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise TrainingError(f"--set {text}: expected KEY=VALUE")
+        changes[key] = parse_yaml(value)
+    config = override(read_mapping(options.config), changes)
+    provenance_of(options.student)
+
+    _say("1. Frames of the recordings")
+    topic = ["--topic", options.topic] if options.topic else []
+    bags = [str(path) for path in options.bag]
+    more = shlex.split(options.bag_options)
+    bag.main(["--input", *bags, "--output", str(dataset), *topic, *more])
+
+    _say("2. Labels by the teachers")
+    own = {
+        "--data": dataset,
+        "--depth-teacher": options.depth_teacher,
+        "--segmentation-teacher": options.segmentation_teacher,
+        "--classes": options.classes,
+        "--camera-height": options.camera_height,
+        "--camera-pitch": options.camera_pitch,
+    }
+    given = [str(x) for name, value in own.items() if value is not None for x in (name, value)]
+    pseudo_label.main([*given, *shlex.split(options.label_options)])
+
+    _say("3. Training of the student")
+    if "data.aspects" not in changes:  # the shape at which it will be served
+        samples: Any = open_source("own_robot", "train", dataset).samples
+        shapes = sorted({round(aspect, 3) for aspect in samples.aspects})
+        config = override(config, {"data.aspects": shapes})
+    checkpoint = train(config, options.folder / "student")
+
+    _say("4. The student beside the model that it started from, on the time that was held out")
+    sources = held_out(dataset)
+    named = {"before": options.student, "own": checkpoint}
+    results = {
+        f"{name}: {data}": evaluation.compute()
+        for name, path in named.items()
+        for data, evaluation in evaluate(path, sources).items()
+    }
+    metrics = options.folder / "metrics.json"
+    write_json(metrics, {data: results[f"own: {data}"] for data in sources})
+    draw(options.folder / "compare.png", named, list(sources.values())[-1])
+    export.main(
+        [f"--checkpoint={checkpoint}", f"--output={options.output}", f"--metrics={metrics}"]
+    )
+    Console().print(table(results))
+    print(f"{options.output}; pictures of both: {options.folder / 'compare.png'}")
+
+
+def held_out(dataset: Path) -> dict[str, Source]:
+    """What the student has not seen: with the teachers' labels, and with truth where there is."""
+    recordings = json.loads((dataset / "card.json").read_text())["recordings"]
+    names = ["own_robot"]
+    if any(r.get("depth_topic") or r.get("labels_topic") for r in recordings):
+        names.append("own_robot_truth")
+    return {name: open_source(name, "val", dataset) for name in names}
+
+
+def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) -> None:
+    """Write a sheet: for each of some pictures a row of each model, beside what the source has."""
+    chosen = [i * len(source) // count for i in range(min(count, len(source)))]
+    samples = Subset(source.samples, sorted(set(chosen)))
+    rows: list[list[np.ndarray]] = []
+    for name, file in models.items():
+        card, inputs, predict = load(file)
+        rows.append([])
+        for item in map(dict, Whole(samples, card, inputs)):  # type: ignore[arg-type]
+            batch = {key: value[None] for key, value in item.items()}
+            with torch.inference_mode():
+                outputs = predict(*(batch[i] for i in inputs))
+            strip = row(batch, dict(zip(card.outputs, outputs, strict=True)), card)
+            cv2.putText(strip, name, (6, 18), cv2.FONT_HERSHEY_DUPLEX, 0.6, (255, 255, 0), 1)
+            rows[-1].append(strip)
+    width = max(strip.shape[1] for strips in rows for strip in strips)  # one may say less
+    sheet = np.vstack(
+        [
+            np.pad(strip, ((0, 4), (0, width - strip.shape[1]), (0, 0)))
+            for strips in zip(*rows, strict=True)
+            for strip in strips
+        ]
+    )
+    with whole(path) as unfinished:
+        unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,25 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Terms of use of teachers, for the card of what learns from them."""
+
+from __future__ import annotations
+
+TERMS = {
+    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": "was trained on Virtual KITTI 2,"
+    " which is licensed CC BY-NC-SA 3.0, for non-commercial use",
+    "nvidia/segformer-b5-finetuned-cityscapes-1024-1024": "was trained on Cityscapes, which is for"
+    " non-commercial use",
+}
+"""What is known of the terms of `own-robot`'s default teachers, for the card of a student."""

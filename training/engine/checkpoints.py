@@ -1,0 +1,59 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Checkpoints of training, read back as tasks."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TrainingError
+
+if TYPE_CHECKING:
+    from .task import JointTask
+
+from .weights import _not_a_checkpoint, read_checkpoint
+
+
+def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]]:
+    """Load the task of a checkpoint, ready to evaluate, and where its training data came from.
+
+    Args:
+        path: A .ckpt of training.
+        parts: Arguments of `JointTask` in place of the checkpoint's. Of a task that was built in
+            Python, the checkpoint has the weights of its modules only: give it such as it had.
+
+    Raises:
+        TrainingError: the file is missing, damaged, or not a checkpoint of this package, or a part
+            has to be given.
+    """
+    from .task import JointTask  # which starts from weights that are read here
+
+    checkpoint = read_checkpoint(path)
+    missing = [name for name in checkpoint.get("modules", ()) if name not in parts]
+    if missing:
+        wanted = ", ".join(f"{name}=..." for name in missing)
+        raise TrainingError(
+            f"{path} is of a task that was built in Python: it has the weights of its modules, not"
+            " how to build them. Give them to"
+            f" training.engine.checkpoints.load_checkpoint(PATH, {wanted})"
+            " as for training, or train from a configuration (python -m training fit)"
+        )
+    try:
+        task = JointTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **parts)
+    except (RuntimeError, KeyError, TypeError, ValueError, ArgumentError) as error:
+        raise _not_a_checkpoint(path, error) from None
+    return task.eval(), checkpoint["provenance"]

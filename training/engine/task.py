@@ -1,0 +1,412 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The training task: what happens to a batch, whatever is trained and for what."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from depthseg_ros.model_card import DepthRange, ModelCard
+
+from ..data.classes import CLASS_LISTS, describe, model_classes
+from ..errors import TrainingError
+from ..models.encoders import Encoder
+from ..models.served import ServedModel
+from ..objectives.supervised import Supervised
+from ..processes import dataset_index, summed
+from .accumulation import AccumulatedLoader
+from .balancing import BALANCERS, Balancer
+from .metrics import Evaluation
+from .weights import joined, provenance_of, settle_batch_norms, start_from
+
+
+class JointTask(L.LightningModule):
+    """Segmentation and depth together, each learned from the pixels whose truth is known."""
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        system: nn.Module,
+        objective: nn.Module | None = None,
+        balancer: Balancer | str = "fixed",
+        name: str = "street",
+        classes: str | list[dict[str, Any]] = "camvid",
+        network_size: tuple[int, int] = (480, 360),
+        canonical_fx: float = 420.0,
+        min_depth: float = 0.2,
+        max_depth: float = 100.0,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.02,
+        warm_up: float = 0.1,
+        steps: dict[float, float] | None = None,
+        class_weight_offset: float = 1.05,
+        weights: Path | None = None,
+        encoder_rate: float = 1.0,
+    ) -> None:
+        """Set up the task.
+
+        Args:
+            system: The network, see `training.models.systems`.
+            objective: What it is trained for, see `training.objectives`; `Supervised` by default.
+            balancer: How the tasks' losses are weighed: a name in `balancing.BALANCERS`, or one of
+                these with options of its own.
+            name: What the model is called on its card.
+            classes: A name in `classes.CLASS_LISTS`, or a YAML file with `classes`, such as a
+                folder's `dataset.yaml`; the checkpoint keeps what the file has.
+            network_size: Width and height whose product is how many pixels the network has; its
+                size follows from the shape of the image.
+            canonical_fx: Focal length of the camera that metric depth is learned in, pixels.
+            min_depth: Least depth that is served; metres if the depth is metric.
+            max_depth: Greatest depth that is served.
+            optimizer: A torch optimizer; `learning_rate` and `weight_decay` are set here.
+            learning_rate: Peak of the schedule.
+            weight_decay: Of the weights of convolutions and linear layers; norms, biases and
+                scales do not decay.
+            warm_up: Share of the run in which the rate rises, see `one_cycle`.
+            steps: Share of the run -> factor of the peak that holds from there on, in place of the
+                one cycle, e.g. `{0.6: 0.5, 0.8: 0.25}`; `{}` keeps the rate.
+            class_weight_offset: The c in 1 / ln(c + share), the weight of a class (ENet, Paszke et
+                al. 2016); the nearer to 1, the more do rare classes count.
+            weights: A checkpoint, or a model file in fp32 or fp16, whose system's weights to start
+                from, where names and shapes fit; for other classes the heads start anew.
+            encoder_rate: Factor on the learning rate for the system's `encoder`; a pretrained one
+                forgets less at a lower rate.
+        """
+        super().__init__()
+        class_list = self._classes = model_classes(classes)
+        if not class_weight_offset > 1:
+            raise TrainingError(f"class_weight_offset is {class_weight_offset}, expected over 1")
+        if not (0 <= warm_up < 1 and 0 < learning_rate < math.inf and 0 <= weight_decay < math.inf):
+            raise TrainingError(
+                f"warm_up is {warm_up}, learning_rate {learning_rate}, weight_decay {weight_decay},"
+                " expected a share below 1, a rate above 0, a decay of 0 or more"
+            )
+        if not all(0 <= share < 1 and factor >= 0 for share, factor in (steps or {}).items()):
+            raise TrainingError(f"steps is {steps}, expected shares from 0 to 1, factors >= 0")
+        has_encoder = isinstance(getattr(system, "encoder", None), nn.Module)
+        if not 0 < encoder_rate < math.inf or (encoder_rate != 1 and not has_encoder):
+            raise TrainingError(
+                f"encoder_rate is {encoder_rate}, expected above 0, and 1 where the system (here"
+                f" {type(system).__name__}) has no part `encoder`"
+            )
+        self.save_hyperparameters()
+        encoders = [module for module in system.modules() if isinstance(module, Encoder)]
+        self._inherited: dict[str, Any] = joined(*(dict(e.provenance) for e in encoders))
+        if weights is not None:
+            self._inherited = joined(provenance_of(Path(weights)), self._inherited)
+            anew = start_from(system, Path(weights))
+            rank_zero_info(
+                f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
+            )
+        elif getattr(system, "frozen", ()) and not system.weights_given:
+            raise TrainingError(
+                "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
+                " or model.weights"
+            )
+        for part, module in system.named_modules():
+            # torch 2's kernel for CPUs reads past the end of so few in the channels-last layout.
+            narrow = isinstance(module, nn.Conv2d) and module.in_channels < 8
+            if narrow and module.kernel_size == (1, 1) and module.stride != (1, 1):
+                raise TrainingError(
+                    f"the system's {part} has {module.in_channels} channels in, expected at least 8"
+                    " in a strided 1x1 convolution: make the encoder wider"
+                )
+        # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
+        self.system = system.to(memory_format=torch.channels_last)
+        self.objective = Supervised() if objective is None else objective
+        if isinstance(balancer, str):
+            if balancer not in BALANCERS:
+                raise TrainingError(
+                    f"there is no balancer {balancer!r}, expected one of {', '.join(BALANCERS)}"
+                )
+            balancer = BALANCERS[balancer]()
+        self.balancer = balancer
+        self.make_optimizer = optimizer  # the command line puts a description into hparams
+        kind = system.depth_kind
+        tasks = system.tasks
+        self.card = ModelCard(
+            name=name,
+            system=type(system).__module__.rpartition(".")[2],
+            classes=class_list if "segmentation" in tasks else (),
+            depth=DepthRange(kind, min_depth, max_depth) if "depth" in tasks else None,
+            network_size=network_size,
+            canonical_fx=canonical_fx if kind == "metric" and "depth" in tasks else None,
+            needs_background="background" in system.inputs,
+            parameters=sum(p.numel() for p in system.parameters()),
+            tools={tool: version(tool) for tool in ("torch", "onnx")},
+        )
+        self.served = ServedModel(system, self.card)
+        self.register_buffer("class_weights", torch.ones(len(class_list)))
+        self.evaluations = nn.ModuleList()
+        self.taught: set[str] = set()
+
+    def setup(self, stage: str) -> None:
+        """Weigh rare classes up, by how often the data has each; see `AccumulatedLoader`."""
+        self.seed = torch.initial_seed()
+        if stage == "fit":
+            self._require_weights()
+            self._accumulate()
+        if stage == "fit" and Path(self.hparams["weights"] or "").suffix == ".onnx":
+            self._settle()
+        weigh = getattr(self.objective, "weigh_classes", True)
+        if stage != "fit" or not self.card.classes or not weigh:
+            return
+        shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
+        weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
+        self.class_weights.copy_(weights / (weights * shares).sum())
+
+    def _require_weights(self) -> None:
+        """Refuse to train around frozen parts of an encoder that has random weights."""
+        encoder = getattr(self.system, "encoder", None)
+        given = self.hparams["weights"] is not None or self.trainer.ckpt_path is not None
+        if given or not isinstance(encoder, Encoder) or encoder.provenance["trained_on"]:
+            return
+        frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]
+        if frozen:
+            raise TrainingError(
+                f"the encoder's {frozen[0]} does not learn, and has random weights: give the"
+                " encoder pretrained: true, or give model.weights"
+            )
+
+    def _accumulate(self) -> None:
+        """Let the batches of any data module know of those that are accumulated with them."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        load = data.train_dataloader
+
+        @functools.wraps(load)
+        def train_dataloader() -> AccumulatedLoader:
+            return AccumulatedLoader(load(), lambda: data.trainer.accumulate_grad_batches)
+
+        if not hasattr(load, "__wrapped__"):  # in an earlier fit
+            data.train_dataloader = train_dataloader
+
+    def _settle(self) -> None:
+        """See `checkpoints.settle_batch_norms`."""
+        device = self.class_weights.device  # Lightning's `device` is where it will be only later
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        batches = itertools.islice(getattr(loader, "iterables", loader), 8)
+
+        def run() -> None:
+            for batch in batches:
+                inputs = (batch[name].float() for name in self.system.inputs)  # type: ignore[union-attr]
+                self.system(*(x.to(device) for x in inputs))
+
+        settle_batch_norms(self.system, run)
+
+    def on_train_epoch_start(self) -> None:
+        """Let chance follow from seed and epoch, so that a run that is resumed goes on alike."""
+        torch.manual_seed((self.seed + self.current_epoch) % 2**63)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """One batch of `transforms.Augmented`."""
+        parts, present = self.objective(
+            self.system, batch, self.class_weights, self.hparams["canonical_fx"]
+        )
+        if not parts:
+            raise TrainingError("nothing to learn: the objective has no loss for any task")
+        self.taught |= {task for task, there in present.items() if there}
+        losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
+        total = self.balancer(losses, present, self.system.shared_parameters())  # type: ignore[operator]
+        # Means over processes and micro-batches: of each, this is a share (`losses.numerics`).
+        how = {"on_epoch": True, "sync_dist": True, "batch_size": len(batch["labels"])}
+        for task, values in parts.items():
+            named = {f"loss/{task}/{name}": value for name, value in values.items()}
+            self.log_dict(named, on_step=False, **how)
+        shown = torch.stack(list(losses.values())).sum().detach()
+        self.log("loss", shown, prog_bar=True, on_step=True, **how)
+        if "step" not in batch:
+            return total
+        # Lightning divides by how many a step accumulates; an epoch's last step may have fewer.
+        return total * (self.trainer.accumulate_grad_batches / len(batch["step"]))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the balancer look at what the step learns from."""
+        self.balancer.on_step()
+
+    def on_train_epoch_end(self) -> None:
+        """Let the balancer look back; warn where a task had nothing to learn from."""
+        self.balancer.on_epoch_end()
+        tasks: tuple[str, ...] = self.system.tasks  # type: ignore[assignment]
+        known = torch.tensor([int(task in self.taught) for task in tasks], device=self.device)
+        for task, processes_with in zip(tasks, summed(known).tolist(), strict=True):
+            if not processes_with:
+                rank_zero_warn(f"In this epoch no sample had anything to learn {task} from")
+        self.taught.clear()
+
+    def on_validation_start(self) -> None:
+        """Measure each data set apart."""
+        sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
+        self.evaluations = nn.ModuleList(
+            Evaluation(self.card, s.name, groups=s.groups, own_protocol=s.protocol) for s in sources
+        ).to(self.device)
+
+    def validation_step(
+        self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
+    ) -> None:
+        """One batch of `transforms.Whole`, through the very graph that a model file has."""
+        trainer = self.trainer
+        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        if dataset_index(loaders, dataloader_idx, index) is None:
+            return  # another process measures it
+        outputs = self.served(*(batch[name] for name in self.served.inputs))
+        self.evaluations[dataloader_idx].update(outputs, batch)  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/DATA/MEASURE` over all processes; of `test` what its split is called."""
+        sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
+        for source, evaluation in zip(sources, self.evaluations, strict=True):
+            stage = source.split if self.trainer.testing else "val"
+            for measure, value in evaluation.compute().items():  # type: ignore[operator]
+                shown = measure in ("miou", "group_miou", "abs_rel")
+                name = f"{stage}/{source.name}/{measure}"
+                self.log(name, value, prog_bar=shown, sync_dist=True)
+
+    def predict_step(
+        self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """What the model file would give for a batch of `transforms.Whole`, by name."""
+        outputs = self.served(*(batch[name] for name in self.served.inputs))
+        return dict(zip(self.served.outputs, outputs, strict=True))
+
+    test_step = validation_step
+    on_test_start = on_validation_start
+    on_test_epoch_end = on_validation_epoch_end
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, with its rate by share of the run; see `decaying`."""
+        decay = decaying(self)
+        encoder = set(getattr(self.system, "encoder", nn.Module()).parameters())
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        options = self._group_options()
+        apart = len(options) > 2
+        keys = [(p in decay, p not in encoder or not apart) for p in parameters]
+        optimizer = self.make_optimizer(
+            [
+                {"params": [p for p, k in zip(parameters, keys, strict=True) if k == key]}
+                for key in options
+            ]
+        )
+        for group, own in zip(optimizer.param_groups, options.values(), strict=True):
+            group.update(own)
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise TrainingError("the schedule is by share of the run: give trainer.max_epochs")
+        total = max(1, int(total))
+        steps, warm_up = self.hparams["steps"], self.hparams["warm_up"]
+
+        def factor(step: int) -> float:
+            progress = step / total
+            return one_cycle(progress, warm_up) if steps is None else stepped(progress, steps)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the configuration have the last word on rate and decay when a run is resumed."""
+        self._inherited = checkpoint["provenance"]
+        options = list(self._group_options().values())
+        for state in checkpoint.get("optimizer_states", []):
+            for group, own in zip(state["param_groups"], options, strict=True):
+                group["lr"] *= own["lr"] / group["initial_lr"]
+                group.update(initial_lr=own["lr"], weight_decay=own["weight_decay"])
+        for state in checkpoint.get("lr_schedulers", []):
+            state["base_lrs"] = [own["lr"] for own in options]
+
+    def _group_options(self) -> dict[tuple[bool, bool], dict[str, float]]:
+        """Rate and decay by whether parameters decay, and whether they are not the encoder's."""
+        rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        factor = self.hparams["encoder_rate"]
+        return {
+            (decays, others): {
+                "lr": rate * (1 if others else factor),
+                "weight_decay": decay if decays else 0.0,
+            }
+            for others in ((True, False) if factor != 1 else (True,))
+            for decays in (True, False)
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the network was trained on, also before; need no other file of weights."""
+        own = self.trainer.datamodule.provenance  # type: ignore[attr-defined]
+        checkpoint["provenance"] = joined(own, self._inherited)
+        if "hyper_parameters" in checkpoint:
+            options = _without_files(checkpoint["hyper_parameters"])
+            if options.get("classes") not in list(CLASS_LISTS):  # a file may change, or go
+                options["classes"] = describe(self._classes)
+            # Of a task built in Python: what is not a plain value could not be read back safely.
+            checkpoint["modules"] = [k for k, v in options.items() if isinstance(v, nn.Module)]
+            checkpoint["hyper_parameters"] = {
+                k: v
+                for k, v in options.items()
+                if not callable(v)  # modules are callable
+            }
+
+
+def _without_files(options: Any) -> Any:
+    """The options without the files that weights came from: the checkpoint has the weights."""
+    if not isinstance(options, dict):
+        return options
+    start = {"weights": None, "depth_weights": None, "pretrained": False}
+    return {
+        k: start[k] if k in start and not isinstance(v, dict) else _without_files(v)
+        for k, v in options.items()
+    }
+
+
+def decaying(module: nn.Module) -> set[nn.Parameter]:
+    """The parameters that weight decay is for: what convolutions and linear layers multiply with.
+
+    Biases, norms and the scales that a module has of its own, whatever their shape, are left alone.
+    """
+    layers = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
+    return {
+        parameter
+        for layer in module.modules()
+        if isinstance(layer, layers)
+        for name, parameter in layer.named_parameters(recurse=False)
+        if "weight" in name
+    }
+
+
+def one_cycle(progress: float, warm_up: float = 0.1, start: float = 0.04) -> float:
+    """Share of the peak learning rate at a share of the run: up along a cosine, then down to zero.
+
+    After Smith and Topin (2018). A function of progress alone, so that a run that is resumed with
+    more epochs than it was planned for goes on along the longer schedule.
+    """
+    if progress < warm_up:
+        return start + (1 - start) * (1 - math.cos(math.pi * progress / warm_up)) / 2
+    return (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up)))) / 2
+
+
+def stepped(progress: float, steps: dict[float, float]) -> float:
+    """Share of the peak learning rate at a share of the run: the last step's that was reached."""
+    return next((steps[s] for s in sorted(steps, reverse=True) if progress >= s), 1.0)

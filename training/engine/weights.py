@@ -1,0 +1,187 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights to start from, of checkpoints and model files, and where they come from."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; raises as `load_checkpoint` does."""
+    if not path.is_file():
+        raise TrainingError(f"there is no checkpoint {path}")
+    try:
+        # Weights only: unpickling a checkpoint must not be able to run code.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["state_dict"], checkpoint["provenance"]
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise _not_a_checkpoint(path, error) from None
+    return checkpoint
+
+
+def provenance_of(path: Path) -> dict[str, Any]:
+    """Where the training data of a checkpoint or model file came from, and their terms."""
+    if path.suffix != ".onnx":
+        found: dict[str, Any] = read_checkpoint(path)["provenance"]
+        return found
+    from depthseg_ros import model_card
+
+    card = model_card.read(path)
+    return {"trained_on": list(card.trained_on), "terms": card.terms}
+
+
+def joined(*several: dict[str, Any]) -> dict[str, Any]:
+    """Several provenances as one, each source and each of their terms once."""
+    sources = [source for one in several for source in one["trained_on"]]
+    terms = [term for one in several for term in one["terms"].split("; ") if term]
+    return {
+        "trained_on": list(dict.fromkeys(sources)),
+        "terms": "; ".join(dict.fromkeys(terms)),
+    }
+
+
+def start_from(system: nn.Module, path: Path) -> list[str]:
+    """Take over the weights of another system, where names and shapes are the same.
+
+    Args:
+        system: Takes them.
+        path: A checkpoint, or a model file in fp32 or fp16. That has no batch norms any more: they
+            are in the convolutions before them, and what the system has of them does nothing until
+            `settle_batch_norms` is called.
+
+    Returns:
+        The names of the tensors that it has none for: heads of other classes, for example.
+
+    Raises:
+        TrainingError: as `load_checkpoint`, and where less than half of the weights fits.
+    """
+    if path.suffix == ".onnx":
+        stored = _of_model_file(system, path)
+    else:
+        stored = read_checkpoint(path)["state_dict"]
+    own = system.state_dict()
+    fitting = {
+        name: stored[f"system.{name}"]
+        for name, value in own.items()
+        if f"system.{name}" in stored and stored[f"system.{name}"].shape == value.shape
+    }
+    kind = type(system).__name__
+    if not fitting:
+        raise TrainingError(f"{path} has no weights of a {kind} of this size")
+    share = sum(own[name].numel() for name in fitting) / sum(v.numel() for v in own.values())
+    if share < 0.5:
+        raise TrainingError(
+            f"{path} has {100 * share:.0f} % of the weights of this {kind}: it is of another size."
+            " Give model.system the options that it was trained with, see training/configs"
+        )
+    system.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def _of_model_file(system: nn.Module, path: Path) -> dict[str, Tensor]:
+    """What a checkpoint of a model file's system would hold, its batch norms doing nothing."""
+    import onnx
+
+    from depthseg_ros import model_card
+
+    model_card.read(path)  # which says what is wrong with the file
+    stored = {
+        tensor.name.removesuffix(".half"): torch.from_numpy(
+            onnx.numpy_helper.to_array(tensor).astype("float32")
+        )
+        for tensor in onnx.load(path).graph.initializer
+        if tensor.name.startswith("system.")
+    }
+    for first, second in folded_pairs(system):
+        convolution, norm = (f"system.{name}" for name in (first, second))
+        if f"{convolution}.bias" not in stored:
+            continue
+        bias = stored.pop(f"{convolution}.bias")
+        size, module = len(bias), system.get_submodule(second)
+        stored |= {
+            f"{norm}.weight": torch.ones(size),
+            f"{norm}.bias": bias,
+            f"{norm}.running_mean": torch.zeros(size),
+            f"{norm}.running_var": torch.full((size,), 1 - module.eps),  # type: ignore[operator]
+            f"{norm}.num_batches_tracked": torch.tensor(0),
+        }
+        if system.get_submodule(first).bias is not None:
+            stored[f"{convolution}.bias"] = torch.zeros(size)
+    return stored
+
+
+def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str]]:
+    """The names of convolutions and of the batch norms right after them, which export folds."""
+    for path, module in system.named_modules():
+        for (name, first), (next_name, second) in pairwise(list(module.named_children())):
+            follows = isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+            if follows and first.out_channels == second.num_features:
+                prefix = f"{path}." if path else ""
+                yield f"{prefix}{name}", f"{prefix}{next_name}"
+
+
+def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
+    """Let batch norms know what they see, without a change to what the system says.
+
+    Of weights that come from a model file their statistics are lost: it would say something else
+    when it trains, where they are those of the batch. What is measured while `run` shows pictures
+    to the system, set to evaluate, becomes the statistics; weight and bias change to match.
+    """
+    seen: dict[nn.BatchNorm2d, list[Tensor]] = {}
+
+    def look(norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        x = inputs[0].double()
+        moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
+        seen.setdefault(norm, []).append(moments)  # type: ignore[arg-type]
+
+    norms = [module for module in system.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_hook(look) for norm in norms]
+    training = system.training
+    system.eval()
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        system.train(training)
+        for hook in hooks:
+            hook.remove()
+    with torch.no_grad():
+        for norm, moments in seen.items():
+            mean, square = torch.stack(moments).mean(0)
+            variance = (square - mean**2).clamp(min=1e-6)
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
+            shift = norm.bias - norm.running_mean * gain  # type: ignore[operator]
+            norm.weight.copy_(gain * (variance + norm.eps).sqrt())
+            norm.bias.copy_(shift + mean * gain)
+            norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+            norm.running_var.copy_(variance)  # type: ignore[union-attr]
+
+
+def _not_a_checkpoint(path: Path, error: Exception) -> TrainingError:
+    # torch goes on to guess at causes and to advise.
+    reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "it holds more than weights, or is damaged"  # torch advises to trust it
+    return TrainingError(f"{path} is not a checkpoint of depthseg_ros: {reason}")

@@ -1,0 +1,224 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Train variants on the same budget and measure them, see `cli.compare`."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..data.sources import GENERATED, open_source
+from ..engine.checkpoints import load_checkpoint
+from ..engine.fit import CommandLine
+from ..errors import TrainingError
+from ..export.model_file import export
+from .evaluate import Results, evaluate
+
+ROUNDS = 15
+"""Times that each model file is run for its median."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a comparison's YAML, with `config` replaced by what it names.
+
+    Raises:
+        TrainingError: a file is missing or is not as described.
+    """
+    comparison = read_mapping(path)
+    unknown = set(comparison) - {"config", "overrides", "runs", "sum"}
+    missing = {"config", "runs"} - {key for key, value in comparison.items() if value}
+    if unknown or missing:
+        raise TrainingError(
+            f"{path} is not a comparison: it lacks {sorted(missing)}, unknown are {sorted(unknown)}"
+        )
+    runs, overrides = comparison["runs"], comparison.get("overrides") or {}
+    added = comparison.get("sum") or []
+    owns = list(runs.values()) if isinstance(runs, dict) else [runs]
+    if not isinstance(added, list) or not all(
+        isinstance(o or {}, dict) for o in (overrides, *owns)
+    ):
+        raise TrainingError(
+            f"{path}: 'overrides', 'runs' and each run must be mappings, 'sum' a list of runs"
+        )
+    strangers = [name for name in added if name not in runs]
+    if strangers:
+        raise TrainingError(f"{path}: 'sum' names {strangers}, which are no runs")
+    config = read_mapping(path.parent / str(comparison["config"]))
+    lacking = [
+        part for part in ("model", "data", "trainer") if not isinstance(config.get(part), dict)
+    ]
+    if lacking:
+        raise TrainingError(f"{path}: {comparison['config']} has no {', '.join(lacking)}")
+    return {
+        "config": config,
+        "overrides": overrides,
+        "runs": {name: own or {} for name, own in runs.items()},
+        "sum": list(added),
+    }
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping; raises `TrainingError`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"cannot read {path}: {reason}") from None
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} holds no mapping")
+    return content
+
+
+def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with the entries at dotted keys set."""
+    result = copy.deepcopy(dict(config))
+    for key, value in overrides.items():
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise TrainingError(f"cannot set {key}: {parent} is no mapping")
+        place[last] = value
+    return result
+
+
+def train(config: dict[str, Any], folder: Path) -> Path:
+    """Train what a configuration says in a folder of its own; returns the checkpoint.
+
+    Done already: nothing happens. Begun: it goes on. Of another configuration: it starts anew.
+    """
+    trainer = config["trainer"]
+    checkpoint = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {
+            "dirpath": str(folder),
+            "filename": "last",
+            "save_on_train_epoch_end": True,
+            "enable_version_counter": False,
+        },
+    }
+    kept = [c for c in trainer.get("callbacks") or [] if "Checkpoint" not in c["class_path"]]
+    for callback in kept:
+        if callback["class_path"].endswith("PredictionPictures"):
+            callback.setdefault("init_args", {})["folder"] = str(folder / "pictures")
+    trainer |= {
+        "callbacks": [*kept, checkpoint],
+        "default_root_dir": str(folder),
+        "logger": {
+            "class_path": "lightning.pytorch.loggers.CSVLogger",
+            "init_args": {"save_dir": str(folder), "name": "log"},
+        },
+    }
+    text = yaml.safe_dump(config, sort_keys=True)
+    file, last, done = folder / "run.yaml", folder / "last.ckpt", folder / "done"
+    if not file.is_file() or file.read_text() != text:
+        if file.is_file():
+            print(f"{folder}: the configuration has changed; training anew", file=sys.stderr)
+        last.unlink(missing_ok=True)
+        done.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    if done.is_file():
+        print(f"{folder}: trained before; remove it to train it anew", file=sys.stderr)
+    else:
+        resume = ["--ckpt_path", str(last)] if last.is_file() else []
+        with redirect_stdout(sys.stderr):  # Lightning's summaries; here the table is the output
+            CommandLine(["fit", "--config", str(file), *resume])
+        done.touch()
+    return last
+
+
+def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Results:
+    """Accuracy, size and speed of each run, by name."""
+    results: Results = {}
+    files = {}
+    for name, path in checkpoints.items():
+        config = yaml.safe_load((path.parent / "run.yaml").read_text())["data"]
+        sources = {}
+        for data in config["val"]:
+            generated = data in GENERATED
+            source = open_source(
+                data,
+                "test" if generated else "val",
+                (config.get("folders") or {}).get(data),
+                count if generated else 0,
+                (config.get("options") or {}).get(data),
+            )
+            sources[f"{data}-{source.split}"] = source
+        measured = evaluate(path, sources)  # by each data set's own protocol
+        results[name] = {f"{d}/{m}": v for d, e in measured.items() for m, v in e.compute().items()}
+        task, _ = load_checkpoint(path)
+        width, height = task.card.network_size
+        pictures = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            task.system(*pictures)
+        results[name]["parameters [M]"] = task.card.parameters / 1e6
+        results[name]["GFLOP"] = counter.get_total_flops() / 1e9
+        files[name] = path.parent / "model.onnx"
+        if not files[name].is_file() or files[name].stat().st_mtime <= path.stat().st_mtime:
+            export(task.system, task.card, files[name])
+    for name, seconds in timed(files).items():
+        results[name]["ms"] = 1e3 * seconds
+    return results
+
+
+def timed(files: Mapping[str, Path]) -> dict[str, float]:
+    """Median seconds that ONNX Runtime takes for a picture of the network's size.
+
+    The files take turns, so that a machine that is slower for a while is so for all of them.
+    """
+    import onnxruntime
+
+    from depthseg_ros import model_card
+
+    runs = {}
+    options = onnxruntime.SessionOptions()
+    # Threads that go on spinning after a run would slow the next file's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, file in files.items():
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+        width, height = model_card.read(file).network_size
+        feed = {
+            i.name: torch.full((1,), float(width)).numpy()
+            if i.name == "fx"
+            else torch.zeros(1, height, width, 3, dtype=torch.uint8).numpy()
+            for i in session.get_inputs()
+        }
+        session.run(None, feed)
+        runs[name] = (session, feed, [])
+    for _ in range(ROUNDS):
+        for session, feed, seconds in runs.values():
+            started = time.perf_counter()
+            session.run(None, feed)
+            seconds.append(time.perf_counter() - started)
+    return {name: statistics.median(seconds) for name, (_, _, seconds) in runs.items()}
+
+
+def added_up(results: list[dict[str, float]]) -> dict[str, float]:
+    """What several networks cost together; accuracies are each one's own."""
+    return {key: sum(r[key] for r in results) for key in ("parameters [M]", "GFLOP", "ms")}

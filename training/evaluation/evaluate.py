@@ -1,0 +1,123 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Figures of checkpoints and model files on data with truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depthseg_ros import model_card
+from depthseg_ros.model_card import ModelCard
+from depthseg_ros.shaping import Shaping
+
+from ..data.sources import Source
+from ..data.transforms import Whole
+from ..devices import chosen_device
+from ..engine.checkpoints import load_checkpoint
+from ..engine.metrics import Evaluation
+
+Predict = Callable[..., tuple[Tensor, ...]]
+Results = dict[str, dict[str, float]]
+
+
+def evaluate(
+    checkpoint: Path, sources: Mapping[str, Source], protocol: str = "metric"
+) -> dict[str, Evaluation]:
+    """Measure a checkpoint or model file on data sets."""
+    card, inputs, predict = load(checkpoint)
+    evaluations = {}
+    for name, source in sources.items():
+        source = source.mapped(card.classes)
+        source.render()
+        evaluations[name] = evaluation = Evaluation(
+            card, source.name, protocol, source.groups, source.protocol
+        )
+        loader = DataLoader(Whole(source.samples, card, inputs, source.sets), num_workers=1)
+        console = Console(stderr=True)
+        with torch.inference_mode():
+            for batch in track(loader, name, console=console, disable=not console.is_terminal):
+                outputs = predict(*(batch[i] for i in inputs))
+                device = outputs[0].device
+                truth = {key: value.to(device) for key, value in batch.items()}
+                evaluation.to(device).update(outputs, truth)
+    return evaluations
+
+
+def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
+    """Load a checkpoint or a model file: its card, its inputs, a function that runs its graph.
+
+    The function takes tensors on the CPU. Those that it gives are where they were computed: a
+    checkpoint's on the GPU if torch has one, a model file's on the CPU.
+    """
+    if path.suffix != ".onnx":
+        task, _ = load_checkpoint(path)
+        device = chosen_device()
+        served = task.served.eval().to(device)
+        return task.card, served.inputs, lambda *values: served(*(v.to(device) for v in values))
+    import onnxruntime
+
+    card = model_card.read(path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    inputs = tuple(i.name for i in session.get_inputs())
+    outputs = list(card.outputs)
+
+    def predict(*values: Tensor) -> tuple[Tensor, ...]:
+        feed = {name: value.numpy() for name, value in zip(inputs, values, strict=True)}
+        height, width = feed["image"].shape[1:3]
+        # Not for files of today: older ones stretch images, where they are not padded.
+        shaping = Shaping.of(card, width, height, 1.0)  # pixels are square
+        for name in feed.keys() & {"image", "background"}:
+            feed[name] = np.stack([shaping.apply(image) for image in feed[name]])
+        results = session.run(outputs, feed)
+        return tuple(torch.from_numpy(np.stack([shaping.undo(o) for o in out])) for out in results)
+
+    return card, inputs, predict
+
+
+def rows(results: Results) -> list[list[str]]:
+    """One row a measure: its name, then its figure on each data set."""
+    measures = dict.fromkeys(measure for result in results.values() for measure in result)
+    return [[m, *(f"{r[m]:.4f}" if m in r else "-" for r in results.values())] for m in measures]
+
+
+def protocols(evaluations: Mapping[str, Evaluation]) -> str | None:
+    """Name the depth protocol, for each column of the table where they differ."""
+    used = {name: e.protocol for name, e in evaluations.items() if "depth" in e.outputs}
+    if len(set(used.values())) <= 1:
+        return f"depth protocol: {next(iter(used.values()))}" if used else None
+    return "depth protocols: " + ", ".join(f"{name}: {used[name]}" for name in used)
+
+
+def table(results: Results, caption: str | None = None) -> Table:
+    """One row a measure, one column a data set (or a run)."""
+    shown = Table("measure", *results, caption=caption)
+    for row in rows(results):
+        shown.add_row(*row)
+    return shown
+
+
+def markdown(results: Results) -> str:
+    """The same table in Markdown."""
+    lines = [["measure", *results], ["---"] + ["---:"] * len(results), *rows(results)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

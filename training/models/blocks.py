@@ -1,0 +1,171 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Building blocks that the systems share.
+
+Shapes: N batch, C channels, H and W at whatever resolution the block is used.
+Plain convolutions only, so that every runtime that matters has a fast kernel for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+
+# Mean and deviation of ImageNet's pixels, which encoders with its weights expect; any fixed values
+# would do for training from scratch.
+MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+TASKS = ("segmentation", "depth")
+
+
+class Normalize(nn.Module):
+    """Pictures with values 0 to 255 -> values around zero, as encoders want them."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
+        self.register_buffer("variance", torch.tensor(DEVIATION).square(), persistent=False)
+
+    def forward(self, image_N3HW: Tensor) -> Tensor:
+        """See the class."""
+        # One operator where a difference and a quotient take twice as long; torch 2.11
+        # refuses to add nothing to the variance.
+        return F.batch_norm(image_N3HW, self.mean, self.variance, eps=1e-12)
+
+
+class ConvNormRelu(nn.Sequential):
+    """Convolution with "same" padding, batch norm, ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1
+    ) -> None:
+        """`kernel` is odd; the output is 1/`stride` of the input's size, rounded up."""
+        padding = dilation * (kernel // 2)
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Context(nn.Module):
+    """Surroundings of a pixel at growing distances and of the whole picture, merged.
+
+    Parallel dilated convolutions and a global average, after the atrous spatial pyramid pooling of
+    DeepLabv3 (Chen et al. 2017), with the average added rather than stacked.
+    """
+
+    def __init__(self, inputs: int, outputs: int, dilations: tuple[int, ...] = (1, 2, 4)) -> None:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        super().__init__()
+        width = outputs // 2
+        self.reduce = ConvNormRelu(inputs, width, kernel=1)
+        self.branches = nn.ModuleList(ConvNormRelu(width, width, dilation=d) for d in dilations)
+        self.whole = nn.Conv2d(inputs, outputs, 1)
+        self.merge = nn.Sequential(
+            nn.Conv2d(width * (1 + len(dilations)), outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """See the class."""
+        reduced = self.reduce(x_NCHW)
+        near_and_far = self.merge(torch.cat([reduced, *(b(reduced) for b in self.branches)], 1))
+        return F.relu(near_and_far + self.whole(x_NCHW.mean((2, 3), keepdim=True)))
+
+
+class Decoder(nn.Module):
+    """From the coarsest features up to the finest: a feature pyramid (Lin et al. 2017).
+
+    Skips are added rather than stacked, which takes half the operations.
+    """
+
+    def __init__(self, inputs: int, skips: Sequence[int], widths: Sequence[int]) -> None:
+        """Build a decoder.
+
+        Args:
+            inputs: Channels of the coarsest features.
+            skips: Channels of the skips, coarse to fine.
+            widths: Channels after each level, one for each skip.
+        """
+        super().__init__()
+        before = (inputs, *widths[:-1])
+        self.narrow = nn.ModuleList(nn.Conv2d(b, w, 1) for b, w in zip(before, widths, strict=True))
+        self.lateral = nn.ModuleList(nn.Conv2d(s, w, 1) for s, w in zip(skips, widths, strict=True))
+        self.levels = nn.ModuleList(ConvNormRelu(w, w) for w in widths)
+
+    def forward(self, x_NCHW: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Decode `x_NCHW`, with `skips` coarse to fine, to the last one's size."""
+        for narrow, lateral, level, skip in zip(
+            self.narrow, self.lateral, self.levels, skips, strict=True
+        ):
+            x_NCHW = level(F.relu(double(narrow(x_NCHW), skip.shape[2:]) + lateral(skip)))
+        return x_NCHW
+
+
+def resize(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Bilinear, with the corners of the outermost pixels in place (half-pixel centres)."""
+    if torch.compiler.is_exporting():
+        return torch.ops.depthseg_ros.bilinear(x_NCHW, *size)  # see `served`
+    return F.interpolate(x_NCHW, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def double(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """`resize` to a size that is twice as large, or nearly so where sides were odd.
+
+    An exact double is a constant in a model file, and ONNX Runtime has a faster kernel for it.
+    """
+    if tuple(size) == (2 * x_NCHW.shape[2], 2 * x_NCHW.shape[3]):
+        if torch.compiler.is_exporting():
+            return torch.ops.depthseg_ros.bilinear_double(x_NCHW)  # see `served`
+        return F.interpolate(x_NCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return resize(x_NCHW, size)
+
+
+def shrink(x_NCHW: Tensor) -> Tensor:
+    """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
+    return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
+
+
+def without_autocast(head: Callable[[Tensor], Tensor], x_NCHW: Tensor) -> Tensor:
+    """Run a head's last layers in float32 where autocast would run them in half precision.
+
+    bfloat16 has 8 significant bits: between two depths that it can express lie 1 to 4 %. A head has
+    few channels, so that float32 costs little. Without autocast the layers run as they are, also
+    those of a system that is half precision itself.
+    """
+    device = x_NCHW.device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return head(x_NCHW)
+    with torch.autocast(device, enabled=False):
+        return head(x_NCHW.float())
+
+
+def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The tasks that a system is built for.
+
+    Raises:
+        TrainingError: there is none, or one that no system knows.
+    """
+    if isinstance(tasks, str) or not tasks or not set(tasks) <= set(TASKS):
+        raise TrainingError(f"tasks is {tasks!r}, expected one or both of {list(TASKS)}")
+    return tuple(tasks)

@@ -1,0 +1,303 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""System 000, DepthSegNet: one encoder, a depth decoder and a segmentation decoder, for streets.
+
+Encoders and depth decoder are those of unsupervised monocular depth from stereo pairs (Godard et
+al. 2017): no norms, ELU, and disparities at four scales, each of which the next finer one starts
+from. The segmentation decoder is of the same build, reads the same features, and has weights of its
+own. Parameters: 31,600,072 for encoder and depth with the VGG-like encoder and 58,452,008 with the
+ResNet-50; joint 48.9 and 78.9 million, which the class count hardly changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import TrainingError
+from ..blocks import Normalize, checked_tasks, without_autocast
+from ..encoders import Encoder, load_weights
+
+SCALES = 4
+
+
+class DepthSegNet(nn.Module):
+    """Encoder, depth decoder, segmentation decoder."""
+
+    inputs: tuple[str, ...] = ("image",)
+    depth_kind = "metric"
+    depth_limits = (0.0, math.inf)
+    views: tuple[str, ...] = ("right",)
+
+    def __init__(
+        self,
+        num_classes: int = 19,
+        tasks: Sequence[str] = ("segmentation", "depth"),
+        encoder: Encoder | None = None,
+        decoder: Sequence[int] = (16, 32, 64, 128, 256, 512, 512),
+        focal_baseline: float = 0.231,
+        freeze_depth: bool = False,
+        depth_weights: Path | None = None,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            num_classes: Semantic classes.
+            tasks: What to build decoders for.
+            encoder: A module with features at 1/2, 1/4, ... of the picture, four or more, and
+                their `channels`: `Vgg` (None), `ResNet50`, or of
+                `training.models.encoders` those with `half`.
+            decoder: Channels of the decoders at 1/1, 1/2, ...: as many as the encoder has features
+                or more.
+            focal_baseline: What, divided by a disparity, is the canonical depth in metres:
+                canonical_fx * baseline / width of the pictures in training, where the width takes
+                disparities from pixels to shares of the width. 0.231 is Cityscapes', where
+                whole pictures are trained on and the canonical camera is its own:
+                2262.5 px * 0.2093 m / 2048 px.
+            freeze_depth: Keep encoder and depth decoder as they are, norms' statistics too, while
+                the segmentation decoder trains.
+            depth_weights: A training checkpoint of this system, whose encoder and depth decoder
+                are taken over.
+
+        Raises:
+            TrainingError: an option is wrong or the checkpoint does not fit.
+        """
+        super().__init__()
+        self.tasks = tasks = checked_tasks(tasks)
+        if freeze_depth and "segmentation" not in tasks:
+            raise TrainingError("freeze_depth without the task segmentation: nothing would train")
+        self.encoder = Vgg() if encoder is None else encoder
+        channels = self.encoder.channels
+        if not SCALES <= len(channels) <= len(decoder):
+            raise TrainingError(
+                f"the encoder has features at {len(channels)} resolutions, "
+                f"expected {SCALES} to {len(decoder)}, one for each width of the decoder"
+            )
+        self.depth = self.segmentation = None
+        if "depth" in tasks:
+            self.depth = SkipDecoder(channels, decoder, 2, SCALES, to_disparity)
+        if "segmentation" in tasks:
+            self.segmentation = SkipDecoder(channels, decoder, num_classes)
+        self.focal_baseline = focal_baseline
+        self.normalize = Normalize()
+        if depth_weights is not None:
+            load_weights(self.encoder, depth_weights, prefix="system.encoder.")
+            if self.depth is not None:
+                load_weights(self.depth, depth_weights, prefix="system.depth.")
+        self.weights_given = depth_weights is not None
+        self.frozen: list[nn.Module] = []
+        if freeze_depth:
+            self.frozen = [m for m in (self.encoder, self.depth) if m is not None]
+            for module in self.frozen:
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> DepthSegNet:
+        """Set to train, except for what is frozen, whose norms keep their statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at its size.
+
+        In training also `disparities`, four of (N, 2, h_i, w_i) for the left and the right picture
+        as shares of the width, and `side_depths`, those of the left at the coarser three scales;
+        finest first.
+        """
+        size = image_N3HW.shape[2:]
+        features = self.encoder(self.normalize(image_N3HW))
+        prediction: dict[str, Tensor | list[Tensor]] = {}
+        if self.segmentation is not None:
+            prediction["logits"] = self.segmentation(features, size)[0]
+        if self.depth is not None:
+            disparities = self.depth(features, size)
+            # The floor, thousands of times the baseline away, keeps depth finite.
+            depths = [self.focal_baseline / d[:, :1].clamp(min=1e-4) for d in disparities]
+            prediction["depth"] = depths[0]
+            if self.training:
+                prediction |= {"disparities": disparities, "side_depths": depths[1:]}
+        return prediction
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Those of the encoder, unless frozen."""
+        if self.depth is None or self.segmentation is None or self.frozen:
+            return []
+        return list(self.encoder.parameters())
+
+
+class SkipDecoder(nn.Module):
+    """From the coarsest features to the picture's size: enlarge, convolve, join, convolve, repeat.
+
+    What the decoder says at one scale is joined into the next finer one.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        widths: Sequence[int],
+        outputs: int,
+        scales: int = 1,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Build a decoder.
+
+        Args:
+            channels: Of the features, at 1/2, 1/4, ...
+            widths: Channels of the levels at 1/1, 1/2, ...; those beyond the features are not used.
+            outputs: Channels of what is said.
+            scales: At how many scales it is said: 1/1, 1/2, ...
+            activation: Applied to what is said, before it is joined.
+        """
+        super().__init__()
+        self.activation = activation
+        self.enlarge, self.join, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        before = channels[-1]
+        for level in reversed(range(len(channels))):
+            skip = channels[level - 1] if level > 0 else 0
+            said = outputs if level + 1 < scales else 0
+            self.enlarge.append(conv_elu(before, widths[level]))
+            self.join.append(conv_elu(widths[level] + skip + said, widths[level]))
+            if level < scales:
+                self.heads.append(conv(widths[level], outputs))
+            before = widths[level]
+
+    def forward(self, features: list[Tensor], size: torch.Size) -> list[Tensor]:
+        """Features, fine to coarse, and the picture's size -> what is said, finest first."""
+        x, *skips = reversed(features)
+        silent = len(self.join) - len(self.heads)
+        said: list[Tensor] = []
+        for level, (enlarge, join) in enumerate(zip(self.enlarge, self.join, strict=True)):
+            skip = skips[level : level + 1]  # the last level has none
+            level_size = tuple(skip[0].shape[2:] if skip else size)
+            joined = [enlarge(F.interpolate(x, size=level_size)), *skip]
+            joined += [F.interpolate(s, size=level_size).to(x.dtype) for s in said[:1]]
+            x = join(torch.cat(joined, 1))
+            if level >= silent:
+                output = without_autocast(self.heads[level - silent], x)
+                said.insert(0, output if self.activation is None else self.activation(output))
+        return said
+
+
+class Vgg(Encoder):
+    """Pairs of convolutions, the second of stride 2: features at 1/2, 1/4, ... 1/128."""
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128, 256, 512, 512, 512),
+        kernels: Sequence[int] = (7, 5, 3, 3, 3, 3, 3),
+    ) -> None:
+        """Build the encoder.
+
+        Args:
+            widths: Channels of the pairs.
+            kernels: Sizes of their kernels; those beyond the widths are not used.
+        """
+        super().__init__()
+        self.channels = tuple(widths)
+        self.pairs = nn.ModuleList(
+            nn.Sequential(conv_elu(before, after, kernel), conv_elu(after, after, kernel, 2))
+            for (before, after), kernel in zip(pairwise((3, *widths)), kernels, strict=False)
+        )
+
+    def forward(self, image_N3HW: Tensor) -> list[Tensor]:
+        """Normalised picture -> features, fine to coarse."""
+        x = image_N3HW
+        features = []
+        for pair in self.pairs:
+            x = pair(x)
+            features.append(x)
+        return features
+
+
+class ResNet50(Encoder):
+    """Godard's ResNet-50: no norms, ELU, a projection in every block, strides at the stages' ends.
+
+    Features at 1/2 (the stem), 1/4 (its pool), 1/8, 1/16, 1/32 and 1/64. ImageNet's weights are of
+    another network: for those use `training.models.encoders.StandardResNet(50, half=True)`.
+    """
+
+    def __init__(self, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)) -> None:
+        """Build the encoder.
+
+        Args:
+            width: Channels of the stem.
+            depths: Blocks of the stages.
+        """
+        super().__init__()
+        self.channels = (width, width, *(4 * width * 2**stage for stage in range(len(depths))))
+        self.stem = conv_elu(3, width, 7, 2)
+        stages = []
+        before = width
+        for stage, depth in enumerate(depths):
+            blocks = []
+            for block in range(depth):
+                stride = 2 if block == depth - 1 else 1
+                blocks.append(ProjectedBottleneck(before, width * 2**stage, stride))
+                before = 4 * width * 2**stage
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image_N3HW: Tensor) -> list[Tensor]:
+        """Normalised picture -> features, fine to coarse."""
+        stem = self.stem(image_N3HW)
+        x = F.max_pool2d(stem, 3, 2, 1)
+        features = [stem, x]
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class ProjectedBottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a 1x1 convolution."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        """(N, inputs, H, W) -> (N, 4 width, H / stride, W / stride)."""
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            conv_elu(inputs, width, 1),
+            conv_elu(width, width, 3, stride),
+            conv(width, 4 * width, 1),
+        )
+        self.projection = conv(inputs, 4 * width, 1, stride)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """See the class."""
+        return F.elu(self.convolutions(x_NCHW) + self.projection(x_NCHW))
+
+
+def to_disparity(x_NCHW: Tensor) -> Tensor:
+    """Up to 0.3 of the picture's width, in float32."""
+    return 0.3 * torch.sigmoid(x_NCHW.float())
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Convolution, "same" padding; Glorot's start (2010), since no norm corrects another one."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def conv_elu(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """`conv` and ELU (Clevert et al. 2016)."""
+    return nn.Sequential(conv(inputs, outputs, kernel, stride), nn.ELU(inplace=True))

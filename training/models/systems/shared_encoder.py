@@ -1,0 +1,125 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The default system: one encoder, one decoder, and a head for each task.
+
+The shape is that of system 000 (DepthSegNet), at a size for real time: a narrow ResNet and context
+at 1/32. The decoder, up to 1/4, is shared as well: the borders of things are those of their depth,
+and what two decoders would cost makes one a better one. The last level, to 1/2, is each task's own:
+sharing its few channels costs classes that are rare more than it saves (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import TrainingError
+from ..blocks import Context, Decoder, Normalize, checked_tasks, without_autocast
+from ..encoders import Encoder, ResNet
+
+
+class Head(nn.Module):
+    """A task's own: the decoder's last level, and what it says of each pixel."""
+
+    def __init__(self, inputs: int, skip: int, width: int, outputs: int) -> None:
+        """Build a head of `width` channels on features of `inputs`, with a skip of `skip`."""
+        super().__init__()
+        self.level = Decoder(inputs, [skip], [width])
+        self.output = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, features_NCHW: Tensor, skip_NCHW: Tensor) -> Tensor:
+        """Decode to the skip's size, (N, outputs, H, W)."""
+        return without_autocast(self.output, self.level(features_NCHW, [skip_NCHW]))
+
+
+class SharedEncoder(nn.Module):
+    """One encoder, one decoder, two heads."""
+
+    inputs: tuple[str, ...] = ("image",)
+    depth_kind = "metric"
+    views: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        num_classes: int = 11,
+        widths: Sequence[int] = (32, 64, 128, 256),
+        depths: Sequence[int] = (1, 2, 2, 2),
+        context: int = 192,
+        decoder: Sequence[int] = (64, 64, 48),
+        heads: tuple[int, int] = (32, 16),
+        min_depth: float = 0.15,
+        max_depth: float = 300.0,
+        encoder: Encoder | None = None,
+        tasks: Sequence[str] = ("segmentation", "depth"),
+    ) -> None:
+        """Build the network.
+
+        Args:
+            num_classes: Semantic classes.
+            widths: Channels of the built-in encoder at 1/4, 1/8, 1/16 and 1/32.
+            depths: Residual blocks at each of them.
+            context: Channels of the coarsest features, which the decoder starts from.
+            decoder: Channels of the decoder at 1/16, 1/8 and 1/4.
+            heads: Channels of the heads at 1/2, of classes and of depth.
+            min_depth: Least canonical depth that can be expressed, metres.
+            max_depth: Greatest canonical depth that can be expressed, metres.
+            encoder: One of `training.models.encoders` with `half`, in place of the built-in narrow
+                `ResNet`.
+            tasks: What to build heads for.
+
+        Raises:
+            TrainingError: `tasks` has none, or an unknown one; the encoder has no features at 1/2.
+        """
+        super().__init__()
+        self.tasks = tasks = checked_tasks(tasks)
+        self.encoder = ResNet(widths, depths, half=True) if encoder is None else encoder
+        if len(self.encoder.channels) != 5:
+            raise TrainingError(
+                f"{type(encoder).__name__} gives no features at 1/2: set half: true"
+            )
+        finest, *skips, coarsest = self.encoder.channels
+        self.context = Context(coarsest, context)
+        self.decoder = Decoder(context, skips[::-1], decoder)
+        self.segmentation = self.depth = None
+        if "segmentation" in tasks:
+            self.segmentation = Head(decoder[-1], finest, heads[0], num_classes)
+        if "depth" in tasks:
+            self.depth = Head(decoder[-1], finest, heads[1], 1)
+        self.depth_limits = (min_depth, max_depth)
+        self.log_range = (math.log(min_depth), math.log(max_depth))
+        self.normalize = Normalize()
+
+    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
+        """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at 1/2."""
+        finest, *skips, coarsest = self.encoder(self.normalize(image_N3HW))
+        features = self.decoder(self.context(coarsest), skips[::-1])
+        prediction = {}
+        if self.segmentation is not None:
+            prediction["logits"] = self.segmentation(features, finest)
+        if self.depth is not None:
+            near, far = self.log_range
+            share = torch.sigmoid(self.depth(features, finest).float())
+            prediction["depth"] = torch.exp(near + (far - near) * share)
+        return prediction
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """All but those of the heads."""
+        if self.segmentation is None or self.depth is None:
+            return []
+        shared = (self.encoder, self.context, self.decoder)
+        return [parameter for part in shared for parameter in part.parameters()]
