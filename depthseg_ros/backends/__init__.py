@@ -12,101 +12,34 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What runs a model file: one small interface, one module a runtime."""
+"""What runs a model file: one small interface, one module a runtime.
+
+Imports the model card, `files`, `imports` and `memory`; a runtime's own package is imported when
+it is asked for. Start with `base.Backend` and `open_backend`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from .base import Backend, BackendError, UnservedError
+from .choice import choose, why_not
+
+__all__ = [
+    "BACKENDS",
+    "MAX_THREADS",
+    "Backend",
+    "BackendError",
+    "UnservedError",
+    "choose",
+    "open_backend",
+    "why_not",
+]
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 MAX_THREADS = 256
-
-
-class BackendError(RuntimeError):
-    """A runtime is missing, refuses the model, or fails while running it."""
-
-
-class UnservedError(BackendError):
-    """A runtime works, but not for pictures of this size."""
-
-
-class Backend(Protocol):
-    """A loaded model."""
-
-    name: str
-    """The runtime and where it runs, for people, e.g. `onnxruntime (CPUExecutionProvider)`."""
-    state: str = ""
-    """What `run` is busy with beside running, e.g. `compiling, 40 %`; for other threads to read."""
-    memory: tuple[int, int] | None = None
-    """Bytes in use of the GPU's memory and all of it, as of the last second with a picture; None
-    without a GPU, or where that is not known; for other threads to read."""
-
-    def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """A width and height of pictures that need no compilation now.
-
-        `size` itself where nothing is ever compiled; None where every size would be.
-        """
-        return size
-
-    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        """Run the graph once: input name -> array in, output name -> array out.
-
-        The arrays are those of `docs/model_file.md`, batch axis first. Outputs are owned by the
-        caller. Raises `BackendError`.
-        """
-        ...
-
-    def interrupt(self) -> None:
-        """Ask a `run` that is under way in another thread to give up what takes it long."""
-        return
-
-    def close(self) -> None:
-        """Give back what the model holds; `run` must not be called afterwards."""
-        ...
-
-
-def why_not(name: str) -> str:
-    """What keeps a backend from running on this machine, in words; empty: nothing."""
-    from . import compiler, cuda
-
-    try:
-        if name in compiler.FLAVOURS:
-            if name not in compiler.installed():
-                compiler.load_flavour(name)  # which says what to install
-            device = cuda.open_device()  # first: it costs next to nothing where there is none
-            device.close()
-            trt = compiler.load_flavour(name)
-            if served := getattr(trt, "ComputeCapability", None):
-                kind = f"SM{device.compute_capability.replace('.', '')}"
-                # Turing is listed, but served from Ampere on only.
-                if kind == "SM75" or kind not in served.__members__:
-                    return f"{compiler.FLAVOURS[name].title} does not serve {device.name}, {kind}"
-        else:
-            import_module(name)
-    except (BackendError, ImportError) as error:
-        return str(error)
-    return ""
-
-
-def choose() -> tuple[str, str]:
-    """The backend that `auto` takes on this machine, and why, in words."""
-    from .compiler import installed
-
-    reasons = []
-    for flavour in installed():
-        reason = why_not(flavour)
-        if not reason:
-            return flavour, "it is installed, and there is a GPU"
-        reasons.append(f"not {flavour}: {reason}")
-    reasons = reasons or ["no TensorRT is installed"]
-    return "onnxruntime", f"the fastest measured on CPUs; {'; '.join(reasons)}"
 
 
 def open_backend(

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from . import BackendError
+from .base import BackendError
 
 _LOG = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import BackendError
+from .base import BackendError
 
 
 @dataclass(frozen=True)

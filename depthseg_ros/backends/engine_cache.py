@@ -35,7 +35,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..files import whole
-from . import BackendError
+from .base import BackendError
 from .compiler import Shapes
 
 _LOG = logging.getLogger(__name__)

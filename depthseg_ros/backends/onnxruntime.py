@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..imports import MissingError, explained
 from ..memory import trim_memory
-from . import Backend, BackendError
+from .base import Backend, BackendError
 
 _LOG = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..imports import MissingError, explained
-from . import Backend, BackendError
+from .base import Backend, BackendError
 
 
 class OpenVinoBackend(Backend):

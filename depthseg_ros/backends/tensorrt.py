@@ -32,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import model_card
-from . import Backend, BackendError, UnservedError, why_not
+from .base import Backend, BackendError, UnservedError
+from .choice import why_not
 from .compiler import FLAVOURS, Cancelled, Shapes, compile_engine, load_flavour, trt_logger
 from .cuda import Buffers, Device, open_device
 from .engine_cache import EngineCache, EngineFileError, Key, read_engine

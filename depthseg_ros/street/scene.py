@@ -14,8 +14,7 @@
 
 """What stands along a street: decided by the seed, in blocks of 24 m made when they come in sight.
 
-Along the street is z; across it is `s`, the metres to the right of the centre line, which bends
-gently: x = `centre(z)` + s. A block is sheared with the bend, so neighbours meet without gaps.
+A block is sheared with the bend of the street (`layout`), so neighbours meet without gaps.
 """
 
 from __future__ import annotations
@@ -31,9 +30,10 @@ from numpy.typing import NDArray
 from depthseg_ros.street import houses
 from depthseg_ros.street import textures as paint
 from depthseg_ros.street.ground import Ground
-from depthseg_ros.street.renderer import Batch, Patch, Vector
+from depthseg_ros.street.layout import BLOCK, SIDES, Layout
+from depthseg_ros.street.renderer import Batch, Patch
 from depthseg_ros.street.sketch import BUILDING, POLE, pick, plain, varied
-from depthseg_ros.street.things import BLOCK, SIDES, Things
+from depthseg_ros.street.things import Things
 from depthseg_ros.street.traffic import Traffic
 from depthseg_ros.street.vehicles import Vehicle
 
@@ -55,82 +55,31 @@ class Block(NamedTuple):
     """Outlines (n, 2) in (s, z), metres, of the ground kept from the sun."""
 
 
-class Scene:
+class Scene(Layout):
     """Layout, light and traffic of the street of one seed.
 
-    What there is on either side is kept by side, -1 left and 1 right.
-
     Attributes:
-        kind: "city", "town" or "suburb".
-        drive_side: the side that is driven on.
-        lane_width: metres.
-        lane: `s` of the middle of the camera's lane.
-        parking: whether cars are parked.
-        kerb: metres from the centre line to the kerb.
-        footway: metres of footway from the kerb.
-        setback: metres from the footway to the houses.
-        verge: grass along the kerb.
-        speed: of the camera, m/s.
-        end: z where the street ends, if it does.
-        drive: metres the camera may go before it would run out of street.
-        sun: (3,) unit vector to the sun, world axes.
-        sunshine: 0 overcast to 1 clear.
         ground: what all of it stands on.
         walkers: their looks, as of `textures.walker`.
-        cyclists: their looks.
         vehicles: the small ones.
-        large: buses and lorries.
         block: index -> what stands in that block; kept for a while.
     """
 
     def __init__(self, seed: int):
         self._seed = seed
         rng = np.random.default_rng([seed, 1])
-        self.kind = str(rng.choice(["city", "town", "suburb"], p=[0.35, 0.4, 0.25]))
-        season = str(rng.choice(["leafy", "autumn", "bare"], p=[0.5, 0.15, 0.35]))
-        left_hand = rng.random() < 0.8
-        self.drive_side = -1 if left_hand else 1
-        self.lane_width = rng.uniform(3.0, 3.6)
-        self.parking = {side: bool(rng.random() < 0.45) for side in SIDES}
-        self.kerb = {
-            side: self.lane_width * (1 if self.kind != "city" or rng.random() < 0.7 else 1.8)
-            + 2.1 * self.parking[side]
-            for side in SIDES
-        }
-        self.footway = {side: rng.uniform(1.8, 3.6) for side in SIDES}
-        self.setback = {
-            side: {"city": 0.0, "town": rng.choice([0, 1.5, 3.0]), "suburb": rng.uniform(4, 9)}[
-                self.kind
-            ]
-            for side in SIDES
-        }
-        self._storeys = {"city": (3, 5), "town": (2, 4), "suburb": (2, 2)}[self.kind]
-        self.verge = self.kind == "suburb" and rng.random() < 0.6
-        self.lane = self.drive_side * self.lane_width / 2
-        self.speed = rng.uniform(5.0, 11.0)
-        ends = rng.random() < 0.35
-        self.end = BLOCK * int(rng.integers(5, 11)) if ends else math.inf
-        self.drive = self.end - 45.0 if ends else math.inf
-        self._bend = rng.uniform(0, 14) * (rng.random() < 0.6)
-        self._bend_length = rng.uniform(260, 520)
-        self._bend_phase = rng.uniform(0, 2 * math.pi)
-
-        self.sunshine = float(rng.choice([0.0, rng.uniform(0.2, 0.6), rng.uniform(0.6, 1.0)]))
-        turn, rise = rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(18, 60))
-        self.sun = np.array(
-            [math.cos(rise) * math.sin(turn), -math.sin(rise), math.cos(rise) * math.cos(turn)]
-        )
-        self.ground = Ground(self, seed, rng)
+        super().__init__(rng)
+        self.ground = Ground(self, seed, rng, lambda index: self.block(index).shades)
 
         pool = np.random.default_rng([seed, 2])
-        kinds = ["conifer" if pool.random() < 0.12 else season for _ in range(4)]
+        kinds = ["conifer" if pool.random() < 0.12 else self.season for _ in range(4)]
         self._trees = [paint.tree(pool, kind) for kind in kinds]
         self.walkers = [paint.walker(pool) for _ in range(6)]
-        self.cyclists = [paint.cyclist(pool) for _ in range(3)]
+        cyclists = [paint.cyclist(pool) for _ in range(3)]
         self.vehicles = [
             Vehicle(pool, kind) for kind in pool.permutation(["hatch", "saloon", "estate", "suv"])
         ] + [Vehicle(pool, str(pool.choice(["hatch", "saloon", "van"]))) for _ in range(4)]
-        self.large = [
+        large = [
             Vehicle(pool, str(pool.choice(["bus", "double-decker", "lorry"]))) for _ in range(2)
         ]
         self._signs = [paint.sign(pool) for _ in range(6)]
@@ -145,25 +94,8 @@ class Scene:
             paint.foliage(pool, 24.0, pool.uniform(5, 11), np.asarray(leaf) * 0.9, 9)
             for _ in range(2)
         ]
-        self._traffic = Traffic(self, seed)
+        self._traffic = Traffic(self, seed, self.vehicles, large, cyclists, self.walkers)
         self.block = lru_cache(24)(self._block)
-
-    def centre(self, z: float) -> float:
-        """Metres x of the centre line at z."""
-        return self._bend * math.sin(2 * math.pi * z / self._bend_length + self._bend_phase)
-
-    def heading(self, z: float) -> float:
-        """Direction of the street at z, rad, positive to the right."""
-        return math.atan((self.centre(z + 4) - self.centre(z - 4)) / 8)
-
-    def light(self, normal: Vector) -> NDArray[np.float64]:
-        """RGB factor (3,) of the light on a surface with this unit normal."""
-        direct = max(0.0, float(np.dot(normal, self.sun))) * self.sunshine
-        upward = 0.5 - 0.5 * normal[1]
-        sky = (0.72 + 0.2 * upward) * (1 - 0.42 * self.sunshine)
-        warm = np.array([1.05, 1.0, 0.9])
-        cool = 1 + self.sunshine * np.array([-0.05, 0.0, 0.06])
-        return sky * cool + 0.85 * direct * warm
 
     def patches(
         self, z: float, time: float, camera_x: float, texels: int = 30
@@ -226,7 +158,7 @@ class Scene:
     def _house(
         self, rng: Generator, things: Things, side: int, front: float, z: float, width: float
     ) -> None:
-        storeys = int(rng.integers(self._storeys[0], self._storeys[1] + 1))
+        storeys = int(rng.integers(self.storeys[0], self.storeys[1] + 1))
         height = storeys * rng.uniform(2.8, 3.3)
         styles, p = {
             "city": (["shop", "house", "office", "glass"], [0.5, 0.15, 0.25, 0.1]),
@@ -333,7 +265,7 @@ class Scene:
         while x < self.centre(self.end) + 60:
             width = rng.uniform(8, 14)
             if rng.random() < 0.75:
-                height = 3.0 * int(rng.integers(self._storeys[0], self._storeys[1] + 1))
+                height = 3.0 * int(rng.integers(self.storeys[0], self.storeys[1] + 1))
                 wall = varied(rng, pick(rng, houses.WALLS), 8)
                 texture = houses.facade(rng, width, height, wall, "house", 16)
                 patches.append(

@@ -18,25 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from depthseg_ros.street.layout import Layout
 from depthseg_ros.street.renderer import Patch, Texture
 from depthseg_ros.street.sketch import pick
 from depthseg_ros.street.vehicles import Vehicle
-
-if TYPE_CHECKING:
-    from depthseg_ros.street.scene import Scene
-
-BLOCK = 24.0
-"""Metres of street in a block."""
-
-SIDES = (-1, 1)
-"""Left and right of the centre line."""
 
 
 class Things:
@@ -50,13 +41,13 @@ class Things:
         shades: outlines (n, 2) in (s, z), z from the street's start, of the ground it shades.
     """
 
-    def __init__(self, scene: Scene, start: float):
-        self._scene, self._start = scene, start
+    def __init__(self, layout: Layout, start: float):
+        self._layout, self._start = layout, start
         self.patches: list[Patch] = []
         self.shades: list[NDArray[np.float64]] = []
 
     def _x(self, s: float, z: float) -> float:
-        return self._scene.centre(self._start + z) + s
+        return self._layout.centre(self._start + z) + s
 
     def wall(
         self,
@@ -75,7 +66,7 @@ class Things:
         self.patches.append(
             Patch(
                 (xa, -height, self._start + a), (xb - xa, 0, b - a), (0, height, 0),
-                texture, self._scene.light((-side, 0, 0)), two_sided,
+                texture, self._layout.light((-side, 0, 0)), two_sided,
             )
         )  # fmt: skip
 
@@ -87,7 +78,7 @@ class Things:
         self.patches.append(
             Patch(
                 (x, -height, self._start + z), (width, 0, 0), (0, height, 0),
-                texture, self._scene.light((0, 0, -1)),
+                texture, self._layout.light((0, 0, -1)),
             )
         )  # fmt: skip
 
@@ -96,7 +87,7 @@ class Things:
     ) -> None:
         """Upright across the street, centred on s, seen from both sides."""
         x = self._x(s, z) - width / 2
-        light = self._scene.light((0, -0.5, -0.8))
+        light = self._layout.light((0, -0.5, -0.8))
         self.patches.append(
             Patch((x, -top, self._start + z), (width, 0, 0), (0, height, 0), texture, light, True)
         )
@@ -115,7 +106,7 @@ class Things:
         """A slope from the eaves back to the ridge."""
         a, b = (z + width, z) if side > 0 else (z, z + width)
         xa, xb = self._x(s, a), self._x(s, b)
-        light = self._scene.light((-side * 0.45, -0.9, 0))
+        light = self._layout.light((-side * 0.45, -0.9, 0))
         self.patches.append(
             Patch(
                 (xa + side * depth, -height - rise, self._start + a), (xb - xa, 0, b - a),
@@ -136,7 +127,7 @@ class Things:
         """A block between two heights: the face towards the camera and both sides."""
         x, near, far = self._x(s, z) - width / 2, self._start + z, self._start + z + depth
         down = (0, top - bottom, 0)
-        light = self._scene.light
+        light = self._layout.light
         self.patches += [
             Patch((x, -top, near), (width, 0, 0), down, texture, light((0, 0, -1))),
             Patch((x, -top, far), (0, 0, -depth), down, texture, light((-1, 0, 0))),
@@ -168,11 +159,11 @@ class Things:
 
     def place(self, car: Vehicle, s: float, z: float, turn: float) -> None:
         """A vehicle standing at (s, z)."""
-        heading = turn + self._scene.heading(self._start + z)
+        heading = turn + self._layout.heading(self._start + z)
         moved = car.batch.moved(self._x(s, z), self._start + z, heading)
         for texture, (origin, u, v) in zip(moved.textures, moved.geometry, strict=True):
             normal = np.cross(v, u)
-            light = 0.5 + 0.5 * self._scene.light(normal / np.linalg.norm(normal))
+            light = 0.5 + 0.5 * self._layout.light(normal / np.linalg.norm(normal))
             self.patches.append(Patch(origin, u, v, texture, light))
         half, rear = car.width / 2, z - car.length / 2
         self.shade(s - half, s + half, rear, car.length, car.height * 0.9)
@@ -196,5 +187,5 @@ class Things:
 
     def _away(self, height: float) -> NDArray[np.float64]:
         """How far (s, z) the shadow of a point falls from below it."""
-        sun = self._scene.sun
+        sun = self._layout.sun
         return np.array([sun[0], sun[2]]) / sun[1] * height

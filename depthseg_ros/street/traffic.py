@@ -23,7 +23,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -31,12 +31,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from depthseg_ros.street import textures as paint
+from depthseg_ros.street.layout import SIDES, Layout
 from depthseg_ros.street.renderer import Batch, Patch, Texture, Vector
 from depthseg_ros.street.sketch import ROAD
-from depthseg_ros.street.things import SIDES
-
-if TYPE_CHECKING:
-    from depthseg_ros.street.scene import Scene
+from depthseg_ros.street.vehicles import Vehicle
 
 _T = TypeVar("_T")
 
@@ -64,15 +62,34 @@ class Stream:
 class Traffic:
     """All streams of a street."""
 
-    def __init__(self, scene: Scene, seed: int):
-        self._scene, self._seed = scene, seed
+    def __init__(
+        self,
+        layout: Layout,
+        seed: int,
+        small: Sequence[Vehicle],
+        large: Sequence[Vehicle],
+        cyclists: Sequence[paint.Cyclist],
+        walkers: Sequence[tuple[float, float, list[Texture]]],
+    ):
+        """Choose the streams.
+
+        Args:
+            layout: of the street.
+            seed: of the street.
+            small: looks of cars and vans.
+            large: looks of buses and lorries.
+            cyclists: their looks, as of `textures.cyclist`.
+            walkers: their looks, as of `textures.walker`.
+        """
+        self._layout, self._seed = layout, seed
+        self._small, self._large, self._cyclists, self._walkers = small, large, cyclists, walkers
         self._contact = _contact_shadow()
         self._streams = self._make_streams(np.random.default_rng([seed, 3]))
         self._draw = lru_cache(512)(self._draw_of)
 
     def _make_streams(self, rng: Generator) -> list[Stream]:
-        scene = self._scene
-        own, other, edge = scene.lane, -scene.lane, scene.drive_side * 0.9
+        layout = self._layout
+        own, other, edge = layout.lane, -layout.lane, layout.drive_side * 0.9
         share = rng.uniform(0.1, 0.9, 2)
         streams = [
             Stream("car", -rng.uniform(6, 12), other, rng.uniform(18, 50), rng.uniform(0.3, 0.8)),
@@ -81,11 +98,11 @@ class Traffic:
         ]
         for side in SIDES:
             for way in (-1, 1):
-                s = side * (scene.kerb[side] + rng.uniform(0.6, scene.footway[side] - 0.4))
-                spacing = {"city": 18, "town": 30, "suburb": 60}[scene.kind]
+                s = side * (layout.kerb[side] + rng.uniform(0.6, layout.footway[side] - 0.4))
+                spacing = {"city": 18, "town": 30, "suburb": 60}[layout.kind]
                 streams.append(Stream("walker", way * rng.uniform(1.1, 1.6), s, spacing, 0.6))
         if rng.random() < 0.7:
-            streams.append(Stream("leader", scene.speed, own, rng.uniform(22, 45), 0.75))
+            streams.append(Stream("leader", layout.speed, own, rng.uniform(22, 45), 0.75))
         if rng.random() < 0.4:
             streams.append(Stream("crosser", 0.0, 0.0, 45, 0.7))
         return streams
@@ -97,27 +114,27 @@ class Traffic:
     def patches(self, z: float, time: float, camera_x: float) -> tuple[list[Batch], list[Patch]]:
         """What is in sight from z at a time in seconds, and the soft shadows under it."""
         batches, shadows = [], []
-        light = self._scene.light((0, -1, 0))
+        light = self._layout.light((0, -1, 0))
         for stream, there, which, more in self._in_sight(z, time):
-            heading = self._scene.heading(there) + (math.pi if stream.speed < 0 else 0.0)
-            x = self._scene.centre(there) + stream.s + 0.3 * (more - 0.5)
+            heading = self._layout.heading(there) + (math.pi if stream.speed < 0 else 0.0)
+            x = self._layout.centre(there) + stream.s + 0.3 * (more - 0.5)
             if stream.kind in ("car", "leader"):
-                car = _chosen(self._scene.large if more < 0.1 else self._scene.vehicles, which)
+                car = _chosen(self._large if more < 0.1 else self._small, which)
                 batches.append(car.batch.moved(x, there, heading))
                 width, length = car.width, car.length
             elif stream.kind == "cyclist":
                 if abs(x - camera_x) < 1.3 and abs(there - z) < 5:
                     continue  # would be ridden over
-                rider = _chosen(self._scene.cyclists, which)
+                rider = _chosen(self._cyclists, which)
                 batches.append(self._rider(rider, x, there, 1 if stream.speed > 0 else -1, light))
                 width, length = 0.5, 1.8
             else:
                 step = there
                 if stream.kind == "crosser":
-                    span = self._scene.kerb[-1] + self._scene.kerb[1] + 3
+                    span = self._layout.kerb[-1] + self._layout.kerb[1] + 3
                     step = (1.3 * time + 60 * more) % (2 * span)
                     x += span / 2 - abs(step - span)
-                wide, tall, phases = _chosen(self._scene.walkers, which)
+                wide, tall, phases = _chosen(self._walkers, which)
                 phase = phases[int(step / (paint.STRIDE / 4)) % 4]
                 origin, right, down = (x - wide / 2, -tall, there), (wide, 0, 0), (0, tall, 0)
                 batches.append(Batch([Patch(origin, right, down, phase, light, True)]))
@@ -138,7 +155,7 @@ class Traffic:
                 there = (slot + 0.15 + 0.6 * jitter) * stream.spacing + travelled
                 if stream.kind == "leader":
                     there += 2.5 * math.sin(0.4 * time + 6 * more)
-                in_sight = nearest < there - z < reach and there < self._scene.end - 4
+                in_sight = nearest < there - z < reach and there < self._layout.end - 4
                 if chance < stream.share and in_sight:
                     yield stream, there, which, more
 
@@ -156,7 +173,7 @@ class Traffic:
         w, h = width * 1.25, length * 1.15
         sin, cos = math.sin(heading), math.cos(heading)
         u, v = np.array([w * cos, 0, -w * sin]), np.array([-h * sin, 0, -h * cos])
-        drift = self._scene.sunshine * 0.35 * self._scene.sun / self._scene.sun[1]
+        drift = self._layout.sunshine * 0.35 * self._layout.sun / self._layout.sun[1]
         origin = np.array([x + drift[0], 0, z + drift[2]]) - u / 2 - v / 2
         return Patch(origin, u, v, self._contact)
 

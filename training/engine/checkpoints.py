@@ -18,14 +18,17 @@ from __future__ import annotations
 
 from argparse import ArgumentError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import TrainingError
+from .task import JointTask
+from .weights import not_a_checkpoint, read_checkpoint
 
-if TYPE_CHECKING:
-    from .task import JointTask
-
-from .weights import _not_a_checkpoint, read_checkpoint
+MOVED = {
+    "training.systems.": "training.models.systems.",
+    "training.encoders.": "training.models.encoders.",
+}
+"""Modules that checkpoints from before they moved name their classes by."""
 
 
 def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]]:
@@ -40,8 +43,6 @@ def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]
         TrainingError: the file is missing, damaged, or not a checkpoint of this package, or a part
             has to be given.
     """
-    from .task import JointTask  # which starts from weights that are read here
-
     checkpoint = read_checkpoint(path)
     missing = [name for name in checkpoint.get("modules", ()) if name not in parts]
     if missing:
@@ -52,8 +53,23 @@ def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]
             f" training.engine.checkpoints.load_checkpoint(PATH, {wanted})"
             " as for training, or train from a configuration (python -m training fit)"
         )
+    options = {**_renamed(checkpoint["hyper_parameters"]), **parts}
     try:
-        task = JointTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **parts)
+        task = JointTask.load_from_checkpoint(
+            path, map_location="cpu", weights_only=True, **options
+        )
     except (RuntimeError, KeyError, TypeError, ValueError, ArgumentError) as error:
-        raise _not_a_checkpoint(path, error) from None
+        raise not_a_checkpoint(path, error) from None
     return task.eval(), checkpoint["provenance"]
+
+
+def _renamed(value: Any) -> Any:
+    """A checkpoint's options, with classes where they are now."""
+    if isinstance(value, dict):
+        return {key: _renamed(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_renamed(entry) for entry in value]
+    for before, now in MOVED.items():
+        if isinstance(value, str) and value.startswith(before):
+            return now + value.removeprefix(before)
+    return value

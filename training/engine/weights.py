@@ -37,7 +37,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"], checkpoint["provenance"]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise _not_a_checkpoint(path, error) from None
+        raise not_a_checkpoint(path, error) from None
     return checkpoint
 
 
@@ -179,7 +179,8 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
             norm.running_var.copy_(variance)  # type: ignore[union-attr]
 
 
-def _not_a_checkpoint(path: Path, error: Exception) -> TrainingError:
+def not_a_checkpoint(path: Path, error: Exception) -> TrainingError:
+    """The error of a file that is no checkpoint, by what torch or Lightning raised."""
     # torch goes on to guess at causes and to advise.
     reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
     if isinstance(error, pickle.UnpicklingError):

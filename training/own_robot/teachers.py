@@ -19,9 +19,10 @@ holds such a model, or one of our own model files. Pictures are resized, padded 
 as the model's image processor says, on the device and as a batch. Other networks come as plain
 ONNX files with a description beside them (`PlainOnnx`).
 
-A student's depth and labels come from its teachers, and so do terms of use (`TERMS`): the default
-teachers of `own-robot` were trained on data for non-commercial use. DA3METRIC-LARGE, which is
-Apache-2.0, cannot be loaded yet: transformers 5.23 has no model of its kind.
+A student's depth and labels come from its teachers, and so do terms of use
+(`data.teacher_terms`): the default teachers of `own-robot` were trained on data for non-commercial
+use. DA3METRIC-LARGE, which is Apache-2.0, cannot be loaded yet: transformers 5.23 has no model of
+its kind.
 
 Shapes: N pictures, H and W their size, h and w the network's output, C the teacher's classes, K
 these and perhaps one more, "none of them", S the student's.
@@ -45,6 +46,7 @@ from depthseg_ros.model_card import SemanticClass
 
 from ..data.label_spaces import listed, members, same_names
 from ..errors import TrainingError
+from ..evaluation.evaluate import load
 from ..models.blocks import resize
 from ..options import read_yaml
 
@@ -106,8 +108,6 @@ class OwnModel(Teacher):
 
     def __init__(self, path: Path) -> None:
         """Load it; raises `ModelFileError` or `TrainingError` where it cannot be a teacher."""
-        from ..evaluation.evaluate import load
-
         card, self._inputs, self._predict = load(path)
         if card.needs_background:
             raise TrainingError(f"{path} needs a picture of the background, a recording has none")

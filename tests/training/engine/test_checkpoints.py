@@ -16,11 +16,14 @@
 
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 
 from depthseg_ros.street import Street
+from training.engine.checkpoints import load_checkpoint
+from training.engine.task import JointTask
 from training.engine.weights import joined, provenance_of, settle_batch_norms, start_from
 from training.errors import TrainingError
 from training.evaluation.evaluate import load
@@ -93,3 +96,23 @@ def test_terms_of_what_a_run_started_from_hold_for_what_comes_of_it():
     indoor = provenance_of(STREET.with_name("indoor.onnx"))
     # It began as the street model of its time, which knew less.
     assert {"rendered streets train", "CamVid (11 classes) train"} < set(indoor["trained_on"])
+
+
+@pytest.mark.parametrize("home", ["training.systems", "training.models.systems"])
+def test_a_checkpoint_names_its_system_by_todays_module_or_the_one_before(tmp_path, home):
+    kind = f"{home}.shared_encoder.SharedEncoder"
+    options = {"widths": [16, 16, 16, 16], "depths": [1, 1, 1, 1], "decoder": [8, 8, 8]}
+    task = JointTask(SharedEncoder(**options))
+    checkpoint = {
+        "state_dict": task.state_dict(),
+        "provenance": {"trained_on": [], "terms": ""},
+        "pytorch-lightning_version": L.__version__,
+        "hparams_name": "kwargs",
+        "hyper_parameters": {
+            "system": {"class_path": kind, "init_args": options},
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        },
+    }
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    loaded, _ = load_checkpoint(tmp_path / "last.ckpt")
+    assert type(loaded.system) is SharedEncoder and loaded.card.system == "shared_encoder"

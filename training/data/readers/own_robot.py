@@ -42,11 +42,11 @@ from depthseg_ros.imaging.compressed import decode
 from depthseg_ros.model_card import UNLABELLED
 
 from ...errors import TrainingError
-from ...own_robot import teachers
 from ..classes import CLASS_LISTS
 from ..images import labels_of, read_ids, require_ids, warn_of_masks
 from ..parts import Part, complete_parts
 from ..sample import Sample
+from ..teacher_terms import TERMS as TEACHERS
 
 SOURCE = "a robot's own recording"
 TERMS = "as the recording's owner says"
@@ -228,7 +228,7 @@ class OwnRobot(_Frames):
 def _terms_of(teacher: str) -> str:
     """What holds for labels of a teacher, of which the file system's folders are left out."""
     name = Path(teacher).name if Path(teacher).is_absolute() else teacher
-    return f"labels by {name}, which {teachers.TERMS.get(teacher, 'has terms of its own')}"
+    return f"labels by {name}, which {TEACHERS.get(teacher, 'has terms of its own')}"
 
 
 class OwnRobotTruth(_Frames):
