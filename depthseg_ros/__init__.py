@@ -12,4 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Joint semantic segmentation and metric depth from one camera, for ROS 2."""
+"""Joint semantic segmentation and metric depth from one camera, for ROS 2.
+
+`model_card` and `perception` run a model file without ROS: numpy, OpenCV and one of `backends`.
+`imaging` and `derived` are arithmetic on arrays, `street` renders test streets, `node` is all of
+ROS, `cli` the command `depthseg`. Nothing here imports torch or `training`. Start with
+`perception`.
+"""

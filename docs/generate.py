@@ -12,7 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Writes what code and documents would both say: docs/reference and config/depthseg.yaml.
+"""Writes what code and documents would both say.
+
+That is docs/reference, config/depthseg.yaml and the diagram of the layout, docs/images/layout.svg.
 
 tools/env.sh python docs/generate.py             as `make docs` does
 """
@@ -478,7 +480,121 @@ def _entries(found: ast.ClassDef, names: dict[str, Any]) -> Iterator[tuple[str, 
         yield f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", text
 
 
+# --- The layout ---------------------------------------------------------------------------------
+
+_BOX, _GAP, _LINE, _ROW = 236, 14, 15, 44
+"""Pixels of the diagram: a box's width, the space beside it, a line of text, the space below."""
+
+
+def layout() -> str:
+    """The folders of both packages as boxes, what is in them, and what they import, as SVG."""
+    import grimp
+
+    graph = grimp.build_graph("depthseg_ros", "training")
+    shapes, x, bottom = [], _GAP, 0
+    for package in ("depthseg_ros", "training"):
+        width, height, drawn = _panel(graph, package, x)
+        shapes += drawn
+        x, bottom = x + width + 2 * _GAP, max(bottom, height)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x - _GAP} {bottom + _GAP}"'
+        ' font-family="system-ui, sans-serif" font-size="12" role="img"'
+        ' aria-label="Folders and files of depthseg_ros and training, and what they import">\n'
+        "<!-- Written by docs/generate.py, from the imports. -->\n"
+        "<style>.back{fill:#fff}.panel{fill:none;stroke:#9aa7b4;stroke-dasharray:5 5}"
+        ".box{fill:#f4f6f8;stroke:#5b6b7b}.way{fill:none;stroke:#33414e;opacity:.6;marker-end:url(#head)}"
+        ".far{stroke-dasharray:3 3}"
+        ".name{font-weight:600;font-size:14px}.other{fill:#2f6fb3}</style>\n"
+        '<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7"'
+        ' orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="#33414e"/></marker>\n'
+        f'<rect class="back" width="{x - _GAP}" height="{bottom + _GAP}"/>\n'
+        + "\n".join(shapes)
+        + "\n</svg>\n"
+    )
+
+
+def _panel(graph: Any, package: str, left: int) -> tuple[int, int, list[str]]:
+    """A package's boxes and arrows from x = `left` on: width, height, and shapes in SVG."""
+    parts = {m.rpartition(".")[2] for m in graph.find_children(package)} - {"msg", "srv"}
+    above: dict[str, set[str]] = {part: set() for part in parts}  # part -> what it imports
+    others: dict[str, set[str]] = {part: set() for part in parts}
+    for part in parts:
+        inside = {f"{package}.{part}"} | graph.find_descendants(f"{package}.{part}")
+        for found in {n for m in inside for n in graph.find_modules_directly_imported_by(m)}:
+            root, _, rest = found.partition(".")
+            other = rest.partition(".")[0]
+            if root != package:
+                others[part].add(other)
+            elif other in parts - {part}:
+                above[part].add(other)
+    above["cli"].discard("node")  # one file of each, see pyproject.toml
+    ranks: dict[str, int] = {}
+
+    def rank(part: str) -> int:
+        if part not in ranks:
+            ranks[part] = 1 + max(map(rank, above[part]), default=-1)
+        return ranks[part]
+
+    def reached(part: str) -> set[str]:
+        return above[part].union(*map(reached, above[part]))
+
+    rows = [sorted(p for p in parts if rank(p) == r) for r in range(max(map(rank, parts)), -1, -1)]
+    texts = {part: _contents(graph, package, part, sorted(others[part])) for part in parts}
+    wide = max(map(len, rows)) * (_BOX + _GAP) - _GAP
+    places, boxes, y = {}, [], _GAP + 3 * _LINE
+    for row in rows:
+        start = left + _GAP + (wide - len(row) * (_BOX + _GAP) + _GAP) // 2
+        tall = _LINE * (max(len(texts[part]) for part in row) + 2)
+        for number, part in enumerate(row):
+            box_x, lines = start + number * (_BOX + _GAP), texts[part]
+            own = _LINE * (len(lines) + 2)
+            places[part] = (box_x + _BOX // 2, y, y + own)
+            boxes.append(
+                f'<rect class="box" x="{box_x}" y="{y}" width="{_BOX}" height="{own}" rx="6"/>'
+            )
+            folder = "/" if graph.find_children(f"{package}.{part}") else ".py"
+            boxes.append(_text(box_x + 8, y + _LINE + 3, f"{part}{folder}", "name"))
+            boxes += [
+                _text(box_x + 8, y + _LINE * (2 + n) + 4, line, kind)
+                for n, (line, kind) in enumerate(lines)
+            ]
+        y += tall + _ROW
+    ways = []
+    for part in sorted(parts):
+        for other in sorted(above[part] - set().union(*map(reached, above[part]))):
+            (x1, _, y1), (x2, y2, _) = places[part], places[other]
+            middle = (y1 + y2) // 2
+            curve = f"M{x1} {y1} C{x1} {middle} {x2} {middle} {x2} {y2}"
+            far = " far" * (rank(part) - rank(other) > 1)  # it passes behind boxes
+            ways.append(f'<path class="way{far}" d="{curve}"/>')
+    y += _GAP - _ROW
+    panel = (
+        f'<rect class="panel" x="{left}" y="{_GAP}" width="{wide + 2 * _GAP}"'
+        f' height="{y - _GAP}" rx="10"/>'
+    )
+    title = _text(left + _GAP, _GAP + _LINE + 6, f"{package}/", "name")
+    return wide + 2 * _GAP, y, [panel, title, *ways, *boxes]
+
+
+def _contents(graph: Any, package: str, part: str, others: list[str]) -> list[tuple[str, str]]:
+    """The lines of a box and their class: files, and what it uses of the other package."""
+    names = []
+    for child in sorted(graph.find_children(f"{package}.{part}")):
+        folder = "/" if graph.find_children(child) else ""
+        names.append(child.rpartition(".")[2] + folder)
+    lines = [(line, "") for line in textwrap.wrap(", ".join(names), 35)]
+    if others:
+        used = textwrap.wrap(f"uses {', '.join(others)}", 35)
+        lines += [(line, "other") for line in used]
+    return lines
+
+
+def _text(x: int, y: int, text: str, kind: str) -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}">{text}</text>'
+
+
 PAGES = {
+    "docs/images/layout.svg": layout,
     "docs/reference/topics.md": topics,
     "docs/reference/parameters.md": parameters,
     "docs/reference/messages.md": messages,

@@ -12,4 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What planners want from labels and depth, one module each; numpy in, numpy out."""
+"""What planners want from labels and depth, one module each; numpy in, numpy out.
+
+Imports `imaging.geometry` and the model card; no ROS, no backend. Each module stands alone: start
+with the one named for the output, such as `scan`.
+"""

@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A rendered street with exact depth and labels: the demo's camera, and training data."""
+"""A rendered street with exact depth and labels: the demo's camera, and training data.
+
+Imports `imaging.geometry` alone. Start with `camera.Street`, then `scene` (what stands there),
+`layout` (how the street lies) and `renderer` (textured planes into images).
+"""
 
 from depthseg_ros.street.camera import Camera, Street, StreetFrame
 from depthseg_ros.street.sketch import CLASS_NAMES

@@ -63,7 +63,7 @@ READERS = {
 FOLDER = "folder"
 """A folder that its own `dataset.yaml` describes; with an underscore and more, another such."""
 DESCRIPTIONS = Path(__file__).parents[1] / "configs" / "datasets"
-"""Descriptions of folders by name, see `datasets.folder`."""
+"""Descriptions of folders by name, see `readers.folder`."""
 NO_VAL = ("nyuv2", "sun_rgbd")
 NO_TEST = (
     "background_foreground", "cityscapes", "kitti_semantics", "museum", "own_robot",

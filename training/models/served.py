@@ -177,7 +177,7 @@ class ServedModel(nn.Module):
     def __init__(self, system: nn.Module, card: ModelCard, temperature: float = 1.0) -> None:
         """Put the graph of a model file around a system, as its card says.
 
-        Logits are divided by `temperature` for the confidence, see `calibration`.
+        Logits are divided by `temperature` for the confidence, see `evaluation.temperature`.
         """
         super().__init__()
         self.system, self.card, self.temperature = system, card, temperature
