@@ -258,7 +258,8 @@ endif
 
 .ros/built: .venv/packages $(SOURCES) | .ros/stand_in
 	@echo "setup: building the ROS 2 package (log: .ros/build.log)"
-	@rm -rf .ros/src && mkdir -p .ros/src/depthseg_ros && touch .ros/COLCON_IGNORE
+	@rm -rf .ros/src .ros/install/depthseg_ros # or modules that moved could still be imported
+	@mkdir -p .ros/src/depthseg_ros && touch .ros/COLCON_IGNORE
 	@cp -pr $(wildcard $(PACKAGE)) .ros/src/depthseg_ros
 	@$(call colcon_build,.ros/src/depthseg_ros,.ros/build.log)
 	@cd .ros && ../$(RUN) python -c 'import rclpy, depthseg_ros.msg' || { \
