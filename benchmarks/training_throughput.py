@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import run
 from training.data.sources import open_source, parse
-from training.data.transforms import Augmented
+from training.data.transforms import TrainDataset
 from training.engine.task import JointTask
 from training.models.systems.shared_encoder import SharedEncoder
 from training.objectives.supervised import Supervised
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         source = open_source(name, "train", folder, options.count)
         source.render()
         source = source.mapped(task.card.classes, scored=False)
-        samples = Augmented(source.samples, CROP, task.card, (0.6, 1.3), sets=source.sets)
+        samples = TrainDataset(source.samples, CROP, task.card, (0.6, 1.3), sets=source.sets)
         order = [(i % len(source), i) for i in range(BATCH * (options.batches + 2))]
         for workers in options.workers:
             batches = iter(DataLoader(samples, BATCH, sampler=order, num_workers=workers))

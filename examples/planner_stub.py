@@ -15,7 +15,7 @@
 """The smallest planner: drives ahead, slows down before obstacles, stops where it does not know.
 
 It keeps two rules that any planner should: what is older than it may be is not driven by, and
-neither is a picture that the node doubts.
+neither is an image with quality issues.
 
 python examples/planner_stub.py --ros-args -p cruise:=0.5
 """
@@ -51,8 +51,8 @@ class Ahead(NamedTuple):
     """To the nearest obstacle in the way; inf: there is none."""
 
 
-class Doubts(NamedTuple):
-    """What is doubtful about a picture."""
+class ImageQuality(NamedTuple):
+    """Quality issues of an image."""
 
     stamp: Time
     names: list[str]
@@ -85,7 +85,7 @@ class Planner(Node):
         super().__init__("planner")
         self._cruise = self.declare_parameter("cruise", 0.5).value
         self._ahead: Ahead | None = None
-        self._doubts: Doubts | None = None
+        self._quality_issues: ImageQuality | None = None
         self._told = ""
         self.create_subscription(LaserScan, "depthseg/scan", self._on_scan, 1)
         self.create_subscription(ClassDistances, "depthseg/class_distances", self._on_distances, 1)
@@ -96,7 +96,9 @@ class Planner(Node):
         self._ahead = Ahead(Time.from_msg(scan.header.stamp), nearest_ahead(scan))
 
     def _on_distances(self, message: ClassDistances) -> None:
-        self._doubts = Doubts(Time.from_msg(message.header.stamp), list(message.doubts))
+        self._quality_issues = ImageQuality(
+            Time.from_msg(message.header.stamp), list(message.quality_issues)
+        )
 
     def _on_timer(self) -> None:
         command = Twist()
@@ -111,12 +113,12 @@ class Planner(Node):
 
     def _why_not(self) -> str:
         """Why it does not know enough to drive; empty: it does."""
-        if self._ahead is None or self._doubts is None:
+        if self._ahead is None or self._quality_issues is None:
             return "standing: nothing has come yet"
-        if self._doubts.names:
-            return f"standing: {', '.join(self._doubts.names)}"
+        if self._quality_issues.names:
+            return f"standing: {', '.join(self._quality_issues.names)}"
         now = self.get_clock().now()
-        ages = [(now - of.stamp).nanoseconds / 1e9 for of in (self._ahead, self._doubts)]
+        ages = [(now - of.stamp).nanoseconds / 1e9 for of in (self._ahead, self._quality_issues)]
         if min(ages) < -OLD:
             return "standing: the pictures' clock is ahead of mine"
         return "standing: the last picture is old" if max(ages) > OLD else ""

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A subscriber: prints how far each class is, and what is doubtful about the picture.
+"""A subscriber: prints how far each class is, and quality issues of the image.
 
 python examples/print_distances.py
 """
@@ -42,8 +42,8 @@ class Printer(Node):
             for c in sorted(message.classes, key=lambda c: c.nearest)
             if not math.isnan(c.nearest)
         ]
-        doubts = f"  ({', '.join(message.doubts)})" if message.doubts else ""
-        print(f"{stamp.sec}.{stamp.nanosec // 10**6:03}: {', '.join(found)}{doubts}", flush=True)
+        issues = f"  ({', '.join(message.quality_issues)})" if message.quality_issues else ""
+        print(f"{stamp.sec}.{stamp.nanosec // 10**6:03}: {', '.join(found)}{issues}", flush=True)
 
 
 if __name__ == "__main__":

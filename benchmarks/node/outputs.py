@@ -34,7 +34,7 @@ from depthseg_ros import model_card, street
 from depthseg_ros.cli.speed import in_turn
 from depthseg_ros.derived.scale import ScaleEstimate
 from depthseg_ros.imaging.geometry import RayCache
-from depthseg_ros.node.outputs import OUTPUTS, Seen
+from depthseg_ros.node.outputs import OUTPUTS, FrameOutputs
 from depthseg_ros.node.parameters import Settings
 from depthseg_ros.node.tf import Transforms
 from depthseg_ros.perception import Perception
@@ -52,12 +52,12 @@ def main() -> int:
     frame = street.Street(0).frame(0)
     fx, header = frame.intrinsics.fx, Header(frame_id="camera_optical_frame")
     prediction = perception(frame.image, fx)
-    seen: list[Seen] = []
+    seen: list[FrameOutputs] = []
     kept = RayCache()
 
     def see() -> None:
         seen[:] = [
-            Seen(
+            FrameOutputs(
                 header,
                 frame.image,
                 prediction,

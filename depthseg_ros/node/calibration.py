@@ -36,7 +36,7 @@ class Calibration:
         topic: Gives the topic of camera_info.
         why: Gives why nothing comes on that, as the end of a line.
         warn: Logs a line, and what a callable gives to follow it.
-        trouble: Tells diagnostics of a trouble, see `Health.trouble`.
+        trouble: Tells diagnostics of a trouble, see `StreamDiagnostics.trouble`.
     """
 
     def __init__(

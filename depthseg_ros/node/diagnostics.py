@@ -38,7 +38,7 @@ SUMS = ("overhead", "latency", "age")
 published, by its stamp."""
 
 
-class Stopwatch:
+class StageTimer:
     """Seconds that one frame spends in each of `STAGES`.
 
     Args:
@@ -68,7 +68,7 @@ LINES, SPAN = 10, 10.0
 """Warnings that a camera may log in so many seconds."""
 
 
-class Gate:
+class LogThrottle:
     """Keeps warnings from flooding the log; any thread may ask it."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ OVERDUE = 0.75
 """Seconds without a frame of a fast camera after which one is missing; told within a second."""
 
 
-class Health:
+class StreamDiagnostics:
     """Counts, times and troubles of a camera's frames; any thread may tell it.
 
     Args:
@@ -161,7 +161,7 @@ class Health:
         return self._losses
 
     def count(
-        self, outcome: str, watch: Stopwatch | None = None, reason: str = "", frames: int = 1
+        self, outcome: str, watch: StageTimer | None = None, reason: str = "", frames: int = 1
     ) -> None:
         """Count what became of frames, one of `COUNTS`; of a rejected or failed one, and why."""
         with self._lock:

@@ -52,7 +52,7 @@ from .frames import NewestFrames
 from .loading import Loader, background
 from .parameters import Parameters
 from .process import run
-from .stream import Stream, Waiting
+from .stream import CameraStream, Waiting
 from .tf import Transforms
 from .worker import Worker
 
@@ -75,7 +75,7 @@ class DepthsegNode(LifecycleNode):
         super().__init__("depthseg")
         # First, what destroy_node needs: from Kilted on rclpy calls it after wrong parameters, too.
         self._perception: Perception | None = None
-        self._streams: list[Stream] = []
+        self._streams: list[CameraStream] = []
         self._frames: Waiting = NewestFrames()
         self._worker: Worker | None = None
         self._loader = Loader(self.get_logger())
@@ -139,7 +139,7 @@ class DepthsegNode(LifecycleNode):
             settings.check(card)
             picture = background(settings, card)
             for camera in settings.cameras or ("",):
-                self._streams.append(Stream(self, camera, self._settings, self._transforms))
+                self._streams.append(CameraStream(self, camera, self._settings, self._transforms))
                 self._streams[-1].announce(card, picture)
         except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
             return self._refuse("configure", error)
@@ -313,7 +313,7 @@ class DepthsegNode(LifecycleNode):
             )
         )
 
-    def _state_of(self, stream: Stream) -> tuple[bytes, str]:
+    def _state_of(self, stream: CameraStream) -> tuple[bytes, str]:
         """Level and text of what diagnostics say of a camera, before its losses and troubles."""
         assert self._perception is not None
         level, text = stream.state(self._perception)
@@ -452,7 +452,7 @@ class DepthsegNode(LifecycleNode):
             self._loader.give_back(new)
             raise
         self._halt("")
-        announced: list[Stream] = []
+        announced: list[CameraStream] = []
         try:
             for stream in self._streams:
                 stream.announce(new.card, picture, active)

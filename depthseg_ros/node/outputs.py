@@ -14,8 +14,8 @@
 
 """The node's outputs: what each is made of, and how.
 
-`OUTPUTS` is the list of them. A `Seen` holds one picture and what the network said of it; what
-several outputs need of it is computed once, by the first that asks.
+`OUTPUTS` is the list of them. A `FrameOutputs` holds one image and its prediction; what several
+outputs need is computed once, by the first that asks.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Unavailable(ValueError):
     """An output cannot be made of this picture; the message says why."""
 
 
-class Seen:
+class FrameOutputs:
     """One picture and what follows from it.
 
     Args:
@@ -75,7 +75,7 @@ class Seen:
         scale: What the camera's pictures before told of the depth's scale.
         rays: Those of the camera, as far as pictures before needed them.
         transforms: What tf says.
-        doubts: What is doubtful about the picture, see `derived.doubts`.
+        quality_issues: Of the image, see `derived.image_quality`.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Seen:
         scale: ScaleEstimate,
         rays: RayCache,
         transforms: Transforms,
-        doubts: tuple[str, ...] = (),
+        quality_issues: tuple[str, ...] = (),
     ) -> None:
         self.header, self.image, self.card = header, image, card
         self.camera, self.info, self.settings = camera, info, settings
         self._prediction, self._scale = prediction, scale
-        self._rays, self._transforms, self._doubts = rays, transforms, doubts
+        self._rays, self._transforms, self._quality_issues = rays, transforms, quality_issues
 
     @cached_property
     def labels(self) -> Any:
@@ -334,7 +334,7 @@ class Seen:
         return ClassDistances(
             header=self.header,
             classes=[ClassDistance(**vars(d)) for d in found],
-            doubts=self._doubts,
+            quality_issues=self._quality_issues,
         )
 
     def traversable(self) -> Image:
@@ -362,7 +362,7 @@ class Output:
     """What is in it: encoding, units, what is special of some pixels."""
     given_by: Callable[[ModelCard], Any]
     """Whether a model gives it."""
-    make: Callable[[Seen], Any]
+    make: Callable[[FrameOutputs], Any]
     """Its message; raises `Unavailable` where there can be none of this picture."""
 
 
@@ -401,7 +401,7 @@ OUTPUTS = {
         " where there is none (`depth_encoding`). Of a model whose depth is not metric, its own"
         " unit, and the node warns",
         _depth,
-        Seen.depth_image,
+        FrameOutputs.depth_image,
     ),
     "depth/camera_info": Output(
         CameraInfo,
@@ -414,7 +414,7 @@ OUTPUTS = {
         "organised, in the order of pixels: x, y, z [m], rgb, label, confidence, of every"
         " `points_step`-th row and column",
         _space,
-        Seen.points,
+        FrameOutputs.points,
     ),
     "points/label": Output(
         Image,
@@ -433,26 +433,29 @@ OUTPUTS = {
         "the nearest obstacle of each half degree, by class and by height above the ground, in a"
         " frame of its own (`scan_frame`)",
         _both,
-        Seen.scan,
+        FrameOutputs.scan,
     ),
     "ground": Output(
         GroundMessage,
         "the ground plane, how the camera stands above it, and what the depth's scale should be",
         _both,
-        Seen.ground_message,
+        FrameOutputs.ground_message,
     ),
     "traversable": Output(
-        Image, "mono8, 255 where the class is traversable, else 0", _labels, Seen.traversable
+        Image,
+        "mono8, 255 where the class is traversable, else 0",
+        _labels,
+        FrameOutputs.traversable,
     ),
     "class_distances": Output(
         ClassDistances,
         "per class: share of pixels, confidence, nearest distance and its bearing, median distance;"
-        " NaN where depth is not metric; and what is doubtful about the picture",
+        " NaN where depth is not metric; and image quality issues",
         _labels,
-        Seen.distances,
+        FrameOutputs.distances,
     ),
     "label/overlay": Output(
-        Image, "rgb8, colours and legend over the picture", _labels, Seen.label_overlay
+        Image, "rgb8, colours and legend over the picture", _labels, FrameOutputs.label_overlay
     ),
 }
 """Topic below the camera's -> what it is, in the order in which they are made: the slowest and

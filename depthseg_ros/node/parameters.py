@@ -27,7 +27,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from ..backends import BACKENDS, MAX_THREADS
-from ..derived.doubts import UNSURE
+from ..derived.image_quality import LOW_CONFIDENCE
 from ..imaging.geometry import DEFAULT_FOV
 from ..model_card import DEFAULT, ModelCard
 from ..precision import PRECISIONS
@@ -132,8 +132,8 @@ class Settings:
     min_confidence: float = parameter(
         0.0, "Labels of less probability become 255, unlabelled.", within=(0.0, 1.0)
     )
-    unsure_below: float = parameter(
-        UNSURE,
+    low_confidence_below: float = parameter(
+        LOW_CONFIDENCE,
         "Mean probability of a picture's labels under which diagnostics and class_distances say"
         " that the model is unsure of it; chosen for the default model. 0: never.",
         within=(0.0, 1.0),

@@ -37,7 +37,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from ..derived.doubts import Doubts
+from ..derived.image_quality import ImageQuality
 from ..derived.mounting import MountingCheck
 from ..derived.scale import ScaleEstimate
 from ..imaging.geometry import Intrinsics, RayCache
@@ -47,10 +47,10 @@ from ..perception import Perception, Prediction, View
 from ..texts import one_line, shortened
 from .background import Background, Capture
 from .calibration import Calibration
-from .diagnostics import Gate, Health, Stopwatch
+from .diagnostics import LogThrottle, StageTimer, StreamDiagnostics
 from .frames import NewestFrames
 from .messages import label_info_message, label_info_type
-from .outputs import OUTPUTS, Seen
+from .outputs import OUTPUTS, FrameOutputs
 from .parameters import Parameters
 from .process import fast_dds_profile
 from .subscriptions import FollowingSubscription, published_topics, type_name
@@ -86,7 +86,7 @@ QOS_OVERRIDES = QoSOverridingOptions(
 class Frame(NamedTuple):
     """A picture on its way from a camera's callback to the worker."""
 
-    stream: Stream
+    stream: CameraStream
     message: Image | CompressedImage
     received: float
     """When the callback got it, `time.monotonic()`."""
@@ -94,23 +94,23 @@ class Frame(NamedTuple):
     """Seconds from its stamp to then, by the node's clock."""
 
 
-Waiting: TypeAlias = "NewestFrames[Stream, Frame]"
+Waiting: TypeAlias = "NewestFrames[CameraStream, Frame]"
 
 
 class Task(NamedTuple):
     """A frame that is ready for the network."""
 
-    stream: Stream
+    stream: CameraStream
     header: Header
     view: View
     camera: Intrinsics
     info: CameraInfo | None
     wanted: list[tuple[str, Any]]
     """Names and publishers of the outputs that somebody subscribes to."""
-    watch: Stopwatch
+    watch: StageTimer
 
 
-class Stream:
+class CameraStream:
     """A camera that the node `node` perceives.
 
     Args:
@@ -144,16 +144,16 @@ class Stream:
         self._background = Background(
             SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
         )
-        self._health = Health(SILENCE)
+        self._health = StreamDiagnostics(SILENCE)
         self._scale = ScaleEstimate()
         self._mounting, self._mounting_of, self._mounting_due = MountingCheck(), (), 0.0
         self._rays = RayCache()
-        self._doubts = Doubts()
+        self._image_quality = ImageQuality()
         self._transforms = transforms
         self._last_taken = -math.inf
         self._listening_since = math.nan
         self._silence = ("", 0.0)  # why no images come, as it was logged last, and when
-        self._log = Gate()
+        self._log = LogThrottle()
 
     # --- Transitions ----------------------------------------------------------------------------
 
@@ -423,7 +423,7 @@ class Stream:
         )
 
     def trouble(self, about: str, text: str) -> None:
-        """Something for diagnostics to warn of; see `Health.trouble`."""
+        """Something for diagnostics to warn of; see `StreamDiagnostics.trouble`."""
         self._health.trouble(about, text)
 
     def state(self, perception: Perception) -> tuple[bytes, str]:
@@ -439,7 +439,7 @@ class Stream:
         return DiagnosticStatus.OK, "active"
 
     def status(self, perception: Perception, level: bytes, text: str) -> DiagnosticStatus:
-        """What diagnostics say of the stream in such a state, see `Health.status`."""
+        """What diagnostics say of the stream in such a state, see `StreamDiagnostics.status`."""
         card = perception.card
         values = {
             "model": card.name,
@@ -460,7 +460,7 @@ class Stream:
 
     def prepare(self, frame: Frame, perception: Perception) -> Task | None:
         """Make a frame ready for the network; None where nobody wants it or it is no picture."""
-        watch = Stopwatch(frame.received, frame.age)
+        watch = StageTimer(frame.received, frame.age)
         watch.lap("wait")
         try:
             task = self._prepare(frame, perception.card, watch)
@@ -471,7 +471,7 @@ class Stream:
             self._health.count("unwanted")
         return task
 
-    def _prepare(self, frame: Frame, card: ModelCard, watch: Stopwatch) -> Task | None:
+    def _prepare(self, frame: Frame, card: ModelCard, watch: StageTimer) -> Task | None:
         wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
         for name in self._outputs.keys() - dict(wanted).keys():
             self._health.trouble(name, "")  # nobody misses it any more
@@ -501,7 +501,7 @@ class Stream:
         view = View(image, camera.fx, background, camera.fy, rotation)
         return Task(self, message.header, view, camera, info, wanted, watch)
 
-    def lose(self, watch: Stopwatch, error: Exception) -> None:
+    def lose(self, watch: StageTimer, error: Exception) -> None:
         """Count a frame that came to nothing, and say why."""
         reason = one_line(error)
         if isinstance(error, ValueError):
@@ -526,15 +526,15 @@ class Stream:
 
     def _publish(self, task: Task, prediction: Prediction, card: ModelCard) -> None:
         settings, stamp = self._settings.now, task.header.stamp
-        doubts = self._doubts.of(
+        quality_issues = self._image_quality.issues(
             task.view.image,
             prediction.confidence,
             stamp.sec + stamp.nanosec / 1e9,
-            settings.unsure_below,
+            settings.low_confidence_below,
         )
-        doubtful = f"the picture is doubtful: {', '.join(doubts)}" if doubts else ""
-        self._health.trouble("picture", doubtful)
-        seen = Seen(
+        poor = f"poor image quality: {', '.join(quality_issues)}" if quality_issues else ""
+        self._health.trouble("picture", poor)
+        seen = FrameOutputs(
             task.header,
             task.view.image,
             prediction,
@@ -545,7 +545,7 @@ class Stream:
             self._scale,
             self._rays,
             self._transforms,
-            doubts,
+            quality_issues,
         )
         for name, publisher in task.wanted:
             try:
@@ -561,7 +561,7 @@ class Stream:
         self._check_mounting(seen)
         task.watch.lap("derive")
 
-    def _check_mounting(self, seen: Seen) -> None:
+    def _check_mounting(self, seen: FrameOutputs) -> None:
         """Warn where the ground in the depth is not where the mounting has it."""
         settings, now = seen.settings, time.monotonic()
         of = tuple(getattr(settings, name) for name in MOUNTING)
@@ -616,7 +616,7 @@ class Stream:
     def _warn(
         self, text: str, repeat: float = math.inf, hint: Callable[[], str] = lambda: ""
     ) -> None:
-        """Log a warning, and one like it again only after `repeat` seconds; see `Gate`.
+        """Log a warning, and one like it again only after `repeat` seconds; see `LogThrottle`.
 
         Args:
             text: The warning.

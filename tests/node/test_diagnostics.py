@@ -24,7 +24,7 @@ pytest.importorskip("diagnostic_msgs", reason="needs ROS 2")
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from depthseg_ros.node import diagnostics
-from depthseg_ros.node.diagnostics import LINES, SPAN, Gate, Health
+from depthseg_ros.node.diagnostics import LINES, SPAN, LogThrottle, StreamDiagnostics
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def clock(monkeypatch):
 
 
 def test_a_warning_comes_again_only_after_a_while_whatever_its_numbers(clock):
-    gate = Gate()
+    gate = LogThrottle()
     assert gate.admits("the image has 17 bytes", 5)
     assert not gate.admits("the image has 18 bytes", 5)
     assert gate.admits("the image is empty", 5)
@@ -45,7 +45,7 @@ def test_a_warning_comes_again_only_after_a_while_whatever_its_numbers(clock):
 
 
 def test_a_warning_that_is_said_once_is_said_again_with_other_numbers_only(clock):
-    gate = Gate()
+    gate = LogThrottle()
     assert gate.admits("the image of 64x48", math.inf)
     assert gate.admits("the image of 96x48", math.inf)
     clock[0] += 1e6
@@ -55,7 +55,7 @@ def test_a_warning_that_is_said_once_is_said_again_with_other_numbers_only(clock
 
 
 def test_ever_new_warnings_do_not_flood_the_log(clock):
-    gate = Gate()
+    gate = LogThrottle()
     words = [f"{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600)]
     assert sum(gate.admits(word, 5) for word in words[:300]) == LINES
     clock[0] += SPAN
@@ -63,7 +63,7 @@ def test_ever_new_warnings_do_not_flood_the_log(clock):
 
 
 def test_what_was_logged_is_not_kept_for_ever(clock):
-    gate = Gate()
+    gate = LogThrottle()
     for i in range(50 * LINES):
         assert gate.admits(f"{chr(97 + i // 26)}{chr(97 + i % 26)}", math.inf)
         clock[0] += SPAN / LINES * 1.01
@@ -71,7 +71,7 @@ def test_what_was_logged_is_not_kept_for_ever(clock):
 
 
 def test_frames_that_all_fail_are_an_error_and_rejected_ones_a_warning():
-    health = Health(silence=5.0)
+    health = StreamDiagnostics(silence=5.0)
     state = DiagnosticStatus.OK, "active", {}
     health.count("failed", None, "out of memory")
     status = health.status("/node", *state)
@@ -85,7 +85,7 @@ def test_frames_that_all_fail_are_an_error_and_rejected_ones_a_warning():
 
 
 def test_threads_may_ask_at_once():
-    gate, failed = Gate(), []
+    gate, failed = LogThrottle(), []
 
     def ask(name):
         try:
@@ -106,7 +106,7 @@ def test_threads_may_ask_at_once():
 
 @pytest.mark.parametrize("rate, patience", [(30.0, 0.75), (2.0, 1.0), (0.1, 5.0)])
 def test_a_frame_is_missing_after_a_time_that_fits_the_camera(clock, rate, patience):
-    health = Health(silence=5.0)
+    health = StreamDiagnostics(silence=5.0)
     for _ in range(60):
         health.receive(clock[0])
         clock[0] += 1 / rate
@@ -117,5 +117,5 @@ def test_a_frame_is_missing_after_a_time_that_fits_the_camera(clock, rate, patie
 
 
 def test_a_camera_that_never_sent_a_frame_is_given_the_whole_time(clock):
-    health = Health(silence=5.0)
+    health = StreamDiagnostics(silence=5.0)
     assert not health.overdue(clock[0] - 4.9) and health.overdue(clock[0] - 5.1)

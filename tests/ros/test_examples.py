@@ -64,12 +64,12 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
         ranges = [float("inf")] * 5 + [float(ahead)] + [float("inf")] * 5
         return LaserScan(header=header(), angle_min=-0.5, angle_increment=0.1, ranges=ranges)
 
-    def until(wanted, ahead, doubts):
+    def until(wanted, ahead, issues):
         def seen():
             if ahead is not None:
                 scans.publish(scan(ahead))
-            if doubts is not None:
-                distances.publish(ClassDistances(header=header(), doubts=doubts))
+            if issues is not None:
+                distances.publish(ClassDistances(header=header(), quality_issues=issues))
             return commands and commands[-1].linear.x == pytest.approx(wanted)
 
         observer.until(seen, f"{wanted} m/s: {commands[-1:]}")
@@ -83,9 +83,9 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
     planner.says("standing: covered")
     until(1.0, 9.0, [])
     until(0.0, float("nan"), [])  # it does not see
-    for ahead, doubts in ((None, []), (9.0, None)):  # either alone is not enough
+    for ahead, issues in ((None, []), (9.0, None)):  # either alone is not enough
         until(1.0, 9.0, [])
-        until(0.0, ahead, doubts)
+        until(0.0, ahead, issues)
         assert planner.lines("standing: the last picture is old")
     until(1.0, 9.0, [])
     ahead = (node.get_clock().now() + Duration(seconds=100)).to_msg()  # and so never old

@@ -123,28 +123,28 @@ def test_a_greatest_rate_holds_after_a_pause_too(start_depthseg):
     assert all(b - a > 1.0 for a, b in itertools.pairwise(stamps)), stamps
 
 
-def test_a_doubt_ends_with_who_looks_and_with_the_camera(start_depthseg, observer):
+def test_a_quality_issue_ends_with_the_subscription_and_with_the_camera(start_depthseg, observer):
     node = start_depthseg(deadline=20.0)
     labels = node.collect("label/image")
     dark = np.zeros_like(image())
 
-    def says(doubtful):
-        return lambda: ("doubtful" in node.diagnostics().get("message", "")) == doubtful
+    def reports(poor):
+        return lambda: ("poor image quality" in node.diagnostics().get("message", "")) == poor
 
-    def doubted():
+    def poor_quality():
         node.send(image_message(dark, "rgb8", header()), info())
-        return says(True)()
+        return reports(True)()
 
-    node.until_diagnostics(doubted, "the doubt")
-    node.until_diagnostics(says(False), "that nothing is known of a camera that is gone")
-    node.until_diagnostics(doubted, "the doubt")
+    node.until_diagnostics(poor_quality, "the issue")
+    node.until_diagnostics(reports(False), "that nothing is known of a camera that is gone")
+    node.until_diagnostics(poor_quality, "the issue")
     for subscription in list(observer.node.subscriptions):
         if subscription.topic_name == f"{node.name}/label/image":
             observer.node.destroy_subscription(subscription)
 
     def certain():
         node.send(image_message(dark, "rgb8", header()), info())
-        return says(False)()
+        return reports(False)()
 
     node.until_diagnostics(certain, "that nobody looks any more")
     assert len(labels) > 0

@@ -37,7 +37,7 @@ from depthseg_ros.files import whole
 
 from ..data.parts import write_json
 from ..data.sources import Source, open_source, parse_yaml
-from ..data.transforms import Whole
+from ..data.transforms import EvalDataset
 from ..engine.pictures import row
 from ..engine.weights import provenance_of
 from ..errors import TrainingError, check_output
@@ -179,7 +179,7 @@ def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) ->
     for name, file in models.items():
         card, inputs, predict = load(file)
         rows.append([])
-        for item in map(dict, Whole(samples, card, inputs)):  # type: ignore[arg-type]
+        for item in map(dict, EvalDataset(samples, card, inputs)):  # type: ignore[arg-type]
             batch = {key: value[None] for key, value in item.items()}
             with torch.inference_mode():
                 outputs = predict(*(batch[i] for i in inputs))

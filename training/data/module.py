@@ -34,10 +34,10 @@ from depthseg_ros.model_card import fitted_size
 from ..errors import TrainingError
 from .label_spaces import ClassSets
 from .sources import Source, open_source
-from .transforms import Augmented, Whole
+from .transforms import EvalDataset, TrainDataset
 
 
-class Mixture(L.LightningDataModule):
+class MultiDataModule(L.LightningDataModule):
     """Any mixture of data sets, each with labels, depth or both.
 
     What the network needs of a sample (its views, canonical camera and scale) is asked of the task
@@ -52,10 +52,10 @@ class Mixture(L.LightningDataModule):
         options: dict[str, dict[str, Any]] | None = None,
         crop: tuple[int, int] = (384, 288),
         aspects: Sequence[float] = (),
-        zoom: tuple[float, float] = (0.6, 1.3),
-        sizes: Sequence[tuple[float, float]] = ((0.0, 1.0),),
-        color: float = 1.0,
-        mirror: bool = True,
+        scale_range: tuple[float, float] = (0.6, 1.3),
+        crop_schedule: Sequence[tuple[float, float]] = ((0.0, 1.0),),
+        color_jitter_prob: float = 1.0,
+        hflip_prob: float = 0.5,
         batch_size: int = 8,
         workers: int = 1,
     ) -> None:
@@ -71,28 +71,34 @@ class Mixture(L.LightningDataModule):
             aspects: Widths over heights that crops have in place of `crop`'s, with as many pixels:
                 a batch has one of them. Samples go where their images' own is nearest, if the data
                 set has `aspects` (one each), others anywhere.
-            zoom: Least and greatest enlargement of pictures against the network's scale.
-            sizes: Pairs of a share of the epochs and a scale of crops and zoom that holds from
-                there on. Small crops at first learn most of what there is to learn in a fraction
-                of the time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
-            color: Probability that a sample is recoloured, and degraded by blur, noise and the
-                like where the network and the objective need no other views.
-            mirror: Whether half of the samples are mirrored.
+            scale_range: Least and greatest enlargement of pictures against the network's scale.
+            crop_schedule: Pairs of a share of the epochs and a scale of crops and of `scale_range`
+                that holds from there on. Small crops at first learn most of what there is to learn
+                in a fraction of the time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
+            color_jitter_prob: Probability that a sample is recoloured, and degraded by blur, noise
+                and the like where the network and the objective need no other views.
+            hflip_prob: Probability that a sample is mirrored.
             batch_size: Samples in a batch.
             workers: Processes that load.
         """
         super().__init__()
-        if not 0 < zoom[0] <= zoom[1]:
-            raise TrainingError(f"data.zoom is {zoom}, expected two growing positive numbers")
+        if not 0 < scale_range[0] <= scale_range[1]:
+            raise TrainingError(
+                f"data.scale_range is {scale_range}, expected two growing positive numbers"
+            )
         if min(crop) < 32 or batch_size < 1 or workers < 0:
             raise TrainingError(
                 f"data.crop is {crop}, data.batch_size {batch_size} and data.workers {workers},"
                 " expected at least 32 x 32 pixels, 1 and 0"
             )
-        starts = [start for start, _ in sizes]
-        if starts != sorted(starts) or starts[:1] != [0.0] or min(scale for _, scale in sizes) <= 0:
+        starts = [start for start, _ in crop_schedule]
+        if (
+            starts != sorted(starts)
+            or starts[:1] != [0.0]
+            or min(scale for _, scale in crop_schedule) <= 0
+        ):
             raise TrainingError(
-                f"data.sizes is {sizes}, expected growing shares from 0, scales > 0"
+                f"data.crop_schedule is {crop_schedule}, expected growing shares from 0, scales > 0"
             )
         if not train or min([*train.values(), *val.values()]) < 0:
             raise TrainingError(f"data.train is {train}, data.val {val}: expected counts, or 0")
@@ -118,9 +124,9 @@ class Mixture(L.LightningDataModule):
         self.sets: ClassSets | None = None
         if not all(1 / 8 <= aspect <= 8 for aspect in aspects):
             raise TrainingError(f"data.aspects is {aspects}, expected numbers of 1/8 to 8")
-        self.crop, self.zoom, self.sizes = crop, zoom, tuple(sizes)
+        self.crop, self.scale_range, self.crop_schedule = crop, scale_range, tuple(crop_schedule)
         self.aspects = tuple(aspects)
-        self.color, self.mirror = color, mirror
+        self.color_jitter_prob, self.hflip_prob = color_jitter_prob, hflip_prob
         self.batch_size, self.workers = batch_size, workers
 
     @property
@@ -193,10 +199,10 @@ class Mixture(L.LightningDataModule):
         return counts[:number] / counts[:number].sum()
 
     def scale(self) -> float:
-        """Scale of crops and zoom in the present epoch, by `sizes`."""
+        """Scale of crops and of `scale_range` in the present epoch, by `crop_schedule`."""
         epochs = self.trainer.max_epochs or 0  # -1 or none: as if at the end
         share = self.trainer.current_epoch / epochs if epochs > 0 else 1.0
-        return [scale for start, scale in self.sizes if start <= share][-1]
+        return [scale for start, scale in self.crop_schedule if start <= share][-1]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Random crops of so many samples of each data set."""
@@ -206,9 +212,10 @@ class Mixture(L.LightningDataModule):
             raise TrainingError(
                 f"an epoch has {sum(draws)} samples, a batch {self.batch_size}: raise data.train"
             )
-        if len(self.sizes) > 1 and not self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[union-attr]
+        if len(self.crop_schedule) > 1 and not self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[union-attr]
             raise TrainingError(
-                "data.sizes has several sizes: set trainer.reload_dataloaders_every_n_epochs: 1"
+                "data.crop_schedule has several steps:"
+                " set trainer.reload_dataloaders_every_n_epochs: 1"
             )
         scale, task, trainer = self.scale(), self._task, self.trainer
         crop = (round(self.crop[0] * scale), round(self.crop[1] * scale))
@@ -218,18 +225,18 @@ class Mixture(L.LightningDataModule):
             for source in self.train
         ]
         return DataLoader(
-            Augmented(
+            TrainDataset(
                 ConcatDataset([source.samples for source in self.train]),
                 crop,
                 task.card,
-                (self.zoom[0] * scale, self.zoom[1] * scale),
+                (self.scale_range[0] * scale, self.scale_range[1] * scale),
                 views=(*task.system.inputs, *task.system.views, *task.objective.views),
-                color=self.color,
-                mirror=self.mirror,
+                color_jitter_prob=self.color_jitter_prob,
+                hflip_prob=self.hflip_prob,
                 sets=0 if self.sets is None else len(self.sets),
             ),
             self.batch_size,
-            sampler=MixtureSampler(
+            sampler=MultiDataSampler(
                 lengths,
                 draws,
                 task.seed,
@@ -244,10 +251,12 @@ class Mixture(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
-        """Whole pictures of each data set, one at a time."""
+        """The whole images of each data set, one at a time."""
         card, inputs = self._task.card, self._task.system.inputs
         return [
-            DataLoader(Whole(source.samples, card, inputs, source.sets), num_workers=self.workers)
+            DataLoader(
+                EvalDataset(source.samples, card, inputs, source.sets), num_workers=self.workers
+            )
             for source in self.val
         ]
 
@@ -262,7 +271,7 @@ def nearest(aspects: Sequence[float], choices: Sequence[float]) -> np.ndarray:
     return np.where(np.isnan(aspects), -1, np.nan_to_num(gaps).argmin(1))
 
 
-class MixtureSampler(Sampler[tuple[int, int, tuple[int, int]]]):
+class MultiDataSampler(Sampler[tuple[int, int, tuple[int, int]]]):
     """Draws so many samples of each of several concatenated data sets, anew in every epoch.
 
     What is drawn, the seed by which it is augmented, and the size of its crop follow from seed and

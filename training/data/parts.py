@@ -42,7 +42,7 @@ from depthseg_ros.files import whole
 from ..errors import TrainingError
 
 
-class Part:
+class Shard:
     """A complete part: its frames and their files."""
 
     def __init__(self, index: Path) -> None:
@@ -136,14 +136,14 @@ class PartWriter:
                 member.size = len(content)
                 self._tar.addfile(member, io.BytesIO(content))
 
-    def finish(self, **more: Any) -> Part:
+    def finish(self, **more: Any) -> Shard:
         """Let the part be there, with `more` beside its frames in the index."""
         if self._tar is not None:
             self._tar.close()
             self._unfinished.replace(self._folder / f"{self._name}.tar")
         index = self._folder / f"{self._name}.json"
         write_json(index, {"frames": self.frames, **more})
-        return Part(index)
+        return Shard(index)
 
     def close(self) -> None:
         """Leave nothing of a part that is not finished."""
@@ -155,9 +155,9 @@ class PartWriter:
             shutil.rmtree(self._files, ignore_errors=True)
 
 
-def complete_parts(folder: Path) -> list[Part]:
+def complete_parts(folder: Path) -> list[Shard]:
     """The parts of a folder in order of their names."""
-    return [Part(index) for index in sorted(folder.glob("part-[0-9]*.json"))]
+    return [Shard(index) for index in sorted(folder.glob("part-[0-9]*.json"))]
 
 
 def to_png(array: NDArray[Any]) -> bytes:

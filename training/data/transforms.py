@@ -38,7 +38,7 @@ from .sample import Sample
 cv2.setNumThreads(0)  # the loader's workers share the cores already
 
 
-class Augmented(Dataset[dict[str, Tensor]]):
+class TrainDataset(Dataset[dict[str, Tensor]]):
     """Random crops of a data set at the network's scale, as tensors of one size.
 
     Items: `image` (3, h, w) uint8; `labels` (h, w) uint8 with 255 where unknown; `depth` (h, w)
@@ -54,10 +54,10 @@ class Augmented(Dataset[dict[str, Tensor]]):
         samples: Dataset[Sample],
         crop: tuple[int, int],
         card: ModelCard,
-        zoom: tuple[float, float],
+        scale_range: tuple[float, float],
         views: Sequence[str] = (),
-        color: float = 1.0,
-        mirror: bool = True,
+        color_jitter_prob: float = 1.0,
+        hflip_prob: float = 0.5,
         sets: int = 0,
     ) -> None:
         """Wrap a data set.
@@ -66,17 +66,19 @@ class Augmented(Dataset[dict[str, Tensor]]):
             samples: What to take from.
             crop: Width and height of the result, where the draw has no other.
             card: Of the model to be trained.
-            zoom: Least and greatest enlargement against the network's scale; where the crop's
-                shape is another than the image's, against what fills the crop.
+            scale_range: Least and greatest enlargement against the network's scale; where the
+                crop's shape is another than the image's, against what fills the crop.
             views: Other pictures that the network needs; `image` among them is no other.
-            color: Probability that a sample is recoloured, and degraded where it has no views.
-            mirror: Whether half of the samples are mirrored. A stereo pair never is by chance: its
+            color_jitter_prob: Probability that a sample is recoloured, and degraded where it has
+                no views.
+            hflip_prob: Probability that a sample is mirrored. A stereo pair never is by chance: its
                 other eye is brought to the right, since one picture does not tell where it is.
             sets: How many sets of classes labels may name, by ids from the number of classes on.
         """
-        self.samples, self.crop, self.card, self.zoom = samples, crop, card, zoom
+        self.samples, self.crop, self.card, self.scale_range = samples, crop, card, scale_range
         self.sets = sets
-        self.views, self.color, self.mirror = [v for v in views if v != "image"], color, mirror
+        self.views = [v for v in views if v != "image"]
+        self.color_jitter_prob, self.hflip_prob = color_jitter_prob, hflip_prob
 
     def __len__(self) -> int:
         """As many as the data set has."""
@@ -98,7 +100,7 @@ class Augmented(Dataset[dict[str, Tensor]]):
         # How much less of its height or width a crop of another shape takes of an image.
         fill = max(crop[0] / width, crop[1] / height) / math.sqrt(math.prod(crop) / width / height)
         network = math.sqrt(math.prod(self.card.network_size) / width / height)
-        zoom = np.exp(rng.uniform(*np.log(self.zoom))) * network * fill
+        zoom = np.exp(rng.uniform(*np.log(self.scale_range))) * network * fill
         # Where there is geometry to learn, pixels stay square, at nearly the scale that is served:
         # else depth from rows is ambiguous. Labels alone gain by any scale.
         labels_alone = sample.depth is None and sample.fx is None and not sample.views
@@ -108,13 +110,13 @@ class Augmented(Dataset[dict[str, Tensor]]):
         # The window may lie over the border by half of what is lacking where the picture is small.
         lack = np.array([crop[0] / zoom_x - width, crop[1] / zoom_y - height])
         left, top = np.where(lack > 0, -lack / 2, rng.uniform(0, np.abs(lack)))
-        flip = self.mirror and rng.random() < 0.5
+        flip = self.hflip_prob > 0 and rng.random() < self.hflip_prob
         if "right" in self.views and sample.baseline is not None:
             flip = sample.baseline < 0
         window = np.array([[zoom_x, 0, -zoom_x * left], [0, zoom_y, -zoom_y * top]])
         if flip:
             window[0] = [-zoom_x, 0, crop[0] - 1 + zoom_x * left]
-        changed = rng.random() < self.color
+        changed = rng.random() < self.color_jitter_prob
         table, saturation = recoloring(rng, changed)
         # Views are compared by their brightness, pixel by pixel: they stay clean.
         harm = degradation(rng, crop) if changed and not self.views else None
@@ -171,8 +173,8 @@ class Augmented(Dataset[dict[str, Tensor]]):
         return item
 
 
-class Whole(Dataset[dict[str, Tensor]]):
-    """Whole pictures at their own size, for evaluation, in the form that a model file takes.
+class EvalDataset(Dataset[dict[str, Tensor]]):
+    """Whole images at their own size, for evaluation, in the form that a model file takes.
 
     Items: `image` and each view that is wanted (H, W, 3) uint8, `labels` (H, W) uint8, `depth`
     (H, W) float32, `fx` ().
@@ -181,7 +183,7 @@ class Whole(Dataset[dict[str, Tensor]]):
     def __init__(
         self, samples: Dataset[Sample], card: ModelCard, inputs: Sequence[str] = (), sets: int = 0
     ) -> None:
-        """Wrap a data set; `inputs` are what the model takes, for `sets` see `Augmented`."""
+        """Wrap a data set; `inputs` are what the model takes, for `sets` see `TrainDataset`."""
         self.samples, self.card, self.sets = samples, card, sets
         self.views = [name for name in inputs if name not in ("image", "fx")]
 

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..data.module import Mixture
+from ..data.module import MultiDataModule
 from ..errors import TrainingError
 from .task import JointTask
 from .weights import read_checkpoint
@@ -62,7 +62,7 @@ class CommandLine(LightningCLI):
         """Parse the arguments and, unless told not to (`run=False`), run what they say."""
         super().__init__(
             JointTask,
-            Mixture,
+            MultiDataModule,
             args=arguments,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,

@@ -323,7 +323,7 @@ class Evaluation(nn.Module):
         self.depth = DepthMetrics(max(near, 1e-3), far, self.protocol)
 
     def update(self, outputs: Sequence[Tensor], truth: Mapping[str, Tensor]) -> None:
-        """Add a batch of the model's outputs; `truth` is a batch of `transforms.Whole`."""
+        """Add a batch of the model's outputs; `truth` is a batch of `transforms.EvalDataset`."""
         said = dict(zip(self.outputs, outputs, strict=True))
         if "labels" in said:
             self.segmentation.update(said["labels"], truth["labels"])

@@ -223,7 +223,7 @@ class JointTask(L.LightningModule):
         torch.manual_seed((self.seed + self.current_epoch) % 2**63)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """One batch of `transforms.Augmented`."""
+        """One batch of `transforms.TrainDataset`."""
         parts, present = self.objective(
             self.system, batch, self.class_weights, self.hparams["canonical_fx"]
         )
@@ -268,7 +268,7 @@ class JointTask(L.LightningModule):
     def validation_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
     ) -> None:
-        """One batch of `transforms.Whole`, through the very graph that a model file has."""
+        """One batch of `transforms.EvalDataset`, through the very graph that a model file has."""
         trainer = self.trainer
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         if dataset_index(loaders, dataloader_idx, index) is None:
@@ -289,7 +289,7 @@ class JointTask(L.LightningModule):
     def predict_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
     ) -> dict[str, Tensor]:
-        """What the model file would give for a batch of `transforms.Whole`, by name."""
+        """What the model file would give for a batch of `transforms.EvalDataset`, by name."""
         outputs = self.served(*(batch[name] for name in self.served.inputs))
         return dict(zip(self.served.outputs, outputs, strict=True))
 

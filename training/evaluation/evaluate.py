@@ -32,7 +32,7 @@ from depthseg_ros.model_card import ModelCard
 from depthseg_ros.shaping import Shaping
 
 from ..data.sources import Source
-from ..data.transforms import Whole
+from ..data.transforms import EvalDataset
 from ..devices import chosen_device
 from ..engine.checkpoints import load_checkpoint
 from ..engine.metrics import Evaluation
@@ -53,7 +53,7 @@ def evaluate(
         evaluations[name] = evaluation = Evaluation(
             card, source.name, protocol, source.groups, source.protocol
         )
-        loader = DataLoader(Whole(source.samples, card, inputs, source.sets), num_workers=1)
+        loader = DataLoader(EvalDataset(source.samples, card, inputs, source.sets), num_workers=1)
         console = Console(stderr=True)
         with torch.inference_mode():
             for batch in track(loader, name, console=console, disable=not console.is_terminal):

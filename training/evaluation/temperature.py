@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.sources import Source
-from ..data.transforms import Whole
+from ..data.transforms import EvalDataset
 from ..devices import chosen_device
 from ..engine.pictures import save_figure
 from ..errors import TrainingError
@@ -61,7 +61,7 @@ def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
     logits, labels = [], []
     for source in sources:
         source.render()
-        samples = Whole(source.samples, served.card, served.inputs, source.sets)
+        samples = EvalDataset(source.samples, served.card, served.inputs, source.sets)
         loader = DataLoader(samples, num_workers=1)
         for batch in track(loader, f"calibrate on {source.name}", transient=True):
             truth = batch["labels"][0]

@@ -31,7 +31,7 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
 from ..data.sources import Source
-from ..data.transforms import Whole
+from ..data.transforms import EvalDataset
 from ..errors import TrainingError, check_output
 
 QUANTIZED = ("Conv", "Add", "Concat", "Relu", "Clip", "Resize")
@@ -146,7 +146,7 @@ class _Pictures(CalibrationDataReader):
     @staticmethod
     def _feeds(card: ModelCard, sources: Sequence[Source]) -> Iterator[dict[str, np.ndarray]]:
         for source in (s.mapped(card.classes, scored=False) for s in sources):
-            samples = Whole(source.samples, card, card.inputs, source.sets)
+            samples = EvalDataset(source.samples, card, card.inputs, source.sets)
             for index in track(range(len(samples)), f"measure {source.name}", transient=True):
                 sample = samples[index]
                 yield {name: sample[name].numpy()[None] for name in card.inputs}

@@ -16,7 +16,7 @@
 
 What a teacher says of depth is `metric`, though perhaps off by a factor, metres = scale * said; or
 `relative`: inverse depth but for a factor and an offset, 1 / metres = scale * said + shift, as
-networks give that learned from pictures whose scale nobody knew. A `Line` is (scale, shift); the
+networks give that learned from images of unknown scale. A `ScaleShift` is (scale, shift); the
 shift of metric depth is 0.
 
 Truth gives a line directly. A known height gives it through the ground: metric depth is multiplied
@@ -69,7 +69,7 @@ _GROUND_NAMES = ("pavement", "sidewalk", "terrain", "road", "floor")
 _COLUMNS, _PIXELS, _ROUNDS = 240, 3000, 10
 """Of the picture that are looked at, pixels that are enough for a line, and reweightings."""
 
-Line = tuple[float, float]
+ScaleShift = tuple[float, float]
 
 
 def camera_of(frame: Mapping[str, Any]) -> Intrinsics | None:
@@ -173,7 +173,7 @@ class Alignment:
         labels: NDArray[np.uint8],
         camera: Intrinsics | None,
         truth: NDArray[np.float32] | None,
-    ) -> Line | None:
+    ) -> ScaleShift | None:
         """Measure one frame's line.
 
         Args:
@@ -202,7 +202,7 @@ class Alignment:
         fit = fit_ground(rays, said, is_ground)
         return None if fit is None else (self.height / fit[0].height, 0.0)
 
-    def smoothed(self, lines: Sequence[Line | None]) -> list[Line | None]:
+    def smoothed(self, lines: Sequence[ScaleShift | None]) -> list[ScaleShift | None]:
         """Lines of a recording's frames, in order of time, with its median's help.
 
         Metric depth takes the median of the nearest frames with a line, so that one bad frame does
@@ -212,7 +212,7 @@ class Alignment:
         if not self.needed:
             return [(1.0, 0.0)] * len(lines)
         known = [i for i, line in enumerate(lines) if line is not None]
-        smooth: list[Line | None] = []
+        smooth: list[ScaleShift | None] = []
         for i, own in enumerate(lines):
             near = sorted(known, key=lambda k: abs(k - i))[:MEMORY]
             if not near:
@@ -229,7 +229,7 @@ class Alignment:
     def metres(
         self,
         said: NDArray[np.float32],
-        line: Line | None,
+        line: ScaleShift | None,
         labels: NDArray[np.uint8] | None = None,
         camera: Intrinsics | None = None,
     ) -> NDArray[np.float32]:
@@ -263,7 +263,7 @@ class Alignment:
 
     def _by_contact(
         self, said: NDArray[np.float32], labels: NDArray[np.uint8], camera: Intrinsics
-    ) -> Line | None:
+    ) -> ScaleShift | None:
         """What obstacles say where they meet the ground, against how far the ground is there."""
         ground, near = self._plane(camera)
         is_ground = np.isin(labels, self._ids(_is_ground))
@@ -278,7 +278,7 @@ class Alignment:
             return None
         return float(np.median(y[told] / x[told])), 0.0
 
-    def _by_truth(self, said: NDArray[np.float32], truth: NDArray[np.float32]) -> Line | None:
+    def _by_truth(self, said: NDArray[np.float32], truth: NDArray[np.float32]) -> ScaleShift | None:
         with np.errstate(invalid="ignore"):
             known = (truth > 0) & np.isfinite(truth) & np.isfinite(said)
             known &= (said > 0) | (self.kind == "relative")
@@ -298,7 +298,7 @@ class Alignment:
         is_ground: NDArray[np.bool_],
         is_sky: NDArray[np.bool_],
         mounted: Ground,
-    ) -> Line | None:
+    ) -> ScaleShift | None:
         up = np.array(mounted.up)
         rise = np.tensordot(up[:2], rays, 1) + up[2]
         ground = np.flatnonzero(is_ground & (rise < 0) & np.isfinite(said))
@@ -336,6 +336,6 @@ def _is_ground(kind: SemanticClass) -> bool:
     return "traversable" in kind.flags or (not kind.flags and kind.name in _GROUND_NAMES)
 
 
-def _rising(found: NDArray[np.float64] | None) -> Line | None:
+def _rising(found: NDArray[np.float64] | None) -> ScaleShift | None:
     """A line's numbers, if what is nearer has more inverse depth by them."""
     return None if found is None or not found[0] > 0 else (float(found[0]), float(found[1]))

@@ -41,12 +41,12 @@ from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..data.classes import CLASS_LISTS
 from ..data.label_spaces import read_map
-from ..data.parts import Part, PartWriter, complete_parts, depth_to_png, to_png, write_json
+from ..data.parts import PartWriter, Shard, complete_parts, depth_to_png, to_png, write_json
 from ..data.sources import open_source, parse, parse_yaml
 from ..devices import chosen_device
 from ..errors import TrainingError
 from . import report as label_report
-from .alignment import Alignment, Line, camera_of, fit_line
+from .alignment import Alignment, ScaleShift, camera_of, fit_line
 from .motion import as_pinhole, camera_motion
 from .refine import refine, terms
 from .report import gray_of, picture_of
@@ -153,7 +153,7 @@ def _compare(path: Path, card: Mapping[str, Any]) -> None:
         )
 
 
-def _mine(parts: list[Part], wanted: str | None) -> list[Part]:
+def _mine(parts: list[Shard], wanted: str | None) -> list[Shard]:
     """Parts that this process labels."""
     if wanted is not None:
         first, _, last = wanted.partition("-")
@@ -188,7 +188,7 @@ def _labeller(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | Non
     return Labeller(segmenter, estimator, student, alignment, scales, trust, options.batch, device)
 
 
-def _check_cameras(labeller: Labeller, parts: list[Part]) -> None:
+def _check_cameras(labeller: Labeller, parts: list[Shard]) -> None:
     height = labeller.alignment.height is not None
     if not (height or labeller.estimator.needs_fx or labeller.segmenter.needs_fx):
         return
@@ -202,7 +202,7 @@ def _check_cameras(labeller: Labeller, parts: list[Part]) -> None:
             )
 
 
-def _label(labeller: Labeller, parts: list[Part], folder: Path) -> None:
+def _label(labeller: Labeller, parts: list[Shard], folder: Path) -> None:
     """Label parts, and tell how fast that went."""
     frames, begun = sum(len(part.frames) for part in parts), time.monotonic()
     console = Console(stderr=True)
@@ -236,7 +236,7 @@ class Picture(NamedTuple):
     """(H, W) metres, 0 where unknown; read only where depth is aligned by it."""
 
 
-class Opinion(NamedTuple):
+class Agreement(NamedTuple):
     """What the views of one picture come to."""
 
     labels: NDArray[np.uint8]
@@ -260,7 +260,7 @@ class Labeller:
     batch: int
     device: torch.device
 
-    def label(self, part: Part, folder: Path, pool: ThreadPoolExecutor) -> Iterator[str]:
+    def label(self, part: Shard, folder: Path, pool: ThreadPoolExecutor) -> Iterator[str]:
         """Write the labels of a part; gives each frame's key when its teachers are through.
 
         Raises:
@@ -271,7 +271,7 @@ class Labeller:
         try:
             # All wait for the part's last line; on disk, since they take 8 bytes a pixel.
             with tempfile.TemporaryFile(dir=folder) as waiting:
-                lines: list[Line | None] = []
+                lines: list[ScaleShift | None] = []
                 for picture, opinion in self._opinions(part, pool):
                     camera = camera_of(picture.frame)
                     lines.append(
@@ -284,7 +284,7 @@ class Labeller:
                 smooth = self.alignment.smoothed(lines)
                 written: list[Future[tuple[dict[str, Any], dict[str, bytes]]]] = []
                 for frame, line in zip(part.frames, smooth, strict=True):
-                    opinion = Opinion(*(np.load(waiting) for _ in Opinion._fields))
+                    opinion = Agreement(*(np.load(waiting) for _ in Agreement._fields))
                     written.append(pool.submit(self._files, part, frame, opinion, line))
                     if len(written) > 8:
                         writer.add(*written.pop(0).result())
@@ -294,7 +294,9 @@ class Labeller:
         finally:
             writer.close()
 
-    def _opinions(self, part: Part, pool: ThreadPoolExecutor) -> Iterator[tuple[Picture, Opinion]]:
+    def _opinions(
+        self, part: Shard, pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[Picture, Agreement]]:
         """What the teachers say of a part's frames, in order; the next ones are read meanwhile."""
         sizes = groupby(part.frames, key=lambda frame: (frame["width"], frame["height"]))
         batches = [
@@ -318,7 +320,7 @@ class Labeller:
                 ) from None
             yield from zip(pictures, opinions, strict=True)
 
-    def _read(self, part: Part, frame: dict[str, Any]) -> Picture:
+    def _read(self, part: Shard, frame: dict[str, Any]) -> Picture:
         key, truth = frame["key"], None
         image = picture_of(part, frame)
         if self.alignment.truth:
@@ -333,7 +335,7 @@ class Labeller:
         return Picture(frame, image, truth)
 
     @torch.inference_mode()
-    def look(self, pictures: list[Picture]) -> list[Opinion]:
+    def look(self, pictures: list[Picture]) -> list[Agreement]:
         """Let the teachers look at pictures of one size in all views."""
         stacked = torch.from_numpy(np.stack([p.image for p in pictures])).to(self.device)
         size = tuple(stacked.shape[1:3])
@@ -358,10 +360,10 @@ class Labeller:
         labels = np.array([c.id for c in self.student], np.uint8)[best.cpu().numpy()]
         labels[(trust == 0).cpu().numpy()] = UNLABELLED
         numbers = (x.cpu().numpy() for x in ((255 * trust).round().byte(), *agreed))
-        return [Opinion(*each) for each in zip(labels, *numbers, strict=True)]
+        return [Agreement(*each) for each in zip(labels, *numbers, strict=True)]
 
     def _files(
-        self, part: Part, frame: dict[str, Any], opinion: Opinion, line: Line | None
+        self, part: Shard, frame: dict[str, Any], opinion: Agreement, line: ScaleShift | None
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
         """A frame's words for the index, and its files."""
         labels, trust = opinion.labels, opinion.trust / np.float32(255)
@@ -409,7 +411,7 @@ class Labeller:
         return words, files
 
     def _motions(
-        self, part: Part, frame: dict[str, Any], labels: NDArray[np.uint8], depth: NDArray[Any]
+        self, part: Shard, frame: dict[str, Any], labels: NDArray[np.uint8], depth: NDArray[Any]
     ) -> dict[str, list[list[float]] | None]:
         """How the camera moved to a frame's neighbours, by its depth."""
         camera = camera_of(frame)

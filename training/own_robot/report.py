@@ -33,7 +33,7 @@ from depthseg_ros.imaging.rendering import color_depth, color_labels
 from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..data.classes import CLASS_LISTS
-from ..data.parts import Part, complete_parts
+from ..data.parts import Shard, complete_parts
 from ..errors import TrainingError
 
 DEPTHS = 0.25 * 2 ** np.arange(0, 10.25, 0.5)
@@ -74,9 +74,9 @@ img{width:100%;display:block;border-radius:4px}
 class Shown(NamedTuple):
     """A frame and its labels."""
 
-    part: Part
+    part: Shard
     frame: dict[str, Any]
-    labels: Part
+    labels: Shard
     words: dict[str, Any]
     """What the labels' index says of it."""
 
@@ -346,7 +346,7 @@ def _pictures(frames: Sequence[Shown], classes: Sequence[SemanticClass], count: 
     )
 
 
-def picture_of(part: Part, frame: Mapping[str, Any], view: str = "") -> NDArray[np.uint8]:
+def picture_of(part: Shard, frame: Mapping[str, Any], view: str = "") -> NDArray[np.uint8]:
     """A frame's picture, or with `previous.` or `next.` that view: (H, W, 3) RGB.
 
     Raises:
@@ -359,7 +359,7 @@ def picture_of(part: Part, frame: Mapping[str, Any], view: str = "") -> NDArray[
         raise TrainingError(f"{part.path(frame['key'], ending)}: {error}") from None
 
 
-def gray_of(part: Part, key: str, name: str) -> NDArray[Any] | None:
+def gray_of(part: Shard, key: str, name: str) -> NDArray[Any] | None:
     """A frame's `name.png` of one channel, as it is stored; None where there is none.
 
     Raises:

@@ -60,7 +60,7 @@ _NOBODY = 30.0
 """By so much a class that no class of the teacher is lies below the least of its logits."""
 
 
-class Said(NamedTuple):
+class TeacherOutput(NamedTuple):
     """What a teacher says of N pictures."""
 
     shares: Tensor | None
@@ -86,7 +86,7 @@ class Teacher:
         """How many classes the student has, S."""
         return self.weights.shape[1] - 1
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """Look at pictures, uint8 RGB, of one size at `scale` times the usual resolution.
 
         `fx_N` is their focal length in pixels. A network of a fixed size sees nothing but fewer
@@ -95,15 +95,15 @@ class Teacher:
         raise NotImplementedError
 
 
-class Nobody(Teacher):
+class NullTeacher(Teacher):
     """Labels nothing, where depth alone is wanted."""
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """Say nothing."""
-        return Said(None, None)
+        return TeacherOutput(None, None)
 
 
-class OwnModel(Teacher):
+class OnnxTeacher(Teacher):
     """A model file as a teacher; it runs on the CPU."""
 
     def __init__(self, path: Path) -> None:
@@ -118,7 +118,7 @@ class OwnModel(Teacher):
         self._index = np.full(256, len(self.classes))
         self._index[[c.id for c in card.classes]] = np.arange(len(self.classes))
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`; a scaled picture is one of a camera with a focal length as much longer."""
         device, size = pictures_NHW3.device, tuple(pictures_NHW3.shape[1:3])
         scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
@@ -140,7 +140,7 @@ class OwnModel(Teacher):
             weights = torch.from_numpy(np.append(self.weights, nothing, 0)[self._index]).to(device)
             votes = weights[near["labels"][:, 0].long(), : self.count].permute(0, 3, 1, 2)
             shares = votes * (near["confidence"] / 255)
-        return Said(shares, near["depth"][:, 0] if self.depth else None)
+        return TeacherOutput(shares, near["depth"][:, 0] if self.depth else None)
 
 
 class _Pretrained(Teacher):
@@ -226,7 +226,7 @@ class Segmenter(_Pretrained):
         names = self.config.id2label
         self.classes = tuple(plain_name(str(names[i])) for i in sorted(names))
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
         outputs = self._run(pictures_NHW3, scale)
         if self._masks:  # a query says which class it is of, "none" last, and where it is
@@ -238,7 +238,7 @@ class Segmenter(_Pretrained):
             logits = claims.clamp(min=1e-6).log()
         else:
             logits = outputs.logits.float()
-        return Said(self._shares(logits, tuple(pictures_NHW3.shape[1:3])), None)
+        return TeacherOutput(self._shares(logits, tuple(pictures_NHW3.shape[1:3])), None)
 
     def _shares(self, logits_NKhw: Tensor, size: tuple[int, int]) -> Tensor:
         """Probabilities of the student's classes at the pictures' size.
@@ -301,7 +301,7 @@ class PlainOnnx(Teacher):
         except Exception as error:  # onnxruntime has its own
             raise TrainingError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
         height, width = pictures_NHW3.shape[1:3]
         factor = self.size / min(height, width) * scale
@@ -317,7 +317,7 @@ class PlainOnnx(Teacher):
             for one in values
         ]
         kept = torch.cat(logits)[:, self._kept].to(pictures_NHW3.device)
-        return Said(_shares(kept, self.weights, (height, width)), None)
+        return TeacherOutput(_shares(kept, self.weights, (height, width)), None)
 
 
 def _shares(logits_NKhw: Tensor, weights: NDArray[np.float32], size: tuple[int, int]) -> Tensor:
@@ -373,13 +373,13 @@ class DepthEstimator(_Pretrained):
             raise TrainingError(f"{name} says that its depth is {own}, --depth-kind says {kind}")
         self.depth = own or kind or _DEPTH_MODELS[family] or "relative"
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> Said:
+    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
         height, width = pictures_NHW3.shape[1:3]
         said = self._run(pictures_NHW3, scale).predicted_depth.float()
         pad_y, pad_x = self._padding(height, width)
         said = resize(said[:, None], (height + 2 * pad_y, width + 2 * pad_x))[:, 0]
-        return Said(None, said[:, pad_y : pad_y + height, pad_x : pad_x + width])
+        return TeacherOutput(None, said[:, pad_y : pad_y + height, pad_x : pad_x + width])
 
 
 def segmentation_teacher(
@@ -398,14 +398,14 @@ def segmentation_teacher(
         TrainingError, ModelFileError: there is none, or `student_shares` refuses the map.
     """
     if name == "none":
-        return Nobody()
+        return NullTeacher()
     teacher: Teacher
     if Path(name).suffix != ".onnx":
         teacher = Segmenter(name, device, precision)
     elif Path(name).with_suffix(".yaml").is_file():
         teacher = PlainOnnx(Path(name), size)
     else:
-        teacher = OwnModel(Path(name))
+        teacher = OnnxTeacher(Path(name))
     if not teacher.classes:
         raise TrainingError(f"{name} gives no labels, expected a model file with classes")
     teacher.weights = student_shares(teacher.classes, student, mapping, name)
@@ -429,7 +429,7 @@ def depth_teacher(
     """
     if Path(name).suffix != ".onnx":
         return DepthEstimator(name, device, precision, kind)
-    teacher = loaded if isinstance(loaded, OwnModel) else OwnModel(Path(name))
+    teacher = loaded if isinstance(loaded, OnnxTeacher) else OnnxTeacher(Path(name))
     if teacher.depth is None or kind == "relative":
         raise TrainingError(f"{name} gives no {kind or 'metric'} depth")
     return teacher

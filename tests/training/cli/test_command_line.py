@@ -39,10 +39,10 @@ from benchmarks import training_throughput
 from depthseg_ros import street
 from depthseg_ros.perception import Perception
 from training.__main__ import main
-from training.data.module import Mixture
+from training.data.module import MultiDataModule
 from training.data.synthetic.composites import Composites
 from training.data.synthetic.rendered import FIRST_SEED, RenderedStreets
-from training.data.transforms import Augmented
+from training.data.transforms import TrainDataset
 from training.engine.task import JointTask, one_cycle
 from training.engine.weights import start_from
 from training.errors import TrainingError
@@ -77,8 +77,8 @@ data:
   options:
     streets: {streets: 2, moments: 2}
   crop: [96, 64]
-  zoom: [0.6, 1.6]
-  sizes: [[0, 0.5], [0.5, 1]]
+  scale_range: [0.6, 1.6]
+  crop_schedule: [[0, 0.5], [0.5, 1]]
   batch_size: 2
   workers: 0
 trainer:
@@ -148,7 +148,7 @@ def run(tmp_path_factory, camvid):
     folder = tmp_path_factory.mktemp("run")
     (folder / "small.yaml").write_text(small())
     saved = []
-    train_dataloader = Mixture.train_dataloader
+    train_dataloader = MultiDataModule.train_dataloader
 
     def spied(self):  # called at the beginning of every epoch
         saved.append((folder / "runs" / "last.ckpt").exists())
@@ -157,7 +157,7 @@ def run(tmp_path_factory, camvid):
         return train_dataloader(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Mixture, "train_dataloader", spied)
+        patch.setattr(MultiDataModule, "train_dataloader", spied)
         result = training(
             "fit", "--config", "small.yaml", "--data.folders.camvid", camvid, folder=folder
         )
@@ -392,13 +392,15 @@ STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
          "data.folders or data.options has entries for unused data sets camvid: remove them"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.classes", "cityscapes"],
          "streets has the classes 'camvid', which are not the model's, 'cityscapes': give"),
-        (["fit", "--config", "small.yaml", *STREETS, "--data.sizes", "[[0.5, 1]]"], "data.sizes"),
+        (["fit", "--config", "small.yaml", *STREETS, "--data.crop_schedule", "[[0.5, 1]]"],
+         "data.crop_schedule"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.classes", "foo"],
          "unknown classes 'foo'"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.balancer", "luck"],
          "no balancer 'luck'"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.steps", "{2.0: 1}"], "steps is"),
-        (["fit", "--config", "small.yaml", *STREETS, "--data.zoom", "[0,1]"], "data.zoom is"),
+        (["fit", "--config", "small.yaml", *STREETS, "--data.scale_range", "[0,1]"],
+         "data.scale_range is"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.crop", "[0,0]"], "data.crop is"),
         (["fit", "--config", "small.yaml", *STREETS, "--ckpt_path", "nope.ckpt"], "nope.ckpt"),
         (["fit", "--config", "small.yaml", *STREETS, "--ckpt_path", "cut.ckpt"],
@@ -676,7 +678,9 @@ def test_every_system_learns_by_its_own_objective(name, tmp_path):
     ).train()  # fmt: skip
     task.log = task.log_dict = lambda *_, **__: None
     views = (*system.inputs, *system.views)
-    augmented = Augmented(samples, size, task.card, (1, 1), views, color=0.0, mirror=False)
+    augmented = TrainDataset(
+        samples, size, task.card, (1, 1), views, color_jitter_prob=0.0, hflip_prob=0
+    )
     batch = torch.utils.data.default_collate([augmented[i, i] for i in range(4)])
     optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
     losses = []

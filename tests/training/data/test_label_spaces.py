@@ -26,7 +26,7 @@ from depthseg_ros.model_card import ModelCard, SemanticClass
 from training.data import label_spaces, sources
 from training.data.classes import CAMVID, CITYSCAPES
 from training.data.label_spaces import ClassSets, members, read_map
-from training.data.module import Mixture
+from training.data.module import MultiDataModule
 from training.data.sample import Sample
 from training.data.sources import Source, open_source
 from training.engine.metrics import Evaluation
@@ -229,7 +229,7 @@ def test_groups_that_overlap_are_refused_where_they_score():
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Names of data sets -> what `Mixture` opens."""
+    """Names of data sets -> what `MultiDataModule` opens."""
     known = {}
     monkeypatch.setattr("training.data.module.open_source", lambda name, *_: known[name])
     return known
@@ -262,7 +262,9 @@ def test_maps_of_several_data_sets_train_together(opened):
     opened["a"] = source("a")
     opened["b"] = source("b", mapping={0: "road", 1: "pavement", 7: ["car", "bicyclist"]})
     opened["b"].group_map = None
-    mixture = Mixture({"a": 0, "b": 0}, {"a": 0, "b": 0}, crop=(64, 48), batch_size=2, workers=1)
+    mixture = MultiDataModule(
+        {"a": 0, "b": 0}, {"a": 0, "b": 0}, crop=(64, 48), batch_size=2, workers=1
+    )
     task, trainer = trained(mixture, callbacks=[EMAWeightAveraging(decay=0.5)])
     assert task.objective.sets.tolist() == mixture.sets.table.tolist()
     assert len(mixture.sets) == 3 and len(mixture.train) == 2
@@ -276,7 +278,7 @@ def test_the_pixels_of_a_set_count_for_its_classes_as_these_are_labelled(opened)
     opened["a"] = source("a", ids=(1, 7))
     single = tuple(SemanticClass(i, n, (0, 0, 0)) for i, n in enumerate(("building", "tree")))
     opened["b"] = source("b", ids=(0, 0, 0, 1), classes=single, mapping=None, groups=None)
-    mixture = Mixture({"a": 0, "b": 0}, {}, crop=(64, 48), batch_size=2, workers=0)
+    mixture = MultiDataModule({"a": 0, "b": 0}, {}, crop=(64, 48), batch_size=2, workers=0)
     set_up(mixture)
     shares = mixture.class_shares()
     assert shares.sum() == pytest.approx(1)
@@ -288,7 +290,7 @@ def test_the_pixels_of_a_set_count_for_its_classes_as_these_are_labelled(opened)
 
 def test_a_loss_that_does_not_learn_sets_is_warned_of(opened):
     opened["a"] = source("a")
-    mixture = Mixture({"a": 0}, {}, crop=(64, 48), batch_size=2, workers=0)
+    mixture = MultiDataModule({"a": 0}, {}, crop=(64, 48), batch_size=2, workers=0)
     with pytest.warns(UserWarning, match="only the loss cross_entropy learns from"):
         task = set_up(mixture, {"focal": 1})
     assert task.objective.sets.shape == (2, 11)

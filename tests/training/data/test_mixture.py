@@ -19,14 +19,14 @@ import math
 import numpy as np
 import pytest
 
-from training.data.module import MixtureSampler, nearest
+from training.data.module import MultiDataSampler, nearest
 
 CROPS = ((64, 64), (96, 32), (32, 96))
 
 
 def drawn(batch, epoch=0, seed=0):
     shapes = np.array([0] * 10 + [1] * 7 + [-1] * 20)
-    return list(MixtureSampler([17, 20], [30, 15], seed, lambda: epoch, CROPS, shapes, batch))
+    return list(MultiDataSampler([17, 20], [30, 15], seed, lambda: epoch, CROPS, shapes, batch))
 
 
 @pytest.mark.parametrize("batch", [1, 4, 5])
@@ -44,7 +44,7 @@ def test_a_batch_has_one_crop_which_is_that_of_its_images(batch):
 
 
 def test_every_sample_is_drawn_as_often_as_without_crops():
-    plain = MixtureSampler([17, 20], [30, 15])
+    plain = MultiDataSampler([17, 20], [30, 15])
     assert sorted(i for i, _, _ in drawn(4)) == sorted(i for i, _, _ in plain)
 
 

@@ -18,7 +18,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from training.data.parts import Part, PartWriter, complete_parts, depth_to_png, to_png, write_json
+from training.data.parts import PartWriter, Shard, complete_parts, depth_to_png, to_png, write_json
 from training.errors import TrainingError
 
 FILES = {"jpg": b"picture", "depth.png": bytes(1000)}
@@ -86,7 +86,7 @@ def test_a_damaged_index_is_named(index, tmp_path):
     path = tmp_path / "part-00000.json"
     path.write_text(index)
     with pytest.raises(TrainingError, match=r"part-00000\.json is no part's index.*remove it"):
-        Part(path)
+        Shard(path)
 
 
 @pytest.mark.parametrize("key", ["../a", "/tmp/a", "a/b", ""])
@@ -94,7 +94,7 @@ def test_a_key_that_leaves_the_part_is_refused(key, tmp_path):
     path = tmp_path / "part-00000.json"
     write_json(path, {"frames": [{"key": key}]})
     with pytest.raises(TrainingError, match=r"part-00000\.json is no part's index.*no file's name"):
-        Part(path)
+        Shard(path)
 
 
 def test_a_compressed_tar_file_is_not_unpacked(tmp_path):

@@ -21,7 +21,14 @@ import torch
 from depthseg_ros.model_card import DepthRange, ModelCard
 from training.data.classes import CAMVID
 from training.data.sample import Sample
-from training.data.transforms import Augmented, Whole, degradation, recolor, recoloring, unknown
+from training.data.transforms import (
+    EvalDataset,
+    TrainDataset,
+    degradation,
+    recolor,
+    recoloring,
+    unknown,
+)
 from training.errors import TrainingError
 
 CARD = ModelCard("m", "s", CAMVID, DepthRange("metric", 0.5, 100), (64, 48), 100.0)
@@ -40,7 +47,7 @@ def scene(width=64, height=48, fx=50.0):
 
 
 def crops(sample, zoom, count=20, crop=(32, 24), **options):
-    data = Augmented([sample] * count, crop, CARD, zoom, **options)
+    data = TrainDataset([sample] * count, crop, CARD, zoom, **options)
     return [data[i, i] for i in range(count)]
 
 
@@ -92,7 +99,7 @@ def test_a_sample_without_truth_is_all_unknown():
 def test_depth_that_is_not_metric_keeps_its_values():
     card = ModelCard("m", "s", (), DepthRange("normalised", 0, 1), (64, 48))
     half = Sample(scene().image, depth=np.full((48, 64), 0.5, np.float32))
-    item = Augmented([half], (32, 24), card, (1.5, 1.5))[0, 0]
+    item = TrainDataset([half], (32, 24), card, (1.5, 1.5))[0, 0]
     assert (item["depth"] == 0.5).all()
 
 
@@ -114,7 +121,7 @@ def test_the_other_eye_is_always_brought_to_the_right(baseline):
 
 
 def test_mirroring_can_be_left_out():
-    for item in crops(scene(), (1.0, 1.0), mirror=False):
+    for item in crops(scene(), (1.0, 1.0), hflip_prob=0):
         assert item["depth"][12, -1] > item["depth"][12, 0]
 
 
@@ -132,7 +139,7 @@ def test_the_principal_point_follows_the_crop():
 
 
 def test_without_recolouring_the_values_stay():
-    for item in crops(scene(), (1.0, 1.0), color=0.0):
+    for item in crops(scene(), (1.0, 1.0), color_jitter_prob=0.0):
         columns = item["image"][0, 12].float() / 4
         assert (columns[item["labels"][12] != 255].diff().abs() == 1).all()
 
@@ -150,8 +157,8 @@ def test_samples_that_contradict_themselves_or_the_model_are_refused(change, mes
     sample = scene()
     for name, value in change.items():
         setattr(sample, name, value)
-    augmented = Augmented([sample], (32, 24), CARD, (1, 1))
-    for data, key in ((augmented, (0, 0)), (Whole([sample], CARD), 0)):
+    augmented = TrainDataset([sample], (32, 24), CARD, (1, 1))
+    for data, key in ((augmented, (0, 0)), (EvalDataset([sample], CARD), 0)):
         with pytest.raises(TrainingError, match=message):
             data[key]
 
@@ -163,19 +170,19 @@ def test_the_same_seed_gives_the_same_crops():
 
 def test_whole_pictures_are_left_as_they_are():
     sample = scene()
-    item = Whole([sample], CARD)[0]
+    item = EvalDataset([sample], CARD)[0]
     assert (item["image"].numpy() == sample.image).all()
     assert (item["depth"].numpy() == sample.depth).all()
     assert item["fx"] == 50
-    assert Whole([Sample(sample.image)], CARD)[0]["fx"] == 64
+    assert EvalDataset([Sample(sample.image)], CARD)[0]["fx"] == 64
 
 
 def test_a_model_of_two_pictures_needs_both():
     card = replace(CARD, needs_background=True)
     views = ("background", "image")
     for data, key in (
-        (Whole([scene()], card, views), 0),
-        (Augmented([scene()], (32, 24), card, (1, 1), views), (0, 0)),
+        (EvalDataset([scene()], card, views), 0),
+        (TrainDataset([scene()], (32, 24), card, (1, 1), views), (0, 0)),
     ):
         with pytest.raises(TrainingError, match="a sample has no background"):
             data[key]
@@ -184,7 +191,7 @@ def test_a_model_of_two_pictures_needs_both():
 def test_metres_are_refused_by_a_model_of_normalised_depth():
     card = ModelCard("m", "s", (), DepthRange("normalised", 0, 1), (64, 48))
     with pytest.raises(TrainingError, match=r"depth up to 64\.0, the model's is 0 to 1"):
-        Whole([scene()], card)[0]
+        EvalDataset([scene()], card)[0]
 
 
 def test_recolouring_changes_values_and_not_shapes():
@@ -205,7 +212,7 @@ def test_a_label_is_learned_as_often_as_it_is_trusted():
     sample.labels_trust[:24] = 255
     sample.depth_trust = np.zeros((48, 64), np.uint8)
     sample.depth_trust[:, :32] = 255
-    seen = crops(sample, (1, 1), 200, (64, 48), mirror=False)
+    seen = crops(sample, (1, 1), 200, (64, 48), hflip_prob=0)
     kept = np.mean([(item["labels"] != 255).numpy() for item in seen], axis=0)
     assert kept[:24].min() == 1 and 0.2 < kept[24:].mean() < 0.3
     depth = seen[0]["depth"].isfinite().numpy()

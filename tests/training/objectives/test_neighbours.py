@@ -27,7 +27,7 @@ from depthseg_ros.model_card import DepthRange, ModelCard
 from depthseg_ros.street import Street
 from training.data.classes import CAMVID
 from training.data.sample import Sample
-from training.data.transforms import Augmented
+from training.data.transforms import TrainDataset
 from training.errors import TrainingError
 from training.models.systems.shared_encoder import SharedEncoder
 from training.objectives.neighbours import Neighbours
@@ -102,8 +102,8 @@ def samples():
 
 
 def batch_of(samples, crop=(WIDTH, HEIGHT), zoom=(1.0, 1.0), seeds=None, **options):
-    options = {"color": 0.0, "mirror": False} | options
-    data = Augmented(samples, crop, CARD, zoom, views=("previous", "next"), **options)
+    options = {"color_jitter_prob": 0.0, "hflip_prob": 0} | options
+    data = TrainDataset(samples, crop, CARD, zoom, views=("previous", "next"), **options)
     seeds = range(len(samples)) if seeds is None else seeds
     return torch.utils.data.default_collate([data[i, s] for i, s in enumerate(seeds)])
 
@@ -220,7 +220,7 @@ def test_a_lens_that_is_neglected_twice_leaves_the_scale_as_it_is(samples):
 
 def test_mirrored_crops_agree(samples):
     plain = batch_of(samples)
-    by_chance = (batch_of(samples, seeds=[seed, seed], mirror=True) for seed in range(9))
+    by_chance = (batch_of(samples, seeds=[seed, seed], hflip_prob=0.5) for seed in range(9))
     mirrored = next(b for b in by_chance if not torch.equal(b["image"], plain["image"]))
     assert torch.equal(mirrored["image"], plain["image"].flip(3))
     for factor in (1.0, 1.2):
@@ -229,7 +229,7 @@ def test_mirrored_crops_agree(samples):
 
 @pytest.mark.parametrize("zoom", [0.8, 1.4])
 def test_zoomed_crops_agree(samples, zoom):
-    crops = batch_of(samples, (144, 112), (zoom, zoom), mirror=True, color=1.0)
+    crops = batch_of(samples, (144, 112), (zoom, zoom), hflip_prob=0.5, color_jitter_prob=1.0)
     least = explained(crops)
     # Between 0.75 and 0.9 for other crops and without other colours, too.
     assert least < 0.92 * min(explained(crops, 1.2), explained(crops, 1 / 1.2))

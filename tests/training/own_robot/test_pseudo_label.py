@@ -35,7 +35,7 @@ from training.errors import TrainingError
 from training.own_robot import labeller as pseudo_label
 from training.own_robot.alignment import Alignment
 from training.own_robot.labeller import Labeller, consensus
-from training.own_robot.teachers import OwnModel, Said, Teacher
+from training.own_robot.teachers import OnnxTeacher, Teacher, TeacherOutput
 
 STREET = str(Path(__file__).resolve().parents[3] / "models" / "street.onnx")
 OWN = ["--depth-teacher", STREET, "--segmentation-teacher", STREET, "--scales", "1.0"]
@@ -133,7 +133,7 @@ class Truth(Teacher):
                 share, depth = share[..., ::-1], depth[:, ::-1]
             shares.append(share.copy())
             depths.append(depth.astype(np.float32).copy())
-        return Said(torch.from_numpy(np.stack(shares)), torch.from_numpy(np.stack(depths)))
+        return TeacherOutput(torch.from_numpy(np.stack(shares)), torch.from_numpy(np.stack(depths)))
 
 
 def labeller(teacher, alignment=None, scales=(1.0, 0.75), batch=2, min_trust=0.5):
@@ -220,8 +220,8 @@ def test_our_own_model_labels_a_data_set_in_the_format_that_readers_expect(
     scene, tmp_path, monkeypatch
 ):
     calls = []
-    once = OwnModel.__call__
-    monkeypatch.setattr(OwnModel, "__call__", lambda *a: calls.append(1) or once(*a))
+    once = OnnxTeacher.__call__
+    monkeypatch.setattr(OnnxTeacher, "__call__", lambda *a: calls.append(1) or once(*a))
     write_part(tmp_path, 0, scene, (0, 30), packed=True)
     run(tmp_path, "--batch", 2)
     assert len(calls) == 2  # of one teacher, as it is and mirrored

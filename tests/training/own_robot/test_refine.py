@@ -27,7 +27,7 @@ from training.cli.pseudo_label import main
 from training.data.classes import CAMVID
 from training.data.label_spaces import read_map
 from training.data.sources import open_source
-from training.data.transforms import Augmented
+from training.data.transforms import TrainDataset
 from training.errors import TrainingError
 from training.own_robot.refine import decide
 from training.own_robot.teachers import PlainOnnx, segmentation_teacher
@@ -147,7 +147,7 @@ def test_refined_labels_are_trained_on_and_not_scored(data):
     assert sample.labels[40, middles].tolist() == [BUILDING, TREE, ROAD]
     assert sample.labels_trust[8, 40] == sample.labels_trust[24, 8] == 255
     assert 200 < sample.labels_trust[40, 8] <= 255
-    item = Augmented(mapped.samples, (48, 48), CARD, (1, 1), sets=mapped.sets)[0, 1]
+    item = TrainDataset(mapped.samples, (48, 48), CARD, (1, 1), sets=mapped.sets)[0, 1]
     assert set(item["labels"].unique().tolist()) <= {BUILDING, ROAD, TREE, 11, 255}
     scored = source.mapped(CAMVID)
     assert scored.samples[1].labels[8, middles].tolist() == [11] * 3

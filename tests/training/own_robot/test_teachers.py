@@ -30,7 +30,7 @@ from training.data.label_spaces import read_map
 from training.errors import TrainingError
 from training.own_robot.teachers import (
     DepthEstimator,
-    OwnModel,
+    OnnxTeacher,
     Segmenter,
     depth_teacher,
     plain_name,
@@ -403,6 +403,6 @@ def test_a_class_that_becomes_a_set_shares_its_probability():
 
 def test_a_teacher_with_the_students_names_needs_no_map():
     assert student_shares(["road", "sky"], CAMVID, None).argmax(1).tolist() == [3, 0]
-    assert OwnModel(STREET).classes == tuple(c.name for c in CAMVID)
+    assert OnnxTeacher(STREET).classes == tuple(c.name for c in CAMVID)
     with pytest.raises(TrainingError, match="has the classes 'lamp', which the student has not"):
         student_shares(["road", "lamp"], CAMVID, None)

@@ -44,7 +44,7 @@ from depthseg_ros.model_card import UNLABELLED
 from ...errors import TrainingError
 from ..classes import CLASS_LISTS
 from ..images import labels_of, read_ids, require_ids, warn_of_masks
-from ..parts import Part, complete_parts
+from ..parts import Shard, complete_parts
 from ..sample import Sample
 from ..teacher_terms import TERMS as TEACHERS
 
@@ -59,7 +59,7 @@ class _Frame(NamedTuple):
     """A frame and where it lies."""
 
     folder: Path
-    part: Part
+    part: Shard
     key: str
     about: dict[str, Any]
 
@@ -71,7 +71,7 @@ class _Frame(NamedTuple):
         except ValueError as error:
             raise TrainingError(f"{self.part.path(self.key, ending)}: {error}") from None
 
-    def gray(self, part: Part, name: str, kind: type[np.generic]) -> NDArray[Any] | None:
+    def gray(self, part: Shard, name: str, kind: type[np.generic]) -> NDArray[Any] | None:
         """A picture of one channel, (H, W) of a type, None where there is none."""
         content = part.read(self.key, f"{name}.png")
         if content is None:
@@ -86,7 +86,7 @@ class _Frame(NamedTuple):
             )
         return array
 
-    def depth(self, part: Part, name: str) -> NDArray[np.float32] | None:
+    def depth(self, part: Shard, name: str) -> NDArray[np.float32] | None:
         """Metres, NaN where unknown; None where there is none, or no focal length to learn it."""
         stored = self.gray(part, name, np.uint16) if self.about["camera"] else None
         if stored is None:
@@ -173,7 +173,7 @@ class OwnRobot(_Frames):
     def __init__(self, root: str | Path, split: str, neighbours: bool = True) -> None:
         """As `_Frames`; raises `TrainingError` also where parts are not labelled."""
         super().__init__(root, split, neighbours)
-        self.labels: dict[tuple[Path, str], Part] = {}
+        self.labels: dict[tuple[Path, str], Shard] = {}
         classes: dict[str, Path] = {}
         labelled_by: dict[str, None] = {}
         for folder in self.folders:

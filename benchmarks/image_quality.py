@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m benchmarks.doubts`: how often doubts are raised for nothing, and how often missed.
+"""`python -m benchmarks.image_quality`: how often issues are false, and how often missed.
 
 Good pictures are rendered streets, CamVid's and redkitchen's where they are; bad ones are made
-from these. The thresholds of `depthseg_ros.derived.doubts` are chosen on one half (`--half choose`,
-which shows the measures, too), the rates that are reported come from the other.
+from these. The thresholds of `depthseg_ros.derived.image_quality` are chosen on one half
+(`--half choose`, which shows the measures, too), the rates that are reported come from the other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from rich.table import Table
 
 from benchmarks import run
 from depthseg_ros import model_card, street
-from depthseg_ros.derived import doubts
+from depthseg_ros.derived import image_quality
 from depthseg_ros.perception import Perception
 from training.data.synthetic.rendered import FIRST_SEED
 
@@ -106,14 +106,14 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "finger or cloth": ("covered", covered),
     "fogged lens": ("covered", fogged),
     "noise of 60": ("noisy", lambda p, rng: noisy(p, rng, 60)),
-    "coloured clouds": ("unsure", texture),
-    "turned upside down": ("unsure", lambda p, rng: p[::-1, ::-1].copy()),
+    "coloured clouds": ("low confidence", texture),
+    "turned upside down": ("low confidence", lambda p, rng: p[::-1, ::-1].copy()),
 }
-"""Kind -> the doubt that it deserves, and how it is made of a good picture."""
+"""Kind -> the issue that it deserves, and how it is made of a good picture."""
 
 
 def pictures(half: str, count: int) -> Iterator[tuple[str, str, Picture]]:
-    """Kind, the doubt that it deserves or "", and picture."""
+    """Kind, the issue that it deserves or "", and picture."""
     good = {
         "streets": list(streets(half, count)),
         "CamVid": list(photographs(half, count, "camvid/val/*")),
@@ -121,18 +121,18 @@ def pictures(half: str, count: int) -> Iterator[tuple[str, str, Picture]]:
     }
     for name, images in good.items():
         for image in images:
-            yield name, "unsure" if name == "redkitchen" else "", image
+            yield name, "low confidence" if name == "redkitchen" else "", image
     sources = [image for images in good.values() for image in images]
     outdoors = good["streets"] + good["CamVid"]
     rng = np.random.default_rng(0 if half == "choose" else 1)
-    for kind, (doubt, spoil) in SPOILT.items():
-        chosen = outdoors if doubt == "unsure" else sources
+    for kind, (issue, spoil) in SPOILT.items():
+        chosen = outdoors if issue == "low confidence" else sources
         for i in range(count):
-            yield kind, doubt, spoil(chosen[i * len(chosen) // count], rng)
+            yield kind, issue, spoil(chosen[i * len(chosen) // count], rng)
 
 
 def shown_in_turn(half: str, count: int) -> Iterator[tuple[str, str, Iterator[Picture]]]:
-    """Kind, the doubt that it deserves or "", and two seconds of pictures."""
+    """Kind, the issue that it deserves or "", and two seconds of pictures."""
     rng = np.random.default_rng(0 if half == "choose" else 1)
     length = int(2 * RATE)
     first = FIRST_SEED["val" if half == "choose" else "test"]
@@ -150,11 +150,13 @@ def shown_in_turn(half: str, count: int) -> Iterator[tuple[str, str, Iterator[Pi
 
 
 def measure(half: str, count: int, quiet: bool) -> dict[str, Any]:
-    """Kind -> how many pictures or videos, the doubt deserved, shares of doubts, the measures."""
+    """Kind -> how many pictures or videos, the issue deserved, shares of issues, the measures."""
     perception = Perception(model_card.default_model(), threads=1)
     results: dict[str, Any] = {}
 
-    def note(kind: str, deserved: str, found: set[str], look: doubts.Look | None) -> None:
+    def note(
+        kind: str, deserved: str, found: set[str], look: image_quality.Measurements | None
+    ) -> None:
         new = {"count": 0, "deserved": deserved, "found": {}, "any": 0, "looks": []}
         entry = results.setdefault(kind, new)
         entry["count"] += 1
@@ -167,11 +169,11 @@ def measure(half: str, count: int, quiet: bool) -> dict[str, Any]:
         pictures(half, count), "pictures", transient=True, disable=quiet
     ):
         confidence = perception(image, float(image.shape[1])).confidence
-        found = doubts.Doubts().of(image, confidence, 0.0)
-        note(kind, deserved, set(found), doubts.look(image, confidence))
+        found = image_quality.ImageQuality().issues(image, confidence, 0.0)
+        note(kind, deserved, set(found), image_quality.measure(image, confidence))
     for kind, deserved, video in shown_in_turn(half, max(1, count // 10)):
-        camera = doubts.Doubts()
-        said = (camera.of(image, None, i / RATE) for i, image in enumerate(video))
+        camera = image_quality.ImageQuality()
+        said = (camera.issues(image, None, i / RATE) for i, image in enumerate(video))
         note(kind, deserved, {name for names in said for name in names}, None)
     return results
 
@@ -181,7 +183,7 @@ def draw(half: str, path: Path) -> None:
     rng = np.random.default_rng(0)
     kinds = {"as it should be": ("", lambda picture, rng: picture), **SPOILT}
     shown = zip(kinds.items(), streets(half, len(kinds)), strict=True)
-    sheet = [(kind, doubt, spoil(image, rng)) for (kind, (doubt, spoil)), image in shown]
+    sheet = [(kind, issue, spoil(image, rng)) for (kind, (issue, spoil)), image in shown]
     perception = Perception(model_card.default_model())
     columns = 5
     rows = -(-len(sheet) // columns)
@@ -192,11 +194,11 @@ def draw(half: str, path: Path) -> None:
         ax.axis("off")
     for ax, (kind, deserved, image) in zip(axes.flat, sheet, strict=False):
         confidence = perception(image, float(image.shape[1])).confidence
-        found = doubts.Doubts().of(image, confidence, 0.0)
+        found = image_quality.ImageQuality().issues(image, confidence, 0.0)
         right = deserved in found if deserved else not found
         ax.imshow(image, aspect="auto")
         ax.set_title(kind, fontsize=11)
-        text = ", ".join(found) or "no doubt"
+        text = ", ".join(found) or "no issue"
         ax.text(
             0.5,
             -0.03,
@@ -217,16 +219,16 @@ def milliseconds() -> float:
     image = street.Street(FIRST_SEED["test"]).frame(0).image
     images = [image, noisy(image, np.random.default_rng(0), 2)]
     confidence = np.full(image.shape[:2], 200, np.uint8)
-    camera = doubts.Doubts()
+    camera = image_quality.ImageQuality()
     times = timeit.repeat(
-        lambda: [camera.of(image, confidence, 0.0) for image in images], number=1, repeat=500
+        lambda: [camera.issues(image, confidence, 0.0) for image in images], number=1, repeat=500
     )
     return float(np.median(times)) * 1000 / len(images)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.doubts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.image_quality", description=__doc__)
     parser.add_argument("--count", type=int, default=50, help="pictures a kind (default: 50)")
     parser.add_argument("--half", choices=("choose", "report"), default="report")
     parser.add_argument(
@@ -248,8 +250,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps({"kinds": results, "milliseconds": spent}, indent=2))
         return
     console = Console()
-    names = ("dark", "over-exposed", "covered", "noisy", "frozen", "unsure")
-    table = Table("half: " + options.half, "", *names, "any doubt, %", "false or missed, %")
+    names = ("dark", "over-exposed", "covered", "noisy", "frozen", "low confidence")
+    table = Table("half: " + options.half, "", *names, "any issue, %", "false or missed, %")
     for kind, entry in results.items():
         deserved, count = entry["deserved"], entry["count"]
         share = {name: 100 * entry["found"].get(name, 0) / count for name in names}
@@ -259,7 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(table)
     console.print(f"{spent:.2f} ms a picture of 640 x 480, in the median")
     if options.half == "choose":
-        measures = Table("1st, 50th and 99th percentile", *doubts.Look._fields)
+        measures = Table("1st, 50th and 99th percentile", *image_quality.Measurements._fields)
         for kind, entry in results.items():
             if entry["looks"]:
                 cuts = np.percentile(np.array(entry["looks"]), (1, 50, 99), axis=0).T
@@ -268,4 +270,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("doubts", main))
+    sys.exit(run("image_quality", main))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whether a picture is one that a network can be asked about, by simple tests."""
+"""Simple tests of whether an image is good enough for a network."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 DARK = 25.0
-"""Grey level (0 to 255) that the brightest twentieth of a picture reaches, if it shows anything."""
-BURNT = 0.4
-"""Share of a picture at the sensor's end from which it is over-exposed."""
-PLAIN = 1.5
-"""Mean grey levels between neighbouring patches, under which a picture has no detail."""
+"""Grey level (0 to 255) that the brightest twentieth of an image reaches unless it is dark."""
+OVER_EXPOSED = 0.4
+"""Share of white pixels from which an image is over-exposed."""
+BLANK = 1.5
+"""Mean grey levels between neighbouring patches, below which an image has no detail."""
 NOISE = 30.0
-"""Grey levels between neighbouring pixels, in the median, from which a picture is noise."""
-UNSURE = 0.91
-"""Mean probability of its own labels, under which the default model does not know what it sees."""
+"""Grey levels between neighbouring pixels, in the median, above which an image is noise."""
+LOW_CONFIDENCE = 0.91
+"""Mean probability of its own labels, below which the default model is not made for such images."""
 STILL = 1.0
-"""Seconds that a picture stays the same to the last bit before it is called frozen: drivers and
-video encoders repeat pictures for shorter, and a sensor's noise never does for so long."""
+"""Seconds that an image stays the same to the last bit before it is called frozen: drivers and
+video encoders repeat images for shorter times, and a sensor's noise never does for so long."""
 REPEATS = 3
-"""Pictures that are the same as the one before them, at least, for the same reason."""
+"""The least number of identical images, for the same reason."""
 
 _SIZE = 80, 60
 """Columns and rows of patches."""
 _WHITE = 250
 
 
-class Look(NamedTuple):
-    """What the tests look at."""
+class Measurements(NamedTuple):
+    """What the tests compare with their thresholds."""
 
     light: float
     """Grey level that the brightest twentieth of the patches reaches."""
-    burnt: float
+    over_exposed: float
     """Share of patches that are white."""
     detail: float
     """Mean difference of a patch from the mean of its neighbours, grey levels."""
@@ -58,8 +58,8 @@ class Look(NamedTuple):
     """Mean probability of the labels; 1 where the model has none."""
 
 
-def look(image: NDArray[np.uint8], confidence: NDArray[np.uint8] | None) -> Look:
-    """Look at one picture, of which every so many rows are enough.
+def measure(image: NDArray[np.uint8], confidence: NDArray[np.uint8] | None) -> Measurements:
+    """Measure one image, on some of its rows.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -70,9 +70,9 @@ def look(image: NDArray[np.uint8], confidence: NDArray[np.uint8] | None) -> Look
     grey = cv2.cvtColor(patches, cv2.COLOR_RGB2GRAY)
     wide: Any = grey.astype(np.int16)
     green = image[:: 4 * step, :, 1].astype(np.int16)
-    return Look(
+    return Measurements(
         light=float(np.partition(grey, -grey.size // 20, axis=None)[-grey.size // 20]),
-        burnt=float(np.count_nonzero(grey >= _WHITE) / grey.size),
+        over_exposed=float(np.count_nonzero(grey >= _WHITE) / grey.size),
         detail=float(np.abs(_bend(wide)).mean() / 2),
         noise=float(np.median(np.abs(_bend(green))) / 2) if green.shape[1] > 2 else 0.0,
         confidence=1.0 if confidence is None else float(confidence[::8, ::8].mean() / 255),
@@ -85,41 +85,43 @@ def _bend(rows: NDArray[np.int16]) -> NDArray[np.int16]:
     return bend
 
 
-class Doubts:
-    """What is doubtful about the pictures of one camera, shown one after the other."""
+class ImageQuality:
+    """Finds quality issues of one camera's images, which come one after the other."""
 
     def __init__(self) -> None:
         self._last: NDArray[np.uint8] | None = None
         self._since = 0.0
         self._repeats = 0
 
-    def of(
+    def issues(
         self,
         image: NDArray[np.uint8],
         confidence: NDArray[np.uint8] | None,
         stamp: float,
-        unsure: float = UNSURE,
+        low_confidence: float = LOW_CONFIDENCE,
     ) -> tuple[str, ...]:
-        """The doubts about the next picture; none: ().
+        """List the quality issues of the next image; () if there are none.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             confidence: (H, W) uint8, probability of the labels from 0 to 255; None: not known.
-            stamp: Of the picture, seconds.
-            unsure: Mean probability of the labels under which the model is unsure.
+            stamp: Of the image, seconds.
+            low_confidence: Mean probability of the labels below which confidence is low.
 
         Returns:
-            Of "dark", "over-exposed", "covered" (or nothing but a plain wall in view), "noisy",
-            "frozen" and "unsure" those that hold.
+            Of "dark", "over-exposed", "covered" (or a blank wall fills the view), "noisy",
+            "frozen" and "low confidence" those that hold.
         """
-        seen = look(image, confidence)
+        seen = measure(image, confidence)
         found = {
             "dark": seen.light < DARK,
-            "over-exposed": seen.burnt > BURNT,
-            "covered": seen.detail < PLAIN and seen.light >= DARK and seen.burnt <= BURNT,
+            "over-exposed": seen.over_exposed > OVER_EXPOSED,
+            "covered": seen.detail < BLANK
+            and seen.light >= DARK
+            and seen.over_exposed <= OVER_EXPOSED,
             "noisy": seen.noise > NOISE,
             "frozen": self._frozen(image, stamp),
-            "unsure": seen.confidence < unsure,
+            "low confidence": seen.confidence < low_confidence,
         }
         return tuple(name for name, holds in found.items() if holds)
 
