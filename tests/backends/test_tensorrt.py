@@ -25,12 +25,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthseg_ros import commands, model_card, street
+from depthseg_ros import model_card, street
 from depthseg_ros.backends import BackendError, choose, open_backend, tensorrt, why_not
 from depthseg_ros.backends.compiler import FLAVOURS, Cancelled, Shapes, installed
 from depthseg_ros.backends.cuda import Buffer, Buffers, open_device
 from depthseg_ros.backends.engine_cache import EngineCache, read_key
 from depthseg_ros.cli import main as cli
+from depthseg_ros.cli import usage
 from depthseg_ros.perception import Perception
 
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install .[tensorrt-rtx]")
@@ -206,7 +207,7 @@ def test_ctrl_c_stops_a_compilation(home, monkeypatch):
         shown.append(progress)
         signal.raise_signal(signal.SIGINT)  # within what TensorRT calls
 
-    monkeypatch.setattr(commands.Progress, "update", interrupting)
+    monkeypatch.setattr(usage.Progress, "update", interrupting)
     try:
         assert cli.main(["compile", str(STREET), "--flavour", "tensorrt-rtx"]) == 130
     finally:
