@@ -60,9 +60,14 @@ def task():
 
 
 @pytest.fixture(scope="module")
-def path(task, tmp_path_factory):
+def exported(task):
+    return graph(task.system, task.card, TEMPERATURE)
+
+
+@pytest.fixture(scope="module")
+def path(task, exported, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    export(task.system, task.card, path, TEMPERATURE)
+    write(exported, task.card, path)
     return path
 
 
@@ -187,6 +192,12 @@ def small_graph(name):
     return graph(small_task(name).system, small_task(name).card)
 
 
+@functools.cache
+def small_half(name):
+    task = small_task(name)
+    return graph(task.system, replace(task.card, precision="fp16"))
+
+
 @pytest.mark.parametrize("name", list(small_systems()))
 def test_every_system_is_served_as_it_was_trained(name, tmp_path):
     task = small_task(name)
@@ -234,6 +245,24 @@ def test_every_system_computes_in_half(name):
         torch.testing.assert_close(halves["depth"][both], whole["depth"][both], rtol=0.1, atol=0.01)
 
 
+def test_half_precision_computes_in_half(tmp_path):
+    name, half, fp32 = HALF[0], tmp_path / "half.onnx", tmp_path / "fp32.onnx"
+    task = small_task(name)
+    write(small_half(name), replace(task.card, precision="fp16"), half)
+    write(small_graph(name), task.card, fp32)
+    assert model_card.read(half).precision == "fp16"
+    model = onnx.load(half)
+    weights = [t for t in model.graph.initializer if len(t.dims) == 4]
+    assert weights and all(t.data_type == onnx.TensorProto.FLOAT16 for t in weights)
+    names = {t.name for t in weights}
+    assert "Cast" not in {n.op_type for n in model.graph.node if names & set(n.input)}
+    image = street.Street(3, 120, 90).frame(0).image
+    one, other = (Perception(path)(image, 100.0) for path in (fp32, half))
+    assert (one.labels == other.labels).mean() > 0.97
+    both = np.isfinite(one.depth) & np.isfinite(other.depth)
+    np.testing.assert_allclose(other.depth[both], one.depth[both], rtol=0.02)
+
+
 class Views(torch.utils.data.Dataset):
     """Two rendered pictures, each with a background, to measure ranges on."""
 
@@ -263,7 +292,7 @@ def test_tensorrt_compiles_every_system_in_every_precision(name, precision, tmp_
         source = Source("streets", "train", Views(), None, "", "")
         quantize(copy.deepcopy(small_graph(name)), card, [source], path, "tensorrt")
     elif precision == "fp16":
-        export(small_task(name).system, card, path)
+        write(small_half(name), card, path)
     else:
         write(small_graph(name), card, path)
     content, shapes = path.read_bytes(), Shapes(120, 90)
@@ -297,6 +326,25 @@ def test_tensorrt_compiles_every_system_in_every_precision(name, precision, tmp_
 def is_read_by_onnx_runtime_1_16(model):
     """The oldest that setup.py allows; tests/test_model_card.py asks the same of models/."""
     return model.ir_version == 8 and [o.version for o in model.opset_import if not o.domain] == [18]
+
+
+def test_eight_bits_predict_nearly_the_same(task, exported, path, tmp_path):
+    small = tmp_path / "int8.onnx"
+    card = replace(task.card, precision="int8")
+    quantize(
+        copy.deepcopy(exported), card, [Source("streets", "train", Views(), None, "", "")], small
+    )
+    assert model_card.read(small) == card
+    nodes = onnx.load(small).graph.node
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    made_by = {out: node.op_type for node in nodes for out in node.output}
+    assert all(made_by.get(c.input[1]) == "DequantizeLinear" for c in convolutions)
+    assert sum(n.op_type == "QuantizeLinear" for n in nodes) >= len(convolutions) // 2
+    image = street.Street(3, 120, 90).frame(0).image
+    one, other = (Perception(file)(image, 100.0) for file in (path, small))
+    assert (one.labels == other.labels).mean() > 0.9
+    both = np.isfinite(one.depth) & np.isfinite(other.depth)
+    assert np.median(np.abs(other.depth[both] / one.depth[both] - 1)) < 0.05
 
 
 @pytest.mark.parametrize("target", TARGETS)
