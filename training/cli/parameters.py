@@ -23,8 +23,8 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
+from ..models.base import System
 from ..models.systems.depthsegnet import DepthSegNet, ResNet50
 from ..models.systems.lateral_sharing import LateralSharing
 from ..models.systems.semantic_guided import SemanticGuided
@@ -33,7 +33,7 @@ from ..models.systems.two_image_u2net import TwoImageU2Net
 from ..models.systems.two_stream_fcn import TwoStreamFcn
 
 DEPTH = ("depth",)
-SYSTEMS: dict[str, Callable[[], nn.Module]] = {
+SYSTEMS: dict[str, Callable[[], System]] = {
     "shared_encoder": SharedEncoder,
     "depthsegnet (VGG)": DepthSegNet,
     "depthsegnet (VGG), depth alone": lambda: DepthSegNet(tasks=DEPTH),

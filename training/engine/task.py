@@ -33,8 +33,10 @@ from depthseg_ros.model_card import DepthRange, ModelCard
 
 from ..data.classes import CLASS_LISTS, describe, model_classes
 from ..errors import TrainingError
+from ..models.base import System
 from ..models.encoders import Encoder
 from ..models.served import ServedModel
+from ..objectives.base import Objective
 from ..objectives.supervised import Supervised
 from ..processes import dataset_index, summed
 from .accumulation import AccumulatedLoader
@@ -50,8 +52,8 @@ class JointTask(L.LightningModule):
 
     def __init__(
         self,
-        system: nn.Module,
-        objective: nn.Module | None = None,
+        system: System,
+        objective: Objective | None = None,
         balancer: Balancer | str = "fixed",
         name: str = "street",
         classes: str | list[dict[str, Any]] = "camvid",
@@ -71,7 +73,7 @@ class JointTask(L.LightningModule):
         """Set up the task.
 
         Args:
-            system: The network, see `training.models.systems`.
+            system: The network, see `training.models.base.System`.
             objective: What it is trained for, see `training.objectives`; `Supervised` by default.
             balancer: How the tasks' losses are weighed: a name in `balancing.BALANCERS`, or one of
                 these with options of its own.
@@ -123,7 +125,7 @@ class JointTask(L.LightningModule):
             rank_zero_info(
                 f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
             )
-        elif getattr(system, "frozen", ()) and not system.weights_given:
+        elif system.needs_weights:
             raise TrainingError(
                 "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
                 " or model.weights"
@@ -137,7 +139,8 @@ class JointTask(L.LightningModule):
                     " in a strided 1x1 convolution: make the encoder wider"
                 )
         # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
-        self.system = system.to(memory_format=torch.channels_last)
+        system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no such stub
+        self.system = system
         self.objective = Supervised() if objective is None else objective
         if isinstance(balancer, str):
             if balancer not in BALANCERS:
@@ -147,8 +150,7 @@ class JointTask(L.LightningModule):
             balancer = BALANCERS[balancer]()
         self.balancer = balancer
         self.make_optimizer = optimizer  # the command line puts a description into hparams
-        kind = system.depth_kind
-        tasks = system.tasks
+        kind, tasks = system.depth_kind, system.tasks
         self.card = ModelCard(
             name=name,
             system=type(system).__module__.rpartition(".")[2],
@@ -173,8 +175,7 @@ class JointTask(L.LightningModule):
             self._accumulate()
         if stage == "fit" and Path(self.hparams["weights"] or "").suffix == ".onnx":
             self._settle()
-        weigh = getattr(self.objective, "weigh_classes", True)
-        if stage != "fit" or not self.card.classes or not weigh:
+        if stage != "fit" or not self.card.classes or not self.objective.weigh_classes:
             return
         shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
@@ -213,7 +214,7 @@ class JointTask(L.LightningModule):
 
         def run() -> None:
             for batch in batches:
-                inputs = (batch[name].float() for name in self.system.inputs)  # type: ignore[union-attr]
+                inputs = (batch[name].float() for name in self.system.inputs)
                 self.system(*(x.to(device) for x in inputs))
 
         settle_batch_norms(self.system, run)
@@ -231,7 +232,7 @@ class JointTask(L.LightningModule):
             raise TrainingError("nothing to learn: the objective has no loss for any task")
         self.taught |= {task for task, there in present.items() if there}
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
-        total = self.balancer(losses, present, self.system.shared_parameters())  # type: ignore[operator]
+        total = self.balancer(losses, present, self.system.shared_parameters())
         # Means over processes and micro-batches: of each, this is a share (`losses.numerics`).
         how = {"on_epoch": True, "sync_dist": True, "batch_size": len(batch["labels"])}
         for task, values in parts.items():
@@ -251,7 +252,7 @@ class JointTask(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Let the balancer look back; warn where a task had nothing to learn from."""
         self.balancer.on_epoch_end()
-        tasks: tuple[str, ...] = self.system.tasks  # type: ignore[assignment]
+        tasks = self.system.tasks
         known = torch.tensor([int(task in self.taught) for task in tasks], device=self.device)
         for task, processes_with in zip(tasks, summed(known).tolist(), strict=True):
             if not processes_with:

@@ -30,6 +30,7 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 
 from ..engine.weights import folded_pairs
+from ..models.base import System
 from ..models.served import TRANSLATIONS, ServedModel
 
 OPSET = 18
@@ -38,7 +39,7 @@ IR_VERSION = (
 )
 
 
-def export(system: nn.Module, card: ModelCard, path: Path, temperature: float = 1.0) -> None:
+def export(system: System, card: ModelCard, path: Path, temperature: float = 1.0) -> None:
     """Write the model file of a trained system, in fp32 or fp16 as its card says.
 
     Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
@@ -56,7 +57,7 @@ def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     model_card.write(path, model, card)
 
 
-def graph(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> onnx.ModelProto:
+def graph(system: System, card: ModelCard, temperature: float = 1.0) -> onnx.ModelProto:
     """The graph of a trained system, with its weights as they are computed with."""
     served = rounded(system, card, temperature)
     dynamic = {0: torch.export.Dim.DYNAMIC}
@@ -88,7 +89,7 @@ def graph(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> onnx.
     return model
 
 
-def rounded(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> ServedModel:
+def rounded(system: System, card: ModelCard, temperature: float = 1.0) -> ServedModel:
     """The graph of the file, with batch norms folded and weights rounded to what is stored."""
     served = ServedModel(fold_batch_norms(system), card, temperature).eval()
     for parameter in served.parameters():
@@ -100,7 +101,7 @@ def rounded(system: nn.Module, card: ModelCard, temperature: float = 1.0) -> Ser
     return served
 
 
-def fold_batch_norms(system: nn.Module) -> nn.Module:
+def fold_batch_norms(system: System) -> System:
     """A copy, set to evaluate, with each batch norm that follows a convolution folded into it."""
     system = copy.deepcopy(system).eval()
     for convolution, norm in list(folded_pairs(system)):

@@ -14,6 +14,6 @@
 
 """Networks: building blocks, encoders, the systems, and the graph that a model file holds.
 
-Imports only `errors` of training. Start with `systems` (the contract of a system) and
+Imports only `errors` of training. Start with `base` (the contract of a system) and
 `systems.shared_encoder`, then `served` (what is exported).
 """

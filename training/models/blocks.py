@@ -26,12 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import TrainingError
-
 # Mean and deviation of ImageNet's pixels, which encoders with its weights expect; any fixed values
 # would do for training from scratch.
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-TASKS = ("segmentation", "depth")
 
 
 class Normalize(nn.Module):
@@ -158,14 +155,3 @@ def without_autocast(head: Callable[[Tensor], Tensor], x_NCHW: Tensor) -> Tensor
         return head(x_NCHW)
     with torch.autocast(device, enabled=False):
         return head(x_NCHW.float())
-
-
-def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that a system is built for.
-
-    Raises:
-        TrainingError: there is none, or one that no system knows.
-    """
-    if isinstance(tasks, str) or not tasks or not set(tasks) <= set(TASKS):
-        raise TrainingError(f"tasks is {tasks!r}, expected one or both of {list(TASKS)}")
-    return tuple(tasks)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from depthseg_ros.model_card import NETWORK_STRIDE, ModelCard, fitted_size
 
+from .base import Prediction, System
 from .blocks import double, resize
 
 
@@ -174,14 +175,14 @@ class ServedModel(nn.Module):
     `inputs` and `outputs` are the names of what it takes and gives, in order.
     """
 
-    def __init__(self, system: nn.Module, card: ModelCard, temperature: float = 1.0) -> None:
+    def __init__(self, system: System, card: ModelCard, temperature: float = 1.0) -> None:
         """Put the graph of a model file around a system, as its card says.
 
         Logits are divided by `temperature` for the confidence, see `evaluation.temperature`.
         """
         super().__init__()
         self.system, self.card, self.temperature = system, card, temperature
-        self.pictures = tuple(system.inputs)  # type: ignore[arg-type]
+        self.pictures = system.inputs
         self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
         self.outputs = card.outputs
         self.sky = [c.id for c in card.classes if "sky" in c.flags]
@@ -223,17 +224,22 @@ class ServedModel(nn.Module):
         """The classes' logits alone, (N, classes, h, w) at the system's own size."""
         return _of_all(self._predict(pictures)[0]["logits"])
 
-    def _predict(self, pictures: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], torch.Size]:
+    def _predict(self, pictures: tuple[Tensor, ...]) -> tuple[Prediction, torch.Size]:
         """What the system predicts, and the height and width at which it has seen the images."""
         width, height = self.card.network_size
         # Cast first and last: uint8 at the edges alone is what every runtime can do.
         both = torch.cat([p.float().permute(0, 3, 1, 2) for p in pictures], 1)
         fitted = fit(both, width * height)
         images = fitted.split(3, 1)
-        if self.card.precision == "fp16":
-            prediction = self.system(*(x.half() for x in images))
-            return {k: v.float() for k, v in prediction.items()}, fitted.shape[2:]
-        return self.system(*images), fitted.shape[2:]
+        if self.card.precision != "fp16":
+            return self.system(*images), fitted.shape[2:]
+        half = self.system(*(x.half() for x in images))
+        prediction: Prediction = {}
+        if "logits" in half:
+            prediction["logits"] = half["logits"].float()
+        if "depth" in half:
+            prediction["depth"] = half["depth"].float()
+        return prediction, fitted.shape[2:]
 
     def _classify(
         self, logits: Tensor, network: torch.Size, size: torch.Size

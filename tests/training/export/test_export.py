@@ -38,6 +38,7 @@ from training.engine.weights import start_from
 from training.export import quantization
 from training.export.model_file import ServedModel, export, fold_batch_norms, graph, rounded, write
 from training.export.quantization import TARGETS, quantize, quantize_beside
+from training.models.base import System
 from training.models.encoders import EfficientNetLite0, StandardResNet
 from training.models.systems.depthsegnet import DepthSegNet, Vgg
 from training.models.systems.lateral_sharing import LateralSharing
@@ -95,10 +96,8 @@ def test_onnx_runtime_agrees_with_torch(task, session, size, batch):
     np.testing.assert_allclose(depth[both], expected_depth[both], rtol=1e-3)
 
 
-class Constant(torch.nn.Module):
+class Constant(System):
     """Says one depth and one class, whatever it sees, at half its size."""
-
-    inputs = ("image",)
 
     def __init__(self):
         super().__init__()
@@ -455,9 +454,7 @@ def test_confidence_is_the_softmax_of_the_label(task):
 
 
 def test_sky_and_what_lies_beyond_the_range_have_no_depth(task):
-    class Fixed(torch.nn.Module):
-        inputs = ("image",)
-
+    class Fixed(System):
         def forward(self, image):
             n, _, h, w = image.shape
             logits = torch.zeros(n, 11, h // 4, w // 4)

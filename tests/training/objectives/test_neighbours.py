@@ -29,6 +29,7 @@ from training.data.classes import CAMVID
 from training.data.sample import Sample
 from training.data.transforms import TrainDataset
 from training.errors import TrainingError
+from training.models.base import System
 from training.models.systems.shared_encoder import SharedEncoder
 from training.objectives.neighbours import Neighbours
 from training.objectives.supervised import Supervised
@@ -43,10 +44,9 @@ FARTHEST = 200.0
 """What the sky is given, metres."""
 
 
-class Says(nn.Module):
+class Says(System):
     """A system that says a canonical depth, times a factor that can be learned."""
 
-    inputs = ("image",)
     depth_kind = "metric"
     depth_limits = (0.5, 1000.0)
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from training.errors import TrainingError
 from training.losses import by_name as losses
+from training.models.base import System
 from training.objectives.base import segmentation_losses, thinned
 from training.objectives.stereo import Stereo
 from training.objectives.supervised import Supervised
@@ -33,10 +34,9 @@ BASELINE = 0.5
 FOCAL_BASELINE = CANONICAL * BASELINE / W
 
 
-class Says(nn.Module):
+class Says(System):
     """A system that says what it is told, with one parameter so that gradients have a way."""
 
-    inputs = ("image",)
     depth_limits = (0.0, 1000.0)
 
     def __init__(self, **prediction):

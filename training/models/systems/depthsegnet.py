@@ -33,19 +33,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import TrainingError
-from ..blocks import Normalize, checked_tasks, without_autocast
+from ..base import Prediction, System
+from ..blocks import Normalize, without_autocast
 from ..encoders import Encoder, load_weights
 
 SCALES = 4
 
 
-class DepthSegNet(nn.Module):
+class DepthSegNet(System):
     """Encoder, depth decoder, segmentation decoder."""
 
-    inputs: tuple[str, ...] = ("image",)
     depth_kind = "metric"
     depth_limits = (0.0, math.inf)
-    views: tuple[str, ...] = ("right",)
+    views = ("right",)
 
     def __init__(
         self,
@@ -80,8 +80,7 @@ class DepthSegNet(nn.Module):
         Raises:
             TrainingError: an option is wrong or the checkpoint does not fit.
         """
-        super().__init__()
-        self.tasks = tasks = checked_tasks(tasks)
+        super().__init__(tasks)
         if freeze_depth and "segmentation" not in tasks:
             raise TrainingError("freeze_depth without the task segmentation: nothing would train")
         self.encoder = Vgg() if encoder is None else encoder
@@ -102,7 +101,7 @@ class DepthSegNet(nn.Module):
             load_weights(self.encoder, depth_weights, prefix="system.encoder.")
             if self.depth is not None:
                 load_weights(self.depth, depth_weights, prefix="system.depth.")
-        self.weights_given = depth_weights is not None
+        self.needs_weights = freeze_depth and depth_weights is None
         self.frozen: list[nn.Module] = []
         if freeze_depth:
             self.frozen = [m for m in (self.encoder, self.depth) if m is not None]
@@ -116,7 +115,7 @@ class DepthSegNet(nn.Module):
             module.eval()
         return self
 
-    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor | list[Tensor]]:
+    def forward(self, image_N3HW: Tensor) -> Prediction:
         """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at its size.
 
         In training also `disparities`, four of (N, 2, h_i, w_i) for the left and the right picture
@@ -125,7 +124,7 @@ class DepthSegNet(nn.Module):
         """
         size = image_N3HW.shape[2:]
         features = self.encoder(self.normalize(image_N3HW))
-        prediction: dict[str, Tensor | list[Tensor]] = {}
+        prediction: Prediction = {}
         if self.segmentation is not None:
             prediction["logits"] = self.segmentation(features, size)[0]
         if self.depth is not None:
@@ -137,11 +136,9 @@ class DepthSegNet(nn.Module):
                 prediction |= {"disparities": disparities, "side_depths": depths[1:]}
         return prediction
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Those of the encoder, unless frozen."""
-        if self.depth is None or self.segmentation is None or self.frozen:
-            return []
-        return list(self.encoder.parameters())
+    def shared_modules(self) -> list[nn.Module]:
+        """The encoder, unless frozen."""
+        return [] if self.frozen else [self.encoder]
 
 
 class SkipDecoder(nn.Module):
@@ -294,7 +291,7 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv
     """Convolution, "same" padding; Glorot's start (2010), since no norm corrects another one."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(layer.get_parameter("bias"))
     return layer
 
 

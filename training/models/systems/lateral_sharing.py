@@ -41,20 +41,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import Normalize, checked_tasks, resize, without_autocast
+from ..base import Prediction, System
+from ..blocks import Normalize, resize, without_autocast
 from ..encoders import Encoder, StandardResNet
 
 # A millimetre: far below what is seen, and logarithms of the depth stay finite.
 LEAST_DEPTH = 1e-3
 
 
-class LateralSharing(nn.Module):
+class LateralSharing(System):
     """One backbone, two branches, lateral sharing units between them."""
 
-    inputs: tuple[str, ...] = ("image",)
     depth_kind = "metric"
     depth_limits = (0.0, math.inf)
-    views: tuple[str, ...] = ()
     branches: Mapping[str, Branch]
 
     def __init__(
@@ -82,8 +81,7 @@ class LateralSharing(nn.Module):
         Raises:
             TrainingError: `tasks` has none or an unknown one, or the weights do not fit.
         """
-        super().__init__()
-        self.tasks = tasks = checked_tasks(tasks)
+        super().__init__(tasks)
         if encoder is None:
             encoder = StandardResNet(50, weights, output_stride=8)
         self.encoder = encoder
@@ -96,7 +94,7 @@ class LateralSharing(nn.Module):
             self.units.extend(LateralSharingUnit(a, b) for a, b in pairwise(widths))
         self.normalize = Normalize()
 
-    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
+    def forward(self, image_N3HW: Tensor) -> Prediction:
         """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at its size."""
         backbone = self.encoder(self.normalize(image_N3HW))[-1]
         maps = {task: [backbone] for task in self.branches}
@@ -113,7 +111,7 @@ class LateralSharing(nn.Module):
                     maps[task].append(F.relu(branch.deconvolutions[index](x)))
                 else:
                     maps[task].append(without_autocast(branch.deconvolutions[index], x))
-        prediction = {}
+        prediction: Prediction = {}
         for task, branch in self.branches.items():
             said = branch.sum_up(maps[task], image_N3HW.shape[2:])
             if task == "depth":
@@ -122,15 +120,10 @@ class LateralSharing(nn.Module):
                 prediction["logits"] = said
         return prediction
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Those of the backbone, of the units, and of the deconvolutions that the units read."""
-        if len(self.branches) < 2:
-            return []
-        modules: list[nn.Module] = [self.encoder]
-        if self.units:  # first, since the last one listed is what both tasks start from
-            branches = [b.deconvolutions[:2] for b in self.branches.values()]
-            modules = [self.units, *branches, self.encoder]
-        return [parameter for module in modules for parameter in module.parameters()]
+    def shared_modules(self) -> list[nn.Module]:
+        """The units, the deconvolutions that they read, and the backbone."""
+        read = [b.deconvolutions[:2] for b in self.branches.values()] if self.units else []
+        return [self.units, *read, self.encoder]
 
 
 class Branch(nn.Module):
@@ -146,7 +139,7 @@ class Branch(nn.Module):
         self.up_skips = nn.ModuleList(nn.Conv2d(width, outputs, 1) for width in channels)
         for skip in self.up_skips[:-1]:
             # With a single output, a ReLU that starts below zero everywhere would stay there.
-            nn.init.ones_(skip.bias)  # type: ignore[arg-type]
+            nn.init.ones_(skip.get_parameter("bias"))
 
     def sum_up(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
         """Sum the up-skips of the backbone's output and of the deconvolutions', at `size`."""

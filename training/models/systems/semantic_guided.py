@@ -32,16 +32,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import TrainingError
-from ..blocks import Normalize, checked_tasks, without_autocast
-from ..encoders import StandardResNet
+from ..base import Prediction, System
+from ..blocks import Normalize, without_autocast
+from ..encoders import Encoder, StandardResNet
 
 DISPARITY_SCALES = 4
 
 
-class SemanticGuided(nn.Module):
+class SemanticGuided(System):
     """One encoder, a segmentation decoder, a depth decoder that it guides, and a pose network."""
 
-    inputs: tuple[str, ...] = ("image",)
     depth_kind = "up-to-scale"
     depth_limits = (0.0, math.inf)
     views: tuple[str, ...] = ("previous", "next")
@@ -50,11 +50,11 @@ class SemanticGuided(nn.Module):
         self,
         num_classes: int = 19,
         tasks: Sequence[str] = ("segmentation", "depth"),
-        encoder: nn.Module | None = None,
+        encoder: Encoder | None = None,
         decoder: Sequence[int] = (256, 128, 64, 32, 16),
         guidance: Literal["modulation", "attention", "none"] = "modulation",
         refine: bool = True,
-        pose_encoder: nn.Module | None = None,
+        pose_encoder: Encoder | None = None,
         min_depth: float = 0.1,
         max_depth: float = 100.0,
     ) -> None:
@@ -80,8 +80,7 @@ class SemanticGuided(nn.Module):
         Raises:
             TrainingError: An argument is none of the values above.
         """
-        super().__init__()
-        self.tasks = tasks = checked_tasks(tasks)
+        super().__init__(tasks)
         if guidance not in GUIDANCE:
             raise TrainingError(f"guidance is {guidance!r}, expected one of {list(GUIDANCE)}")
         if not 0 < min_depth < max_depth:
@@ -90,7 +89,7 @@ class SemanticGuided(nn.Module):
             )
         self.normalize = Normalize()
         self.encoder = StandardResNet(18, half=True) if encoder is None else encoder
-        channels: tuple[int, ...] = tuple(self.encoder.channels)
+        channels = self.encoder.channels
         if not DISPARITY_SCALES <= len(channels) <= len(decoder):
             raise TrainingError(
                 f"the encoder has {len(channels)} features, the decoder {len(decoder)} widths,"
@@ -115,17 +114,14 @@ class SemanticGuided(nn.Module):
         else:
             self.views = ()  # nothing is learned from video
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Those of the encoder, and of the segmentation decoder where depth reads its features."""
-        if self.segmentation is None or self.depth is None:
-            return []
-        shared: list[nn.Parameter] = []
-        if self.depth.guides is not None or self.refinement is not None:
-            shared += self.segmentation.parameters()
-        # Last what both tasks start from.
-        return [*shared, *self.encoder.parameters()]
+    def shared_modules(self) -> list[nn.Module]:
+        """The encoder, and the segmentation decoder if the depth decoder reads its features."""
+        guided = self.depth is not None and self.depth.guides is not None
+        if self.segmentation is None or not (guided or self.refinement is not None):
+            return [self.encoder]
+        return [self.segmentation, self.encoder]
 
-    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
+    def forward(self, image_N3HW: Tensor) -> Prediction:
         """Perceive.
 
         Args:
@@ -144,7 +140,7 @@ class SemanticGuided(nn.Module):
             min(2 * fine, full)
             for fine, full in zip(features[0].shape[2:], image_N3HW.shape[2:], strict=True)
         ]
-        outputs = {}
+        outputs: Prediction = {}
         semantics = None
         if self.segmentation is not None:
             semantics = self.segmentation(features, size)
@@ -152,7 +148,7 @@ class SemanticGuided(nn.Module):
         if self.depth is not None:
             decoded = self.depth(features, size, semantics)
             disparity = without_autocast(self.heads[-1], decoded[-1])
-            if self.refinement is not None:
+            if self.refinement is not None and semantics is not None:
                 finest = torch.cat([decoded[-1], semantics[-1]], 1)
                 disparity = disparity + self.refinement(disparity, finest, outputs["logits"])
             outputs["depth"] = self.depth_of(disparity)
@@ -232,7 +228,7 @@ class Branch(nn.Module):
             to = skip[0].shape[2:] if skip else size
             x = F.interpolate(narrow(x), size=tuple(to), mode="nearest")
             x = join(torch.cat([x, *skip], 1))
-            if self.guides is not None:
+            if self.guides is not None and guides is not None:
                 x = self.guides[level](x, guides[level])
             decoded.append(x)
         return decoded
@@ -363,7 +359,7 @@ class PairResNet(StandardResNet):
             self.conv1.weight = nn.Parameter(torch.cat([of_one, of_one], 1) / 2)
 
 
-class LightPoseEncoder(nn.Module):
+class LightPoseEncoder(Encoder):
     """Seven convolutions of stride 2, as the pose network of SfMLearner (Zhou et al. 2017)."""
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256, 256, 256)) -> None:
@@ -384,7 +380,7 @@ class LightPoseEncoder(nn.Module):
 class PoseNetwork(nn.Module):
     """Two pictures -> small motion, with the decoder of Monodepth2's pose network."""
 
-    def __init__(self, encoder: nn.Module, width: int = 256) -> None:
+    def __init__(self, encoder: Encoder, width: int = 256) -> None:
         """`width` channels in the decoder."""
         super().__init__()
         self.encoder = encoder

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import TrainingError
-from ..blocks import Context, Decoder, Normalize, checked_tasks, without_autocast
+from ..base import Prediction, System
+from ..blocks import Context, Decoder, Normalize, without_autocast
 from ..encoders import Encoder, ResNet
 
 
@@ -47,12 +48,10 @@ class Head(nn.Module):
         return without_autocast(self.output, self.level(features_NCHW, [skip_NCHW]))
 
 
-class SharedEncoder(nn.Module):
+class SharedEncoder(System):
     """One encoder, one decoder, two heads."""
 
-    inputs: tuple[str, ...] = ("image",)
     depth_kind = "metric"
-    views: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -85,8 +84,7 @@ class SharedEncoder(nn.Module):
         Raises:
             TrainingError: `tasks` has none, or an unknown one; the encoder has no features at 1/2.
         """
-        super().__init__()
-        self.tasks = tasks = checked_tasks(tasks)
+        super().__init__(tasks)
         self.encoder = ResNet(widths, depths, half=True) if encoder is None else encoder
         if len(self.encoder.channels) != 5:
             raise TrainingError(
@@ -104,11 +102,11 @@ class SharedEncoder(nn.Module):
         self.log_range = (math.log(min_depth), math.log(max_depth))
         self.normalize = Normalize()
 
-    def forward(self, image_N3HW: Tensor) -> dict[str, Tensor]:
+    def forward(self, image_N3HW: Tensor) -> Prediction:
         """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at 1/2."""
         finest, *skips, coarsest = self.encoder(self.normalize(image_N3HW))
         features = self.decoder(self.context(coarsest), skips[::-1])
-        prediction = {}
+        prediction: Prediction = {}
         if self.segmentation is not None:
             prediction["logits"] = self.segmentation(features, finest)
         if self.depth is not None:
@@ -117,9 +115,6 @@ class SharedEncoder(nn.Module):
             prediction["depth"] = torch.exp(near + (far - near) * share)
         return prediction
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """All but those of the heads."""
-        if self.segmentation is None or self.depth is None:
-            return []
-        shared = (self.encoder, self.context, self.decoder)
-        return [parameter for part in shared for parameter in part.parameters()]
+    def shared_modules(self) -> list[nn.Module]:
+        """All but the heads."""
+        return [self.encoder, self.context, self.decoder]

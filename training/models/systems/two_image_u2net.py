@@ -25,16 +25,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..blocks import checked_tasks, resize, shrink, without_autocast
+from ..base import Prediction, System
+from ..blocks import resize, shrink, without_autocast
 
 
-class TwoImageU2Net(nn.Module):
+class TwoImageU2Net(System):
     """Nested U-Nets: each stage of the encoder and of the decoders is a U-Net of its own."""
 
-    inputs: tuple[str, ...] = ("background", "image")
+    inputs = ("background", "image")
     depth_kind = "normalised"
     depth_limits = (0.0, 1.0)
-    views: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -54,8 +54,7 @@ class TwoImageU2Net(nn.Module):
         Raises:
             TrainingError: `tasks` is empty or names another task.
         """
-        super().__init__()
-        self.tasks = tasks = checked_tasks(tasks)
+        super().__init__(tasks)
         self.encoder = nn.ModuleList(
             [
                 ResidualU(7, 6, middle, width),
@@ -68,13 +67,11 @@ class TwoImageU2Net(nn.Module):
         )
         self.depth = FusedDecoder(middle, width, 1) if "depth" in tasks else None
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Parameters that both tasks use; none if there is one task only."""
-        if self.segmentation is None or self.depth is None:
-            return []
-        return list(self.encoder.parameters())
+    def shared_modules(self) -> list[nn.Module]:
+        """The encoder."""
+        return [self.encoder]
 
-    def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> dict[str, Tensor]:
+    def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> Prediction:
         """Perceive.
 
         Args:
@@ -94,7 +91,7 @@ class TwoImageU2Net(nn.Module):
         for stage in self.encoder:
             x = stage(shrink(features[-1]) if features else x)
             features.append(x)
-        outputs = {}
+        outputs: Prediction = {}
         if self.segmentation is not None:
             outputs["logits"], sides = self.segmentation(features)
             if self.training:

@@ -26,16 +26,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..blocks import checked_tasks, resize, shrink, without_autocast
+from ..base import Prediction, System
+from ..blocks import resize, shrink, without_autocast
 
 
-class TwoStreamFcn(nn.Module):
+class TwoStreamFcn(System):
     """Two streams, a shared trunk, a decoder for each task."""
 
-    inputs: tuple[str, ...] = ("background", "image")
+    inputs = ("background", "image")
     depth_kind = "normalised"
     depth_limits = (0.0, 1.0)
-    views: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -55,8 +55,7 @@ class TwoStreamFcn(nn.Module):
         Raises:
             TrainingError: `tasks` is empty or names another task.
         """
-        super().__init__()
-        self.tasks = tasks = checked_tasks(tasks)
+        super().__init__(tasks)
         self.background, self.scene = (blocks(3, streams) for _ in range(2))
         self.merge = nn.Conv2d(2 * streams[-1], streams[-1], 1)
         self.trunk = blocks(streams[-1], trunk)
@@ -65,14 +64,11 @@ class TwoStreamFcn(nn.Module):
         )
         self.depth = TwoStreamDecoder(streams, trunk, 1) if "depth" in tasks else None
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Parameters that both tasks use; none if there is one task only."""
-        if self.segmentation is None or self.depth is None:
-            return []
-        encoder = (self.background, self.scene, self.merge, self.trunk)
-        return [parameter for part in encoder for parameter in part.parameters()]
+    def shared_modules(self) -> list[nn.Module]:
+        """All but the decoders."""
+        return [self.background, self.scene, self.merge, self.trunk]
 
-    def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> dict[str, Tensor]:
+    def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> Prediction:
         """Perceive.
 
         Args:
@@ -97,7 +93,7 @@ class TwoStreamFcn(nn.Module):
             features.append(x)
         skips = [*pairs, *features[:-1]]
         skips.reverse()
-        outputs = {}
+        outputs: Prediction = {}
         if self.segmentation is not None:
             outputs["logits"] = self.segmentation(x, skips)
         if self.depth is not None:
