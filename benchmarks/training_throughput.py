@@ -38,6 +38,7 @@ from training.data.sources import open_source, parse
 from training.data.transforms import TrainDataset
 from training.engine.task import JointTask
 from training.models.systems.shared_encoder import SharedEncoder
+from training.objectives.base import Context
 from training.objectives.supervised import Supervised
 
 CROP, BATCH = (384, 288), 8
@@ -92,10 +93,11 @@ def step(batch: dict[str, Tensor]) -> Callable[[], float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch = {name: value.to(device) for name, value in batch.items()}
     system = SharedEncoder().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective, weights = Supervised(), torch.ones(11, device=device)
+    objective = Supervised()
+    context = Context(system, batch, torch.ones(11, device=device), 420.0)
 
     def train() -> float:
-        parts, _ = objective(system, batch, weights, 420.0)
+        parts, _ = objective(context)
         total = torch.stack([v for p in parts.values() for v in p.values()]).sum()
         total.backward()
         return total.item()  # waits for the GPU

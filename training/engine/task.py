@@ -36,7 +36,7 @@ from ..errors import TrainingError
 from ..models.base import System
 from ..models.encoders import Encoder
 from ..models.served import ServedModel
-from ..objectives.base import Objective
+from ..objectives.base import Context, Objective
 from ..objectives.supervised import Supervised
 from ..processes import dataset_index, summed
 from .accumulation import AccumulatedLoader
@@ -223,11 +223,12 @@ class JointTask(L.LightningModule):
         """Let chance follow from seed and epoch, so that a run that is resumed goes on alike."""
         torch.manual_seed((self.seed + self.current_epoch) % 2**63)
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """One batch of `transforms.TrainDataset`."""
-        parts, present = self.objective(
-            self.system, batch, self.class_weights, self.hparams["canonical_fx"]
-        )
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        """One batch of `transforms.TrainDataset`, maybe with `step` of `AccumulatedLoader`."""
+        step = batch.get("step", ())
+        canonical_fx = self.hparams["canonical_fx"]
+        context = Context(self.system, batch, self.class_weights, canonical_fx, step)
+        parts, present = self.objective(context)
         if not parts:
             raise TrainingError("nothing to learn: the objective has no loss for any task")
         self.taught |= {task for task, there in present.items() if there}
@@ -240,10 +241,10 @@ class JointTask(L.LightningModule):
             self.log_dict(named, on_step=False, **how)
         shown = torch.stack(list(losses.values())).sum().detach()
         self.log("loss", shown, prog_bar=True, on_step=True, **how)
-        if "step" not in batch:
+        if not step:
             return total
         # Lightning divides by how many a step accumulates; an epoch's last step may have fewer.
-        return total * (self.trainer.accumulate_grad_batches / len(batch["step"]))
+        return total * (self.trainer.accumulate_grad_batches / len(step))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the balancer look at what the step learns from."""

@@ -14,8 +14,8 @@
 
 """Objectives: what a system is trained for, from a batch to named losses.
 
-An objective is an `nn.Module` called with the system, a batch, the classes' weights and the focal
-length of the canonical camera. It gives `Losses`, which the task balances and logs.
+An `Objective` is called with a `Context`: a system and a batch. It returns `Losses`, which the task
+balances and logs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,40 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from ..losses import by_name as losses
+from ..models.base import Prediction, System
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the losses of a batch are computed from."""
+
+    system: System
+    batch: Mapping[str, Tensor]
+    """A batch of `data.transforms.TrainDataset`."""
+    class_weights: Tensor
+    """(classes,) float32."""
+    canonical_fx: float
+    """Focal length of the camera that metric depth is learned in, pixels."""
+    step: Sequence[Mapping[str, Tensor]] = ()
+    """`labels` and `depth` of all batches of an optimizer step, see `engine.accumulation`; empty if
+    it has one batch only."""
+
+    def truths(self, name: Literal["labels", "depth"]) -> list[Tensor]:
+        """Ground truth of this batch, followed by that of each batch in `step`."""
+        return [truth[name] for truth in (self.batch, *self.step)]
+
+    def predict(self) -> Prediction:
+        """Run the system on the batch; `TrainingError` if its number of classes is wrong."""
+        inputs = (self.batch[name].float() for name in self.system.inputs)
+        prediction = self.system(*(x.contiguous(memory_format=torch.channels_last) for x in inputs))
+        if "logits" in prediction:
+            found, expected = prediction["logits"].shape[1], len(self.class_weights)
+            if found != expected and (found, expected) != (1, 2):  # one logit: foreground or not
+                raise TrainingError(
+                    f"the system has {found} classes, model.classes {expected}: set the system's"
+                    " num_classes"
+                )
+        return prediction
 
 
 class Losses(NamedTuple):
@@ -77,33 +112,16 @@ class Objective(nn.Module):
         self.deep_supervision, self.weigh_classes = deep_supervision, weigh_classes
         self.register_buffer("sets", torch.zeros(0, 0, dtype=torch.bool), persistent=False)
 
-    def forward(
-        self,
-        system: nn.Module,
-        batch: Mapping[str, Tensor],
-        class_weights: Tensor,
-        canonical_fx: float,
-    ) -> Losses:
+    def forward(self, context: Context) -> Losses:
         """See `Losses`."""
-        prediction = predict(system, batch, len(class_weights))
+        prediction = context.predict()
         parts = {}
-        step = batch.get("step", ())
-        present = {"segmentation": any(map(known_labels, step or [batch])), "depth": False}
+        labelled = any(map(known_labels, context.step or [context.batch]))
+        present = {"segmentation": labelled, "depth": False}
         if "logits" in prediction:
-            weights = class_weights if self.weigh_classes else None
-            parts["segmentation"] = segmentation_losses(
-                prediction,
-                batch["labels"],
-                self.segmentation,
-                weights,
-                self.deep_supervision,
-                [truth["labels"] for truth in step],
-                self.sets,
-            )
+            parts["segmentation"] = self.segmentation_parts(context, prediction)
         if "depth" in prediction:
-            parts["depth"], present["depth"] = self.depth_parts(
-                system, prediction, batch, canonical_fx
-            )
+            parts["depth"], present["depth"] = self.depth_parts(context, prediction)
         return Losses({task: values for task, values in parts.items() if values}, present)
 
     def one_class(self, labels_NHW: Tensor) -> Tensor:
@@ -112,39 +130,56 @@ class Objective(nn.Module):
             return labels_NHW
         return labels_NHW.where(labels_NHW < self.sets.shape[1], UNLABELLED)
 
+    def segmentation_parts(self, context: Context, prediction: Prediction) -> dict[str, Tensor]:
+        """The weighted losses of segmentation by name.
+
+        Labels of `sets` of classes, see `losses.segmentation.cross_entropy`, teach that loss alone.
+        """
+        outputs = [prediction["logits"]]
+        classes = max(2, outputs[0].shape[1])
+        if self.deep_supervision:
+            outputs += side_outputs(prediction, "side_logits")
+        labels, *of_step = thinned(context.truths("labels"), outputs[0].shape[2:])
+        weights = context.class_weights if self.weigh_classes else None
+
+        def loss(name: str, output: Tensor, truth: Tensor) -> Tensor:
+            if name == "cross_entropy" and len(self.sets):
+                return losses.SEGMENTATION[name](output, truth, weights, self.sets)
+            if len(self.sets):
+                truth = truth.where(truth < classes, UNLABELLED)
+            return losses.SEGMENTATION[name](output, truth, weights)
+
+        return {
+            name: weight
+            * losses.multi_output(functools.partial(loss, name), outputs, labels, of_step)
+            for name, weight in self.segmentation.items()
+        }
+
     def depth_parts(
-        self,
-        system: nn.Module,
-        prediction: Mapping[str, Tensor],
-        batch: Mapping[str, Tensor],
-        canonical_fx: float,
+        self, context: Context, prediction: Prediction
     ) -> tuple[dict[str, Tensor], bool]:
-        """The losses of depth by name, and whether the batch had anything to learn it from."""
-        limits: tuple[float, float] = system.depth_limits  # type: ignore[assignment]
-        step = batch.get("step", ())
-        parts = depth_losses(
-            prediction,
-            batch["depth"],
-            self.depth,
-            limits,
-            self.deep_supervision,
-            [truth["depth"] for truth in step],
-        )
-        return parts, bool(self.depth) and any(map(known_depth, step or [batch]))
+        """The weighted losses of depth by name, and whether there was anything to learn it from.
 
+        Truth outside the system's `depth_limits` is clamped to them, so that the system still
+        learns that something is far.
+        """
+        outputs = [prediction["depth"]]
+        if self.deep_supervision:
+            outputs += side_outputs(prediction, "side_depths")
+        limits = context.system.depth_limits
+        truths = [truth.clamp(*limits) for truth in context.truths("depth")]
+        depth, *of_step = thinned(truths, outputs[0].shape[2:])
 
-def predict(system: nn.Module, batch: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
-    """Run the system on a batch's pictures; `TrainingError` if it has not so many classes."""
-    inputs = (batch[name].float() for name in system.inputs)  # type: ignore[union-attr]
-    prediction = system(*(x.contiguous(memory_format=torch.channels_last) for x in inputs))
-    if "logits" in prediction:
-        said = prediction["logits"].shape[1]
-        if said != classes and (said, classes) != (1, 2):  # one logit: foreground or not
-            raise TrainingError(
-                f"the system has {said} classes, model.classes {classes}: set the system's"
-                " num_classes"
-            )
-    return prediction
+        def loss(name: str, output: Tensor, truth: Tensor) -> Tensor:
+            return losses.DEPTH[name](output[:, 0], truth)
+
+        parts = {
+            name: weight
+            * losses.multi_output(functools.partial(loss, name), outputs, depth, of_step)
+            for name, weight in self.depth.items()
+        }
+        known = any(map(known_depth, context.step or [context.batch]))
+        return parts, bool(self.depth) and known
 
 
 def thinned(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
@@ -188,77 +223,13 @@ def check_terms(terms: Mapping[str, float], known: Mapping[str, object], what: s
             )
 
 
-def segmentation_losses(
-    prediction: Mapping[str, Tensor],
-    labels_NHW: Tensor,
-    terms: Mapping[str, float],
-    class_weights: Tensor | None,
-    deep_supervision: bool = False,
-    labels_of_step: Sequence[Tensor] = (),
-    sets: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """The weighted segmentation losses by name; for `labels_of_step` see `losses.multi_output`.
-
-    Labels of `sets` of classes, see `losses.segmentation.cross_entropy`, teach that loss alone.
-    """
-    outputs = [prediction["logits"]]
-    one_class = max(2, outputs[0].shape[1])
-    if deep_supervision:
-        outputs += side_outputs(prediction, "side_logits")
-    labels, *of_step = thinned([labels_NHW, *labels_of_step], outputs[0].shape[2:])
-
-    def loss(name: str, output: Tensor, truth: Tensor) -> Tensor:
-        if sets is None or not len(sets):
-            return losses.SEGMENTATION[name](output, truth, class_weights)
-        if name == "cross_entropy":
-            return losses.SEGMENTATION[name](output, truth, class_weights, sets)
-        truth = truth.where(truth < one_class, UNLABELLED)
-        return losses.SEGMENTATION[name](output, truth, class_weights)
-
-    return {
-        name: weight
-        * losses.multi_output(
-            functools.partial(loss, name),
-            outputs,
-            labels,
-            of_step,
-        )
-        for name, weight in terms.items()
-    }
-
-
-def depth_losses(
-    prediction: Mapping[str, Tensor],
-    depth_NHW: Tensor,
-    terms: Mapping[str, float],
-    limits: tuple[float, float],
-    deep_supervision: bool = False,
-    depths_of_step: Sequence[Tensor] = (),
-) -> dict[str, Tensor]:
-    """The weighted losses against true depth by name; for `depths_of_step` see `multi_output`.
-
-    Truth beyond the `limits` of what the system can say is drawn to their end, so that what is far
-    is at least told to be far.
-    """
-    outputs = [prediction["depth"]]
-    if deep_supervision:
-        outputs += side_outputs(prediction, "side_depths")
-    truths = [truth.clamp(*limits) for truth in (depth_NHW, *depths_of_step)]
-    depth, *of_step = thinned(truths, outputs[0].shape[2:])
-    return {
-        name: weight
-        * losses.multi_output(
-            lambda o, t, name=name: losses.DEPTH[name](o[:, 0], t), outputs, depth, of_step
-        )
-        for name, weight in terms.items()
-    }
-
-
-def side_outputs(prediction: Mapping[str, Tensor], name: str) -> list[Tensor]:
-    """What deep supervision is about; raises `TrainingError` where a system has none."""
+def side_outputs(
+    prediction: Prediction, name: Literal["side_logits", "side_depths"]
+) -> list[Tensor]:
+    """Outputs for deep supervision; raises `TrainingError` if the system has none."""
     if name not in prediction:
         raise TrainingError(f"deep_supervision: the system gives no {name} while it trains")
-    return list(prediction[name])
+    return prediction[name]
 
 
 def known_labels(batch: Mapping[str, Tensor]) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import TrainingError
 from ..losses.reprojection import (
@@ -31,6 +31,8 @@ from ..losses.reprojection import (
     project,
     sample,
 )
+from ..models.base import Prediction
+from .base import Context
 from .supervised import Supervised
 from .video import NEIGHBOURS
 
@@ -79,32 +81,26 @@ class Neighbours(Supervised):
         self.views = NEIGHBOURS if photometric or smoothness else ()
 
     def depth_parts(
-        self,
-        system: nn.Module,
-        prediction: Mapping[str, Tensor],
-        batch: Mapping[str, Tensor],
-        canonical_fx: float,
+        self, context: Context, prediction: Prediction
     ) -> tuple[dict[str, Tensor], bool]:
         """See `Objective`."""
+        system, batch = context.system, context.batch
         if system.depth_kind != "metric":
             raise TrainingError(
                 f"{type(system).__name__} has depth that is {system.depth_kind}: Neighbours is for"
                 " metric depth"
             )
-        parts, present = super().depth_parts(system, prediction, batch, canonical_fx)
+        parts, present = super().depth_parts(context, prediction)
         if not self.views:
             return parts, present
         known = {name: _known(name, batch) for name in self.views}
-        parts |= self._views(prediction["depth"].float(), batch, known, canonical_fx)
+        parts |= self._views(context, prediction["depth"].float(), known)
         return parts, present or any(bool(known_N.any()) for known_N in known.values())
 
     def _views(
-        self,
-        depth_N1HW: Tensor,
-        batch: Mapping[str, Tensor],
-        known: Mapping[str, Tensor],
-        canonical_fx: float,
+        self, context: Context, depth_N1HW: Tensor, known: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
+        batch = context.batch
         # At the size of what the system says: as good as at the picture's own, and far cheaper.
         size = depth_N1HW.shape[2:]
         target, *sources = (
@@ -112,7 +108,8 @@ class Neighbours(Supervised):
             for name in ("image", *self.views)
         )
         # NaN would reach the gradient through every product, even where it does not count.
-        metres = (batch["fx"] / canonical_fx).nan_to_num(1.0)[:, None, None] * depth_N1HW[:, 0]
+        scale_N = (batch["fx"] / context.canonical_fx).nan_to_num(1.0)
+        metres = scale_N[:, None, None] * depth_N1HW[:, 0]
         stays = torch.eye(4, device=metres.device)
         camera = _shrunk(batch, size)
         warped, unwarped, valid = [], [], []

@@ -17,8 +17,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import TrainingError
 from ..losses.numerics import mean_over
@@ -28,8 +29,16 @@ from ..losses.reprojection import (
     photometric,
     warp_disparity,
 )
+from ..models.base import Prediction
 from ..models.blocks import resize
-from .base import Objective
+from .base import Context, Objective
+
+
+@runtime_checkable
+class PredictsDisparity(Protocol):
+    """A system whose depth is `focal_baseline` / disparity, such as DepthSegNet."""
+
+    focal_baseline: float
 
 
 class Stereo(Objective):
@@ -60,23 +69,20 @@ class Stereo(Objective):
         self.smoothness, self.consistency = smoothness, consistency
 
     def depth_parts(
-        self,
-        system: nn.Module,
-        prediction: Mapping[str, Tensor],
-        batch: Mapping[str, Tensor],
-        canonical_fx: float,
+        self, context: Context, prediction: Prediction
     ) -> tuple[dict[str, Tensor], bool]:
         """See `Objective`."""
-        if "disparities" not in prediction:
+        system, batch = context.system, context.batch
+        if "disparities" not in prediction or not isinstance(system, PredictsDisparity):
             raise TrainingError(
                 f"{type(system).__name__} gives no disparities: Stereo is for DepthSegNet"
             )
-        parts, present = super().depth_parts(system, prediction, batch, canonical_fx)
+        parts, present = super().depth_parts(context, prediction)
         valid = batch["has_right"] & batch["baseline"].isfinite()
         baseline = batch["baseline"].nan_to_num(0.0)
         # Disparities are shares of the width at which depth * disparity is `focal_baseline`.
-        width_N = canonical_fx * baseline / system.focal_baseline
-        views = self._views(prediction["disparities"], batch, width_N, valid)  # type: ignore[arg-type]
+        width_N = context.canonical_fx * baseline / system.focal_baseline
+        views = self._views(prediction["disparities"], batch, width_N, valid)
         return parts | views, present or bool(valid.any())
 
     def _views(

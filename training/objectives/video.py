@@ -17,9 +17,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import TrainingError
 from ..losses.guidance import ranking, semantic_triplet
@@ -30,10 +31,19 @@ from ..losses.reprojection import (
     project,
     sample,
 )
+from ..models.base import Prediction
 from ..models.blocks import resize
-from .base import Objective, known_labels
+from .base import Context, Objective, known_labels
 
 NEIGHBOURS = ("previous", "next")
+
+
+@runtime_checkable
+class PredictsPose(Protocol):
+    """A system with a pose network, such as SemanticGuided."""
+
+    def pose(self, image_N3HW: Tensor, neighbor_N3HW: Tensor) -> Tensor:
+        """Motion of the camera between two images, see `SemanticGuided.pose`."""
 
 
 class Video(Objective):
@@ -67,14 +77,11 @@ class Video(Objective):
         self.smoothness, self.triplet, self.ranking = smoothness, triplet, ranking
 
     def depth_parts(
-        self,
-        system: nn.Module,
-        prediction: Mapping[str, Tensor],
-        batch: Mapping[str, Tensor],
-        canonical_fx: float,
+        self, context: Context, prediction: Prediction
     ) -> tuple[dict[str, Tensor], bool]:
         """See `Objective`."""
-        if "side_depths" not in prediction or not hasattr(system, "pose"):
+        system, batch = context.system, context.batch
+        if "side_depths" not in prediction or not isinstance(system, PredictsPose):
             raise TrainingError(
                 f"{type(system).__name__} has no pose network: Video is for SemanticGuided"
             )
@@ -95,7 +102,7 @@ class Video(Objective):
         return parts, present
 
     def _views(
-        self, system: nn.Module, depths: list[Tensor], batch: Mapping[str, Tensor]
+        self, system: PredictsPose, depths: list[Tensor], batch: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         target = batch["image"].float()
         # A missing neighbour is black; the picture itself in its place keeps the pose network's
@@ -104,7 +111,7 @@ class Video(Objective):
             batch[name].float().where(batch[f"has_{name}"][:, None, None, None], target)
             for name in NEIGHBOURS
         ]
-        poses = [system.pose(target, source) for source in sources]  # type: ignore[operator]
+        poses = [system.pose(target, source) for source in sources]
         target, sources = target / 255, [source / 255 for source in sources]
         unwarped = [photometric(target, source) for source in sources]
         camera = (batch["fx"], batch["fx"], batch["cx"], batch["cy"])

@@ -31,6 +31,7 @@ from training.data.transforms import TrainDataset
 from training.errors import TrainingError
 from training.models.base import System
 from training.models.systems.shared_encoder import SharedEncoder
+from training.objectives.base import Context
 from training.objectives.neighbours import Neighbours
 from training.objectives.supervised import Supervised
 from training.own_robot.motion import as_pinhole, camera_motion
@@ -114,7 +115,9 @@ def batch(samples):
 
 
 def losses(system, batch, **options):
-    parts, _ = Neighbours({}, **({"depth": {}} | options))(system, batch, WEIGHTS, CANONICAL)
+    parts, _ = Neighbours({}, **({"depth": {}} | options))(
+        Context(system, batch, WEIGHTS, CANONICAL)
+    )
     return parts["depth"]
 
 
@@ -182,7 +185,7 @@ def test_a_teachers_depth_gets_better(batch):
     optimizer = torch.optim.Adam(system.parameters(), lr=0.01)
     for _ in range(50):
         optimizer.zero_grad()
-        parts, _ = Neighbours({})(system, data, WEIGHTS, CANONICAL)
+        parts, _ = Neighbours({})(Context(system, data, WEIGHTS, CANONICAL))
         sum(parts["depth"].values()).backward()
         optimizer.step()
     after = off()
@@ -238,7 +241,7 @@ def test_zoomed_crops_agree(samples, zoom):
 def test_samples_without_neighbours_cost_nothing(batch):
     data = without_neighbours(batch)
     system = Says(half(batch["depth"]), 1.3)
-    parts, present = Neighbours({}, depth={})(system, data, WEIGHTS, CANONICAL)
+    parts, present = Neighbours({}, depth={})(Context(system, data, WEIGHTS, CANONICAL))
     loss = sum(parts["depth"].values())
     loss.backward()
     assert loss == 0 and not present["depth"]
@@ -294,8 +297,8 @@ def test_half_precision_is_enough(batch):
 
 def test_the_losses_against_truth_stay_what_they_are(batch):
     system = Says(batch["depth"], 1.1)  # of the whole size: nothing is thinned by chance
-    expected, _ = Supervised()(system, batch, WEIGHTS, CANONICAL)
-    parts, present = Neighbours()(system, batch, WEIGHTS, CANONICAL)
+    expected, _ = Supervised()(Context(system, batch, WEIGHTS, CANONICAL))
+    parts, present = Neighbours()(Context(system, batch, WEIGHTS, CANONICAL))
     assert set(parts["depth"]) == {*expected["depth"], "photometric", "smoothness"}
     for name, value in expected["depth"].items():
         assert parts["depth"][name] == value
@@ -306,7 +309,7 @@ def test_without_weight_no_views_are_asked_for(batch):
     objective = Neighbours(photometric=0.0, smoothness=0.0)
     assert objective.views == () and Neighbours().views == ("previous", "next")
     seen = {name: value for name, value in batch.items() if "previous" not in name}
-    parts, _ = objective(Says(batch["depth"]), seen, WEIGHTS, CANONICAL)
+    parts, _ = objective(Context(Says(batch["depth"]), seen, WEIGHTS, CANONICAL))
     assert set(parts["depth"]) == set(Supervised.usual_depth)
 
 
@@ -316,7 +319,7 @@ def test_the_default_system_learns_from_neighbours(batch):
     # convolution of 8 channels with a stride.
     system = SharedEncoder(len(CAMVID), widths=(32, 16, 16, 16), context=16, decoder=(16, 16, 16))
     data = batch | {"depth": torch.full_like(batch["depth"], torch.nan)}
-    parts, present = Neighbours()(system, data, WEIGHTS, CANONICAL)
+    parts, present = Neighbours()(Context(system, data, WEIGHTS, CANONICAL))
     sum(parts["depth"].values()).backward()
     gradient = system.depth.output.weight.grad
     assert present["depth"] and gradient.isfinite().all() and (gradient != 0).any()

@@ -23,7 +23,7 @@ from torch import nn
 from training.errors import TrainingError
 from training.losses import by_name as losses
 from training.models.base import System
-from training.objectives.base import segmentation_losses, thinned
+from training.objectives.base import Context, thinned
 from training.objectives.stereo import Stereo
 from training.objectives.supervised import Supervised
 from training.objectives.video import Video
@@ -79,7 +79,7 @@ def test_supervised_adds_up_what_it_is_told_to():
     logits, depth = torch.randn(2, 3, H, W), torch.rand(2, 1, H, W) + 1
     system = Says(logits=logits, depth=depth)
     objective = Supervised({"cross_entropy": 2.0}, {"l1": 3.0})
-    parts, present = objective(system, data, WEIGHTS, CANONICAL)
+    parts, present = objective(Context(system, data, WEIGHTS, CANONICAL))
     expected = nn.functional.cross_entropy(logits, data["labels"].long())
     assert parts["segmentation"]["cross_entropy"].item() == pytest.approx(2 * expected.item())
     expected = (depth[:, 0] - data["depth"]).abs().mean()
@@ -91,7 +91,7 @@ def test_an_all_invalid_batch_costs_nothing():
     data = batch()
     data["labels"][:], data["depth"][:] = 255, torch.nan
     system = Says(logits=torch.randn(2, 3, H, W), depth=torch.rand(2, 1, H, W))
-    parts, present = Supervised()(system, data, WEIGHTS, CANONICAL)
+    parts, present = Supervised()(Context(system, data, WEIGHTS, CANONICAL))
     loss = total(parts)
     loss.backward()
     assert loss == 0 and system.one.grad == 0
@@ -99,7 +99,9 @@ def test_an_all_invalid_batch_costs_nothing():
 
 
 def test_a_system_of_one_task_has_the_losses_of_one():
-    parts, _ = Supervised()(Says(depth=torch.rand(2, 1, H, W)), batch(), WEIGHTS, CANONICAL)
+    parts, _ = Supervised()(
+        Context(Says(depth=torch.rand(2, 1, H, W)), batch(), WEIGHTS, CANONICAL)
+    )
     assert set(parts) == {"depth"}
 
 
@@ -107,8 +109,8 @@ def test_deep_supervision_adds_every_output():
     data = batch()
     logits = torch.randn(2, 3, H, W)
     system = Says(logits=logits, side_logits=[logits, logits])
-    one = Supervised()(system, data, WEIGHTS, CANONICAL).parts["segmentation"]
-    all_three = Supervised(deep_supervision=True)(system, data, WEIGHTS, CANONICAL)
+    one = Supervised()(Context(system, data, WEIGHTS, CANONICAL)).parts["segmentation"]
+    all_three = Supervised(deep_supervision=True)(Context(system, data, WEIGHTS, CANONICAL))
     assert all_three.parts["segmentation"]["cross_entropy"].item() == pytest.approx(
         3 * one["cross_entropy"].item()
     )
@@ -153,8 +155,8 @@ def test_losses_of_accumulated_batches_are_means_over_the_pixels_of_all():
         logits[:, 1] = index
         system = Says(logits=logits, depth=torch.full_like(logits[:, :1], 3.0 + index))
         image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
-        batch = {"image": image, **truth, "step": step}
-        (parts, present) = objective(system, batch, WEIGHTS, CANONICAL)
+        batch = {"image": image, **truth}
+        parts, present = objective(Context(system, batch, WEIGHTS, CANONICAL, step))
         assert present == {"segmentation": True, "depth": True}
         means.append([parts["segmentation"]["cross_entropy"], parts["depth"]["l1"]])
     entropies = [math.log(3), math.log(2 + math.e) - 1]
@@ -190,7 +192,7 @@ def test_the_true_disparity_explains_a_stereo_pair():
     for pixels in (DISPARITY, DISPARITY + 1, 0):
         disparities = disparity_of(pixels)
         system = Says(depth=FOCAL_BASELINE / disparities[0][:, :1], disparities=disparities)
-        parts, _ = Stereo({})(system, data, WEIGHTS, CANONICAL)
+        parts, _ = Stereo({})(Context(system, data, WEIGHTS, CANONICAL))
         errors[pixels] = parts["depth"]["photometric"].item()
         assert parts["depth"]["consistency"].item() == pytest.approx(0, abs=1e-5)
         assert parts["depth"]["smoothness"] == 0
@@ -204,7 +206,7 @@ def test_a_sample_without_right_view_teaches_no_depth():
     data["baseline"] = torch.tensor([torch.nan, BASELINE])
     disparities = disparity_of(2)
     system = Says(depth=FOCAL_BASELINE / disparities[0][:, :1], disparities=disparities)
-    parts, present = Stereo({})(system, data, WEIGHTS, CANONICAL)
+    parts, present = Stereo({})(Context(system, data, WEIGHTS, CANONICAL))
     loss = total(parts)
     loss.backward()
     assert loss == 0 and system.one.grad == 0 and not present["depth"]
@@ -214,24 +216,24 @@ def test_stereo_and_video_name_the_system_that_they_are_for():
     system = Says(depth=torch.ones(2, 1, H, W))
     # Their data has no views either, since the system asks for none.
     with pytest.raises(TrainingError, match="gives no disparities"):
-        Stereo()(system, batch(), WEIGHTS, CANONICAL)
+        Stereo()(Context(system, batch(), WEIGHTS, CANONICAL))
     with pytest.raises(TrainingError, match="has no pose network"):
-        Video()(system, batch(), WEIGHTS, CANONICAL)
+        Video()(Context(system, batch(), WEIGHTS, CANONICAL))
     with pytest.raises(TrainingError, match="gives no side_depths"):
-        Supervised(deep_supervision=True)(system, batch(), WEIGHTS, CANONICAL)
+        Supervised(deep_supervision=True)(Context(system, batch(), WEIGHTS, CANONICAL))
 
 
 @pytest.mark.parametrize("objective", [Supervised, Stereo, Video])
 def test_classes_alone_can_be_learned_with_any_objective(objective):
     system = Says(logits=torch.randn(2, 3, H, W))
-    parts, present = objective()(system, batch(), WEIGHTS, CANONICAL)
+    parts, present = objective()(Context(system, batch(), WEIGHTS, CANONICAL))
     assert set(parts) == {"segmentation"} and present["segmentation"]
 
 
 def test_a_system_of_other_classes_is_refused():
     system = Says(logits=torch.randn(2, 4, H, W))
     with pytest.raises(TrainingError, match=r"has 4 classes, model\.classes 3"):
-        Supervised()(system, batch(), WEIGHTS, CANONICAL)
+        Supervised()(Context(system, batch(), WEIGHTS, CANONICAL))
 
 
 def test_truth_beyond_what_the_system_can_say_is_drawn_to_its_end():
@@ -239,7 +241,7 @@ def test_truth_beyond_what_the_system_can_say_is_drawn_to_its_end():
     data["depth"][:] = 500.0
     system = Says(depth=torch.full((2, 1, H, W), 100.0))
     system.depth_limits = (0.5, 100.0)
-    parts, _ = Supervised(depth={"l1": 1.0})(system, data, WEIGHTS, CANONICAL)
+    parts, _ = Supervised(depth={"l1": 1.0})(Context(system, data, WEIGHTS, CANONICAL))
     assert parts["depth"]["l1"] == 0
 
 
@@ -261,7 +263,7 @@ def test_the_true_depth_explains_a_video():
         depths = [torch.full((2, 1, H, W), depth)]
         features = [torch.rand(2, 4, H, W)] * 3
         system = Says(depth=depths[0], side_depths=[], features=features)
-        parts, present = Video({}, triplet=0.1)(system, data, WEIGHTS, CANONICAL)
+        parts, present = Video({}, triplet=0.1)(Context(system, data, WEIGHTS, CANONICAL))
         errors[depth] = parts["depth"]["photometric"].item()
         assert present["depth"] and parts["depth"]["triplet"] > 0
         assert parts["depth"]["smoothness"] == 0
@@ -273,7 +275,7 @@ def test_without_neighbours_a_video_objective_teaches_labels_alone():
     data["has_previous"] = data["has_next"] = torch.tensor([False, False])
     depths = [torch.rand(2, 1, H, W) + 1]
     system = Says(logits=torch.randn(2, 3, H, W), depth=depths[0], side_depths=[])
-    parts, present = Video(triplet=0)(system, data, WEIGHTS, CANONICAL)
+    parts, present = Video(triplet=0)(Context(system, data, WEIGHTS, CANONICAL))
     assert total({"depth": parts["depth"]}) == 0
     assert parts["segmentation"]["cross_entropy"] > 0
     assert present == {"segmentation": True, "depth": False}
@@ -282,15 +284,14 @@ def test_without_neighbours_a_video_objective_teaches_labels_alone():
 def test_labels_of_sets_teach_cross_entropy_alone():
     torch.manual_seed(0)
     objective = Supervised(segmentation={"cross_entropy": 1.0, "dice": 1.0}, weigh_classes=False)
-    prediction = {"logits": torch.randn(1, 3, 4, 4)}
+    logits = torch.randn(1, 3, 4, 4)
     labels = torch.randint(0, 3, (1, 4, 4), dtype=torch.uint8)
     labels[0, 0], labels[0, 1] = 3, 255
     objective.sets = torch.tensor([[True, True, False]])
-    parts = segmentation_losses(
-        prediction, labels, objective.segmentation, None, sets=objective.sets
-    )
+    data = {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "labels": labels}
+    parts = objective(Context(Says(logits=logits), data, WEIGHTS, CANONICAL)).parts["segmentation"]
     known = labels.where(labels != 3, 255)
-    assert parts["dice"] == losses.SEGMENTATION["dice"](prediction["logits"], known)
+    assert parts["dice"] == losses.SEGMENTATION["dice"](logits, known)
     assert parts["cross_entropy"] == losses.SEGMENTATION["cross_entropy"](
-        prediction["logits"], labels, sets=objective.sets
+        logits, labels, sets=objective.sets
     )
