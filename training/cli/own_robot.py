@@ -43,9 +43,7 @@ from ..engine.weights import provenance_of
 from ..errors import TrainingError, check_output
 from ..evaluation.compare import override, read_mapping, train
 from ..evaluation.evaluate import evaluate, load, table
-from ..export import model_file as export
-from ..own_robot import bag
-from ..own_robot import labeller as pseudo_label
+from . import bag, export, pseudo_label
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STUDENT = Path(__file__).parents[2] / "models" / "street.onnx"
