@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node `camera`: images of a rendered street, folder, video, device or stream, as topics.
+"""The node `camera`: publishes images of a rendered street, folder, video, device or stream.
 
-It stands in for a camera's driver in demonstrations and tests. Its publishers are reliable, unlike
-a real driver's: reliable publishers serve best-effort subscribers too, and nothing is lost to those
-who want every picture.
+It is a substitute for a camera driver in demonstrations and tests. Unlike those of many drivers,
+its publishers are reliable: best-effort subscribers receive them too, and subscribers that want
+every image lose none.
 """
 
 from __future__ import annotations
@@ -57,57 +57,59 @@ _parameter = partial(parameter, read_only=True)
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Values of the parameters, all of them given at the start."""
+    """Values of the parameters, which can only be set at the start."""
 
     source: str = _parameter(
         "street",
-        "'street', a folder of pictures, a video, /dev/videoN, or the address of a stream, e.g."
-        " rtsp://camera/live or http://camera/video, which needs an OpenCV with FFmpeg.",
+        "'street', a folder of images, a video, /dev/videoN, or the address of a stream, e.g."
+        " rtsp://camera/live or http://camera/video, which needs OpenCV with FFmpeg.",
     )
-    rate: float = _parameter(15.0, "Images per second; of a stream, at most.", within=(0.1, 1000.0))
-    width: int = _parameter(640, "Of street and device, pixels.", within=(16, 8192))
-    height: int = _parameter(480, "Of street and device, pixels.", within=(16, 8192))
+    rate: float = _parameter(
+        15.0, "Images per second; for a stream, the maximum.", within=(0.1, 1000.0)
+    )
+    width: int = _parameter(640, "Image width [pixels], for street and device.", within=(16, 8192))
+    height: int = _parameter(
+        480, "Image height [pixels], for street and device.", within=(16, 8192)
+    )
     seed: int = _parameter(
-        0, "Of the street: another number is another one.", within=(0, 2**31 - 1)
+        0, "Seed of the street: each number gives another street.", within=(0, 2**31 - 1)
     )
-    loop: bool = _parameter(
-        True, "Whether folders and videos start again at their end, and streams connect again."
-    )
+    loop: bool = _parameter(True, "Restart folders and videos at their end; reconnect streams.")
     fov: float = _parameter(
         0.0,
-        f"Horizontal field of view [rad]; 0.0: the street's own, {DEFAULT_FOV:g} of all else, whose"
-        " depth is off by as much as that is wrong.",
+        "Horizontal field of view [rad]. 0.0: the street's own for the street,"
+        f" {DEFAULT_FOV:g} for other sources. An error in it causes an error in the depth scale.",
         within=(0.0, 3.1),
     )
     camera_height: float = _parameter(
         0.0,
-        "How the camera is mounted in the street: height above it [m]; 0.0: the street's own"
-        " mounting, pitch included.",
+        "Height of the camera above the street [m]. 0.0: the street's own height and pitch.",
         within=(0.0, 3.0),
     )
     camera_pitch: float = _parameter(
         0.0,
-        "Likewise, pitch [rad], positive looks down; goes with camera_height.",
+        "Pitch of the camera in the street [rad], positive is down. Needs camera_height.",
         within=(-0.5, 0.5),
     )
     gains: tuple[float, float, float] = _parameter(
-        (1.0, 1.0, 1.0), "Another sensor's colours in the street: factors on red, green and blue."
+        (1.0, 1.0, 1.0),
+        "Factors for red, green and blue of the street, to simulate another sensor.",
     )
     gamma: float = _parameter(
-        1.0, "Likewise, the exponent of brightness; above 1 darkens.", within=(0.2, 5.0)
+        1.0, "Exponent of the street's brightness; above 1 is darker.", within=(0.2, 5.0)
     )
-    frame_id: str = _parameter("camera_optical_frame", "Of the headers.")
+    frame_id: str = _parameter("camera_optical_frame", "Frame in the messages' headers.")
 
     def street_camera(self) -> Camera:
-        """The street's camera, as far as parameters choose it.
+        """The camera in the street, according to the parameters.
 
         Raises:
-            ValueError: there can be no such camera in the street.
+            ValueError: The parameters contradict each other.
         """
         height, pitch = self.camera_height, self.camera_pitch
         if pitch and not height:
             raise ValueError(
-                f"camera_pitch is {pitch:g}, but camera_height 0, the street's own mounting;"
+                f"camera_pitch is {pitch:g} but camera_height is 0 (the street's own mounting);"
                 " set both"
             )
         return Camera(
@@ -120,11 +122,11 @@ class CameraSettings:
 
 
 def open_source(settings: CameraSettings) -> Iterator[Frame]:
-    """The pictures of a source.
+    """Open a source of images.
 
     Raises:
-        ValueError: there is no such source, or it has no such camera. (That it cannot be read shows
-            at its first picture.)
+        ValueError: The source does not exist, or the street has no such camera. (A source that
+            cannot be read raises at its first image.)
     """
     s = settings
     if s.source == "street":
@@ -169,20 +171,20 @@ class CameraNode(Node):
             self._true_depth = self.create_publisher(Image, "truth/depth/image", QOS)
         height, width = first.image.shape[:2]
         self.get_logger().info(
-            f"Pictures of {public(source)}, {width}x{height}, at {settings.rate:g} Hz"
+            f"Publishing images of {public(source)}, {width}x{height}, at {settings.rate:g} Hz"
         )
         if first.labels is None:
             self.get_logger().warning(
-                f"camera_info is a guess, a horizontal field of view of"
-                f" {settings.fov or DEFAULT_FOV:g} rad (parameter"
-                " fov): metric depth is in proportion to the focal length"
+                "camera_info is not calibrated: it assumes a horizontal field of view of"
+                f" {settings.fov or DEFAULT_FOV:g} rad (parameter fov); an error in it scales the"
+                " metric depth"
             )
         # rcl's timers are due at multiples of their period, so that the rate does not drift.
         self._timer = self.create_timer(1 / settings.rate, self._on_timer)
 
     def _on_timer(self) -> None:
-        # While nobody looks everything but a live camera stands still, so that whoever subscribes
-        # sees a folder or a video from its first picture.
+        # Without subscribers every source except a live camera is paused, so that the first
+        # subscriber receives a folder or a video from its first image.
         if not self._live and self._image.get_subscription_count() == 0:
             return
         if self._newest is None:
@@ -190,8 +192,8 @@ class CameraNode(Node):
         elif (frame := self._newest.take()) is None and not self._newest.ended:
             return
         if frame is None:
-            self.get_logger().info("End of the source")
-            self._image.wait_for_all_acked(Duration(seconds=1))  # the last pictures, too
+            self.get_logger().info("The source has ended")
+            self._image.wait_for_all_acked(Duration(seconds=1))  # the last images, too
             raise Finished
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         self._camera_info.publish(camera_info_message(frame.intrinsics, header))
@@ -203,5 +205,5 @@ class CameraNode(Node):
 
 
 def main() -> int:
-    """Run the node until its source ends or it is told to stop; returns the exit code."""
+    """Run the node until its source ends or it is stopped; returns the exit code."""
     return run(CameraNode, "camera")

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The node's outputs: what each is made of, and how.
+"""The node's outputs and how each is computed.
 
-`OUTPUTS` is the list of them. A `FrameOutputs` holds one image and its prediction; what several
-outputs need is computed once, by the first that asks.
+`OUTPUTS` lists them. A `FrameOutputs` holds one image and its prediction. Intermediate results that
+several outputs need are computed once, when they are first used.
 """
 
 from __future__ import annotations
@@ -52,30 +52,30 @@ from .parameters import Settings
 from .tf import Transforms
 
 COARSE_WIDTH = 320
-"""Columns that are enough for ground and scan: networks tell no more apart."""
+"""Image columns used for ground and scan: networks do not resolve more."""
 COLUMNS_A_BEAM = 1.2
-"""How many columns of pixels a beam of the scan spans at least, so that none falls between two."""
+"""Minimum number of pixel columns per beam of the scan, so that no beam is empty."""
 
 
 class Unavailable(ValueError):
-    """An output cannot be made of this picture; the message says why."""
+    """An output cannot be computed for this image; the message gives the reason."""
 
 
 class FrameOutputs:
-    """One picture and what follows from it.
+    """One image and all outputs derived from it.
 
     Args:
-        header: Of the picture's message.
+        header: Header of the image message.
         image: (H, W, 3) uint8 RGB.
-        prediction: What the network said of it.
-        card: The model's.
-        camera: That of the picture; its lens and size included.
-        info: What the camera said of itself, if it did.
+        prediction: The network's prediction for it.
+        card: The model card.
+        camera: Intrinsics at the size of the image, with lens distortion.
+        info: The camera's camera_info, if it was received.
         settings: The node's parameters.
-        scale: What the camera's pictures before told of the depth's scale.
-        rays: Those of the camera, as far as pictures before needed them.
-        transforms: What tf says.
-        quality_issues: Of the image, see `derived.image_quality`.
+        scale: Estimate of the depth scale from previous images.
+        rays: Cache of the camera's rays.
+        transforms: Transforms from tf.
+        quality_issues: Quality issues of the image, see `derived.image_quality`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class FrameOutputs:
 
     @cached_property
     def labels(self) -> Any:
-        """(H, W) uint8 class ids, those of too little confidence unlabelled."""
+        """(H, W) uint8 class ids, 255 (unlabelled) if the confidence is too low."""
         labels, confidence = self._prediction.labels, self._prediction.confidence
         least = math.ceil(255 * self.settings.min_confidence)
         if labels is None or confidence is None or least == 0:
@@ -108,12 +108,12 @@ class FrameOutputs:
 
     @property
     def confidence(self) -> Any:
-        """(H, W) uint8."""
+        """(H, W) uint8 probabilities, 0 to 255."""
         return self._prediction.confidence
 
     @cached_property
     def _plain_depth(self) -> NDArray[np.float32]:
-        """The network's, scaled by the parameter alone."""
+        """The network's depth, multiplied by `depth_scale` only."""
         depth: Any = self._prediction.depth
         factor = self.settings.depth_scale
         return depth if factor == 1 else depth * np.float32(factor)
@@ -124,31 +124,31 @@ class FrameOutputs:
 
     @cached_property
     def depth(self) -> NDArray[np.float32]:
-        """(H, W) float32, NaN where there is none: metres, or else `in_metres` is False."""
+        """(H, W) float32 depth, NaN if unknown; in metres if `in_metres`."""
         return self._plain_depth * np.float32(self.scale) if self._corrects else self._plain_depth
 
     @property
     def farthest(self) -> float:
-        """The greatest depth that the model gives, in the units of `depth`."""
+        """Maximum depth of the model, in the unit of `depth`."""
         limits: Any = self.card.depth
         factor = self.settings.depth_scale * (self.scale if self._corrects else 1)
         return float(limits.max * factor)
 
     @property
     def in_metres(self) -> bool:
-        """Whether depth is metric, by the model or by the camera's known height."""
+        """Whether depth is metric, through the model or the camera's known height."""
         return self.card.needs_fx or self._corrects
 
     def require_metres(self) -> None:
-        """Raise `Unavailable` where depth is not in metres."""
+        """Raise `Unavailable` if depth is not in metres."""
         if not self.in_metres:
             raise Unavailable(
-                "the model's depth has no unit: give camera_height, or ground: tf, and set"
+                "the model's depth is not in metres: set camera_height, or ground: tf, and"
                 " correct_scale, with ground in view"
             )
 
     def cut(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Depth (H, W) without the classes that are to be cut out."""
+        """Depth (H, W), NaN for `cut_classes`."""
         ids = self._ids(self.settings.cut_classes)
         return cut_out(depth, self.labels, ids) if ids else depth
 
@@ -156,7 +156,7 @@ class FrameOutputs:
 
     @cached_property
     def step(self) -> int:
-        """Every so many rows and columns, ground and scan look."""
+        """Distance in rows and columns of the pixels used for ground and scan."""
         return max(1, self.camera.width // COARSE_WIDTH)
 
     def sampled(self, array: NDArray[Any], step: int) -> NDArray[Any]:
@@ -165,16 +165,16 @@ class FrameOutputs:
         return array[sample(height, step), sample(width, step)]
 
     def rays(self, step: int) -> NDArray[np.float32]:
-        """Those of the camera, see `geometry.rays`."""
+        """The camera's rays, see `geometry.rays`."""
         return self._rays(self.camera, step)
 
     def upright_rays(self, step: int) -> NDArray[np.float32]:
-        """The same along the axes of the image when it is upright."""
+        """The camera's rays along the axes of the upright image."""
         return turned(self.rays(step), self.settings.image_rotation)
 
     @cached_property
     def _mounted(self) -> tuple[Ground | None, str]:
-        """The ground by how the camera is mounted, or why that is not known."""
+        """The ground according to the camera's mounting, or why it is unknown."""
         s = self.settings
         if s.ground == "tf":
             try:
@@ -183,13 +183,13 @@ class FrameOutputs:
             except ValueError as error:
                 return None, str(error)
         if s.camera_height == 0:
-            return None, "no ground is to be seen, and camera_height is not given"
+            return None, "no ground is visible and camera_height is not set"
         upright = Ground.from_mounting(s.camera_height, s.camera_pitch, s.camera_roll)
         return upright.turned(-s.image_rotation), ""
 
     @cached_property
     def _is_ground(self) -> NDArray[np.bool_]:
-        """Which pixels of `rays(step)` are labelled as what a ground plane is fitted to."""
+        """Which pixels of `rays(step)` belong to classes that the ground plane is fitted to."""
         obstacles = self._obstacles
         flat = [
             c.id
@@ -200,7 +200,7 @@ class FrameOutputs:
 
     @cached_property
     def _fitted(self) -> tuple[Ground, float] | None:
-        """The ground in the plain depth, and the share of pixels that lie in it."""
+        """The ground fitted in the uncorrected depth, and the share of pixels that lie in it."""
         if self.labels is None:
             return None
         mounted, rotation = self._mounted[0], self.settings.image_rotation
@@ -213,9 +213,9 @@ class FrameOutputs:
         return fitted and (fitted[0].turned(-rotation), fitted[1])
 
     def compare_mounting(self) -> Comparison | None:
-        """The ground in the plain depth beside that of the mounting; None: not known well enough.
+        """Compare the ground in the uncorrected depth with the mounting; None if unknown.
 
-        Depth without a unit is taken to be of the mounting's scale, which leaves the angles.
+        Depth that is not metric is scaled to the mounting's height, so that only angles count.
         """
         mounted = self._mounted[0]
         if mounted is None or not _both(self.card) or self._fitted is None:
@@ -232,7 +232,7 @@ class FrameOutputs:
 
     @cached_property
     def scale(self) -> float:
-        """What makes the ground lie as deep as the camera's known height; NaN: not known."""
+        """Factor that moves the ground to the camera's known height; NaN if unknown."""
         mounted, _ = self._mounted
         if mounted is None or (self.card.depth and self.card.depth.kind == "normalised"):
             return math.nan
@@ -243,7 +243,7 @@ class FrameOutputs:
 
     @cached_property
     def ground(self) -> tuple[Ground, float]:
-        """The ground, in the units of `depth`, and the share of pixels that lie in it, or NaN."""
+        """The ground, in the unit of `depth`, and the share of pixels that lie in it, or NaN."""
         if self.settings.ground == "fit" and self._fitted is not None:
             fitted, share = self._fitted
             return (fitted.scaled(self.scale) if self._corrects else fitted), share
@@ -305,8 +305,8 @@ class FrameOutputs:
         frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
         if frame == optical:
             raise Unavailable(
-                f"the images' frame {shortened(optical)!r} has no _optical to be left out: give"
-                " scan_frame, a frame at the camera with x forward and z up"
+                f"the images' frame {shortened(optical)!r} does not end in _optical: set"
+                " scan_frame to a frame at the camera with x forward and z up"
             )
         header = Header(stamp=self.header.stamp, frame_id=frame)
         return scan_message(scan, self.farthest, header)
@@ -348,7 +348,7 @@ class FrameOutputs:
         return image_message(picture, "rgb8", self.header)
 
     def mono(self, array: NDArray[np.uint8], step: int = 1) -> Image:
-        """Labels or confidence as they are, or at the points."""
+        """An (H, W) uint8 array as a mono8 image, all pixels or every `step`-th."""
         return image_message(self.sampled(array, step), "mono8", self.header)
 
 
@@ -357,13 +357,13 @@ class Output:
     """One topic of a camera."""
 
     kind: type
-    """Of its messages."""
+    """Type of its messages."""
     about: str
-    """What is in it: encoding, units, what is special of some pixels."""
+    """Content: encoding, units, special values."""
     given_by: Callable[[ModelCard], Any]
-    """Whether a model gives it."""
+    """Whether a model provides it."""
     make: Callable[[FrameOutputs], Any]
-    """Its message; raises `Unavailable` where there can be none of this picture."""
+    """Returns its message; raises `Unavailable` if it cannot be computed for this image."""
 
 
 def _labels(card: ModelCard) -> bool:
@@ -385,78 +385,79 @@ def _both(card: ModelCard) -> bool:
 OUTPUTS = {
     "label/image": Output(
         Image,
-        "mono8 class ids, 255 where a pixel is unlabelled",
+        "mono8, class ids, 255 for unlabelled pixels",
         _labels,
         lambda seen: seen.mono(seen.labels),
     ),
     "label/confidence": Output(
         Image,
-        "mono8, the probability of each label: 0 to 255",
+        "mono8, probability of each label, 0 to 255",
         _labels,
         lambda seen: seen.mono(seen.confidence),
     ),
     "depth/image": Output(
         Image,
-        "32FC1, metres along the optical axis, NaN where there is none; or 16UC1, millimetres, 0"
-        " where there is none (`depth_encoding`). Of a model whose depth is not metric, its own"
-        " unit, and the node warns",
+        "32FC1, metres along the optical axis, NaN if unknown; or 16UC1, millimetres, 0 if unknown"
+        " (`depth_encoding`). If the model's depth is not metric, in the model's own unit, and the"
+        " node logs a warning",
         _depth,
         FrameOutputs.depth_image,
     ),
     "depth/camera_info": Output(
         CameraInfo,
-        "of the depth image, pixel for pixel",
+        "camera parameters of the depth image, which has the camera image's pixels",
         _depth,
         lambda seen: camera_info_message(seen.camera, seen.header, seen.info),
     ),
     "points": Output(
         PointCloud2,
-        "organised, in the order of pixels: x, y, z [m], rgb, label, confidence, of every"
+        "organised point cloud with x, y, z [m], rgb, label and confidence of every"
         " `points_step`-th row and column",
         _space,
         FrameOutputs.points,
     ),
     "points/label": Output(
         Image,
-        "mono8, the labels pixel for pixel those of the points",
+        "mono8, labels of the points, one pixel per point",
         _both,
         lambda seen: seen.mono(seen.labels, seen.settings.points_step),
     ),
     "points/confidence": Output(
         Image,
-        "mono8, likewise the confidence",
+        "mono8, confidence of the points, one pixel per point",
         _both,
         lambda seen: seen.mono(seen.confidence, seen.settings.points_step),
     ),
     "scan": Output(
         LaserScan,
-        "the nearest obstacle of each half degree, by class and by height above the ground, in a"
-        " frame of its own (`scan_frame`)",
+        "nearest obstacle in each half degree, selected by class and by height above the ground; in"
+        " its own frame (`scan_frame`)",
         _both,
         FrameOutputs.scan,
     ),
     "ground": Output(
         GroundMessage,
-        "the ground plane, how the camera stands above it, and what the depth's scale should be",
+        "ground plane, the camera's height, pitch and roll above it, and the scale correction of"
+        " the depth",
         _both,
         FrameOutputs.ground_message,
     ),
     "traversable": Output(
         Image,
-        "mono8, 255 where the class is traversable, else 0",
+        "mono8, 255 for traversable classes, otherwise 0",
         _labels,
         FrameOutputs.traversable,
     ),
     "class_distances": Output(
         ClassDistances,
-        "per class: share of pixels, confidence, nearest distance and its bearing, median distance;"
-        " NaN where depth is not metric; and image quality issues",
+        "for each class: share of pixels, confidence, nearest distance and its bearing, median"
+        " distance (NaN if depth is not metric); and image quality issues",
         _labels,
         FrameOutputs.distances,
     ),
     "label/overlay": Output(
-        Image, "rgb8, colours and legend over the picture", _labels, FrameOutputs.label_overlay
+        Image, "rgb8, class colours and legend over the image", _labels, FrameOutputs.label_overlay
     ),
 }
-"""Topic below the camera's -> what it is, in the order in which they are made: the slowest and
-least urgent last."""
+"""Topic name below the camera's -> output, in the order of computation: the slowest and least
+urgent last."""

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The parameters of the node `depthseg`: declared, read and checked here."""
+"""Declare, read and check the parameters of the node `depthseg`."""
 
 from __future__ import annotations
 
@@ -36,189 +36,201 @@ from ..texts import shortened
 from .settings import about, accept_integers, declare, from_ros, parameter
 
 MAX_NAMESPACE = 100
-"""Greatest length of a camera's namespace, characters: ROS bounds the names of topics."""
+"""Maximum length of a camera's namespace, characters: ROS limits the length of topic names."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of the parameters; the class knows what is allowed."""
+    """Values of the parameters; raises `ValueError` for values that are not allowed."""
 
     model: str = parameter(
         DEFAULT,
-        "Name of the model: street (also if empty) or indoor, the package's own, or the path of a"
-        " model file without its .onnx; or the path of a file (.onnx), which is taken as it is.",
+        "Model: street (also if empty) or indoor, which come with the package; or the path of a"
+        " model file without .onnx, whose precision is then chosen; or the path of an .onnx file,"
+        " which is used as it is.",
         fixed=True,
     )
     precision: str = parameter(
         "auto",
-        "Which file of a model that is named runs, NAME.onnx (fp32) or NAME-int8.onnx (int8); auto:"
-        " on a CPU the int8 file, if there is one and it is measured to be faster, else fp32.",
+        "File to run if model is a name: NAME.onnx (fp32) or NAME-int8.onnx (int8). auto: on a CPU"
+        " the int8 file if it exists and a measurement shows that it is faster, otherwise fp32.",
         choices=PRECISIONS,
         fixed=True,
     )
     cameras: tuple[str, ...] = parameter(
         (),
-        "Namespaces of the cameras that share the model, e.g. front, rear: front/image comes in,"
-        " ~/front/label/image goes out. ['']: one camera, without a namespace.",
+        "Namespaces of the cameras that share the model, e.g. [front, rear]: the node subscribes to"
+        " front/image and publishes ~/front/label/image. ['']: one camera, without a namespace.",
         fixed=True,
     )
     batch: bool = parameter(
         False,
-        "Whether pictures of all cameras, where all wait and are of one size, go through the"
-        " network at once: more frames on a GPU; on a CPU it gains a twentieth, and every result"
-        " waits for all.",
+        "Run the network on the images of all cameras in one batch, if all cameras have an image"
+        " waiting and all images have the same size. Gives more frames per second on a GPU. On a"
+        " CPU it gains only 5 %, and every result waits for the whole batch.",
         fixed=True,
     )
     backend: str = parameter(
         "auto",
-        "What runs the model: TensorRT, TensorRT for RTX, ONNX Runtime or OpenVINO; auto: a"
-        " TensorRT where there are one and a GPU, else ONNX Runtime.",
+        "Runtime for the model: ONNX Runtime, OpenVINO, TensorRT or TensorRT for RTX. auto:"
+        " TensorRT or TensorRT for RTX if it is installed and there is a GPU, otherwise ONNX"
+        " Runtime.",
         choices=BACKENDS,
         fixed=True,
     )
     providers: tuple[str, ...] = parameter(
         (),
-        "ONNX Runtime execution providers in order of preference, e.g. CUDAExecutionProvider;"
-        " ['']: all it has but TensorRT's and Azure's.",
+        "ONNX Runtime execution providers in order of preference, e.g. CUDAExecutionProvider."
+        " ['']: all that are available, except those of TensorRT and Azure.",
         fixed=True,
     )
     threads: int = parameter(
         0,
-        "CPU threads of the network; 0: the backend's own choice.",
+        "CPU threads for the network. 0: the backend chooses.",
         within=(0, MAX_THREADS),
         fixed=True,
     )
     engine: str = parameter(
         "",
-        "Path of a TensorRT engine that 'depthseg compile --output' made of the model; empty: the"
-        " user's cache has it, or it is compiled for the camera's first picture.",
-        constraints="Later than at the start it can only be emptied, or set back, since an engine"
-        " is code.",
+        "Path of a TensorRT engine of the model, written by 'depthseg compile --output'. Empty: the"
+        " engine is loaded from the user's cache, or compiled when the first image arrives.",
+        constraints="After the start it can only be emptied or set back to its first value, because"
+        " an engine contains code.",
         fixed=True,
     )
     background: str = parameter(
         "",
-        "Path of a picture of the view without foreground, for models that compare with one;"
-        " empty: none until the service ~/capture_background takes one.",
+        "Path of an image of the view without foreground, for models that need a background image."
+        " Empty: none until the service ~/capture_background captures one.",
         fixed=True,
     )
     image_transport: str = parameter(
         "raw",
-        "How pictures come in: raw (image, sensor_msgs/Image) or compressed (image/compressed,"
-        " sensor_msgs/CompressedImage of JPEG or PNG).",
+        "Image topic to subscribe to: raw (image, sensor_msgs/Image) or compressed"
+        " (image/compressed, sensor_msgs/CompressedImage with JPEG or PNG).",
         choices=("raw", "compressed"),
         fixed=True,
     )
     background_frames: int = parameter(
-        15, "Frames whose median the service ~/capture_background takes.", within=(3, 100)
+        15,
+        "Number of frames of which the service ~/capture_background computes the median.",
+        within=(3, 100),
     )
     default_fov: float = parameter(
         DEFAULT_FOV,
-        "Horizontal field of view [rad] assumed where camera_info is missing or not calibrated.",
+        "Horizontal field of view [rad], assumed if camera_info is missing or not calibrated.",
         within=(0.05, 3.1),
     )
     max_rate: float = parameter(
         0.0,
-        "Pictures per second of each camera that are looked at, at most; 0: all that there is time"
-        " for.",
+        "Maximum number of images per second and camera that are processed. 0: as many as"
+        " possible.",
         within=(0.0, 1000.0),
     )
     deadline: float = parameter(
         5.0,
-        "Seconds that the network may take for a picture (compiling apart); then it hangs, and the"
-        " model is loaded anew.",
+        "Time limit [s] of the network for one image, without the time to compile an engine. After"
+        " it, the network is considered stuck and the model is reloaded.",
         within=(0.1, 600.0),
     )
     min_confidence: float = parameter(
-        0.0, "Labels of less probability become 255, unlabelled.", within=(0.0, 1.0)
+        0.0,
+        "Labels with a lower probability are replaced by 255 (unlabelled).",
+        within=(0.0, 1.0),
     )
     low_confidence_below: float = parameter(
         LOW_CONFIDENCE,
-        "Mean probability of a picture's labels under which diagnostics and class_distances say"
-        " that the model is unsure of it; chosen for the default model. 0: never.",
+        "Mean label probability of an image below which diagnostics and class_distances report low"
+        " confidence. The default suits the default model. 0: never.",
         within=(0.0, 1.0),
     )
     depth_encoding: str = parameter(
         "32FC1",
-        "Of depth/image: 32FC1, metres, NaN where there is none; 16UC1, millimetres, 0 where there"
-        " is none or it is beyond 65.535 m.",
+        "Encoding of depth/image: 32FC1, metres, NaN if unknown; 16UC1, millimetres, 0 if unknown"
+        " or more than 65.535 m.",
         choices=("32FC1", "16UC1"),
     )
     depth_scale: float = parameter(
         1.0,
-        "What the model's depth is multiplied by, in all outputs.",
+        "Factor by which the model's depth is multiplied, in all outputs.",
         within=(0.001, 1000.0),
     )
     correct_scale: bool = parameter(
         False,
-        "Whether depth is multiplied, in all outputs, by what makes the ground that is seen lie"
-        " camera_height below the camera, or where tf has it (ground: tf).",
+        "Scale the depth, in all outputs, so that the visible ground lies camera_height below the"
+        " camera, or in the plane that tf gives (ground: tf).",
     )
     camera_height: float = parameter(
         0.0,
-        "How the cameras of the node are mounted: height above the ground [m]; 0: not known.",
+        "Height of the node's cameras above the ground [m]. 0: unknown.",
         within=(0.0, 100.0),
     )
     camera_pitch: float = parameter(
-        0.0, "Likewise, pitch [rad]: positive looks down.", within=(-1.5, 1.5)
+        0.0, "Pitch of the node's cameras [rad]: positive is down.", within=(-1.5, 1.5)
     )
     camera_roll: float = parameter(
-        0.0, "Likewise, roll [rad]: positive has the right side down.", within=(-3.2, 3.2)
+        0.0,
+        "Roll of the node's cameras [rad]: positive is right side down.",
+        within=(-3.2, 3.2),
     )
     image_rotation: int = parameter(
         0,
-        "Degrees by which images have to be rotated clockwise to be upright, for cameras that are"
-        " mounted upside down (180) or on their side: the network sees them so. All outputs are of"
-        " the image as it comes; a scan of a camera on its side needs scan_frame.",
+        "Clockwise rotation [degrees] that makes the image upright before it enters the network,"
+        " for cameras that are mounted upside down (180) or on their side (90, 270). The outputs"
+        " keep the orientation of the incoming image. The scan of a camera on its side needs"
+        " scan_frame.",
         constraints="One of 0, 90, 180, 270.",
         within=(0, 270),
     )
     ground: str = parameter(
         "fit",
-        "Where the ground plane comes from: fit, to what each picture shows of it (classes that are"
-        " neither sky nor obstacle nor movable; up to 45 degrees of tilt, else the mounting);"
-        " mounting, camera_height and so on; tf, the plane z = 0 of ground_frame.",
+        "Source of the ground plane. fit: a plane fitted in each image to the classes that are not"
+        " flagged sky, obstacle or movable; if it is tilted by more than 45 degrees, the mounting."
+        " mounting: camera_height, camera_pitch and camera_roll. tf: the plane z = 0 of"
+        " ground_frame.",
         choices=("fit", "mounting", "tf"),
     )
     ground_frame: str = parameter(
-        "base_footprint", "Frame whose plane z = 0 is the ground, where ground is tf."
+        "base_footprint", "Frame whose plane z = 0 is the ground, if ground is tf."
     )
     obstacle_classes: tuple[str, ...] = parameter(
-        (), "Classes that the scan sees; ['']: those that the model file flags as obstacles."
+        (),
+        "Names of the classes that count as obstacles in the scan. ['']: those that the model file"
+        " flags as obstacles.",
     )
     obstacle_heights: tuple[float, float] = parameter(
         (0.2, 2.5),
-        "Heights above the ground [m], from which and up to which the scan sees obstacles.",
+        "Minimum and maximum height of obstacles in the scan, above the ground [m].",
         constraints="Two numbers, the lower first.",
     )
     scan_frame: str = parameter(
         "",
-        "Frame of the scan, with x forward, y left and z up at the camera; empty: the images'"
-        " without its _optical.",
+        "Frame of the scan, at the camera, with x forward, y left and z up. Empty: the images'"
+        " frame without _optical.",
     )
     cut_classes: tuple[str, ...] = parameter(
         (),
-        "Classes that depth/image and points leave out, e.g. those that move, for SLAM; ['']:"
+        "Classes that are removed from depth/image and points, e.g. movable ones for SLAM. ['']:"
         " none.",
     )
     points_step: int = parameter(
-        2, "points are of every so many rows and columns of the picture.", within=(1, 32)
+        2, "points contains every points_step-th row and column of the image.", within=(1, 32)
     )
     overlay_opacity: float = parameter(
         0.5,
-        "Opacity of the class colours in the overlay: 0 shows the picture alone, 1 the colours"
-        " alone.",
+        "Opacity of the class colours in label/overlay: 0 shows only the image, 1 only the"
+        " colours.",
         within=(0.0, 1.0),
     )
     autostart: bool = parameter(
         True,
-        "Whether the node configures and activates itself when it starts; false leaves that to a"
-        " lifecycle manager.",
+        "The node configures and activates itself when it starts. false: a lifecycle manager does"
+        " it.",
         read_only=True,
     )
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for what the parameters' types and ranges do not rule out."""
+        """Check values that types and ranges alone do not exclude; raises `ValueError`."""
         for camera in self.cameras:
             if len(camera) > MAX_NAMESPACE or not _NAMESPACE.fullmatch(camera):
                 raise ValueError(
@@ -226,16 +238,18 @@ class Settings:
                     f" left/wide, of at most {MAX_NAMESPACE} characters"
                 )
         if len(set(self.cameras)) < len(self.cameras):
-            raise ValueError(f"cameras names one twice: {shortened(', '.join(self.cameras))}")
+            raise ValueError(
+                f"cameras contains a namespace twice: {shortened(', '.join(self.cameras))}"
+            )
         if self.background and len(self.cameras) > 1:
             raise ValueError(
-                "background is a picture of one camera's view; for several, leave it empty and"
-                " call ~/capture_background"
+                "background is an image of one camera's view; with several cameras, leave it empty"
+                " and call ~/capture_background"
             )
         if self.batch and self.engine:
             raise ValueError(
-                "batch needs an engine for one picture and one for all; leave engine empty, the"
-                " user's cache has both: depthseg compile --batch"
+                "batch needs one engine for a single image and one for the whole batch: leave"
+                " engine empty, so that the user's cache is used (depthseg compile --batch)"
             )
         for entry in fields(self):
             value, choices = getattr(self, entry.name), about(entry).choices
@@ -258,8 +272,8 @@ class Settings:
             )
         if self.image_rotation and abs(self.camera_roll) > 0.8:
             raise ValueError(
-                f"camera_roll is {self.camera_roll} and image_rotation {self.image_rotation}: roll"
-                " is that of the rotated image, expected -0.8 to 0.8 rad"
+                f"camera_roll is {self.camera_roll} and image_rotation {self.image_rotation}:"
+                " camera_roll applies to the rotated image, expected -0.8 to 0.8 rad"
             )
         if self.ground == "mounting" and self.camera_height == 0:
             raise ValueError("ground: mounting needs camera_height, in metres")
@@ -267,7 +281,7 @@ class Settings:
             raise ValueError("correct_scale needs camera_height, in metres, or ground: tf")
 
     def check(self, card: ModelCard) -> None:
-        """Raise `ValueError` where a class is named that the model does not have."""
+        """Check that the model has all classes that are named; raises `ValueError`."""
         names = [c.name for c in card.classes]
         for name in ("cut_classes", "obstacle_classes"):
             unknown = [given for given in getattr(self, name) if given not in names]
@@ -282,20 +296,21 @@ class Settings:
 _NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 _FIELDS = {entry.name: entry for entry in fields(Settings)}
 LOADED_WITH_THE_MODEL = frozenset(name for name, entry in _FIELDS.items() if about(entry).fixed)
-"""Parameters that take effect when the node is configured, and are fixed from then on."""
+"""Parameters that take effect when the node is configured, and cannot be changed after that."""
 
 
 class Parameters:
     """The node's parameters, kept as `Settings` that are always valid.
 
     Args:
-        node: Declares the parameters on it.
-        card: That of the model that is loaded, if one is: then the parameters that load it are
-            refused, and classes are to be its own.
+        node: The node that gets the parameters.
+        card: Returns the model card of the loaded model, or None. While a model is loaded, the
+            parameters that load it cannot be changed, and class names must be classes of it.
 
     Raises:
-        ValueError: a value given at the start is not allowed.
-        rclpy.exceptions.ParameterException: likewise, of the wrong type or out of range.
+        ValueError: A value given at the start is not allowed.
+        rclpy.exceptions.ParameterException: A value given at the start has the wrong type or is
+            out of range.
     """
 
     def __init__(self, node: Node, card: Callable[[], ModelCard | None]) -> None:
@@ -316,14 +331,14 @@ class Parameters:
         if late and card is not None and not self._adopting:
             return SetParametersResult(
                 successful=False,
-                reason=f"{', '.join(late)}: fixed while the node holds a model; deactivate and"
-                " clean up the node first, or call ~/load_model",
+                reason=f"{', '.join(late)}: cannot be changed while a model is loaded; deactivate"
+                " and clean up the node first, or call ~/load_model",
             )
         if changes.get("engine", "") not in self._engines:
             return SetParametersResult(
                 successful=False,
-                reason=f"engine is {changes['engine']!r}: an engine is code, and none is run that"
-                " was not named when the node was started; start the node with it",
+                reason=f"engine is {changes['engine']!r}: an engine contains code, so the node"
+                " only runs the engine that it was started with; restart the node with this one",
             )
         try:
             settings = replace(self.now, **changes)
@@ -335,7 +350,7 @@ class Parameters:
         return SetParametersResult(successful=True)
 
     def adopt(self, **values: Any) -> None:
-        """Let parameters say what was loaded by other means."""
+        """Set parameters to the values of a model that was loaded in another way."""
         self._adopting = True
         try:
             self._node.set_parameters([Parameter(n, value=v) for n, v in values.items()])

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A node's parameters as the fields of a dataclass: default, limits and description, each once.
+"""A node's parameters as fields of a dataclass: default, limits and description in one place.
 
-What ROS, config/depthseg.yaml and docs/reference say of a parameter comes from here.
+The parameter descriptors, config/depthseg.yaml and docs/reference are generated from them.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from ..texts import shortened
 
 @dataclass(frozen=True)
 class About:
-    """What is to be known of a parameter beside its name, type and default."""
+    """Description and limits of a parameter."""
 
     description: str
-    """In the plain text that `ros2 param describe` shows."""
+    """Plain text, as `ros2 param describe` shows it."""
     within: tuple[float, float] | None = None
-    """Its least and its greatest value."""
+    """Minimum and maximum value."""
     choices: tuple[str, ...] = ()
-    """All of its values."""
+    """All allowed values."""
     constraints: str = ""
-    """What else it has to be."""
+    """Other limits, as a sentence."""
     fixed: bool = False
-    """Whether it takes effect when the node is configured, and cannot be changed from then on."""
+    """Whether it takes effect when the node is configured, and cannot be changed after that."""
     read_only: bool = False
-    """Whether it can be given at the start alone."""
+    """Whether it can only be set when the node starts."""
 
     def descriptor(self, default: Any) -> ParameterDescriptor:
-        """What ROS is told of it."""
+        """The parameter descriptor for ROS."""
         found = ParameterDescriptor(
             description=self.description,
             additional_constraints=" ".join(self.rules()),
@@ -62,7 +62,7 @@ class About:
         return found
 
     def rules(self) -> list[str]:
-        """What holds of its values beside the range, a sentence each."""
+        """The limits other than the range, one sentence each."""
         rules = [f"One of {', '.join(self.choices)}."] if self.choices else []
         if self.fixed:
             rules.append("Can be changed while the node is unconfigured.")
@@ -70,22 +70,22 @@ class About:
 
 
 def parameter(default: Any, description: str, **others: Any) -> Any:
-    """A dataclass's field that is a parameter; `others` are those of `About`."""
+    """A dataclass field for a parameter; `others` are fields of `About`."""
     return field(default=default, metadata={"about": About(description, **others)})
 
 
 def about(entry: Field[Any]) -> About:
-    """What `parameter` was told of a field."""
+    """The description and limits of a field made by `parameter`."""
     found: About = entry.metadata["about"]
     return found
 
 
 def declare(node: Node, kind: type) -> dict[str, Any]:
-    """Declare a dataclass's fields as the node's parameters, and give their values.
+    """Declare a dataclass's fields as the node's parameters and return their values.
 
     Raises:
-        ValueError: a value is of the wrong type.
-        rclpy.exceptions.ParameterException: a value is out of range.
+        ValueError: A value has the wrong type.
+        rclpy.exceptions.ParameterException: A value is out of range.
     """
     values = {}
     for entry in fields(kind):
@@ -100,7 +100,7 @@ def declare(node: Node, kind: type) -> dict[str, Any]:
             expected, got = type_of(default), type_of(value)
             if expected != got:
                 raise ValueError(
-                    f"{entry.name} is {shortened(repr(value))}, of type {got}, expected {expected}"
+                    f"{entry.name} is {shortened(repr(value))} of type {got}, expected {expected}"
                 )
             default = value
         value = node.declare_parameter(entry.name, default, told, ignore_override=True).value
@@ -109,7 +109,7 @@ def declare(node: Node, kind: type) -> dict[str, Any]:
 
 
 def accept_integers(node: Node, kind: type) -> None:
-    """Let integers be set where a dataclass's fields are doubles, before rclpy checks the types."""
+    """Convert integers to doubles for fields that are doubles, before rclpy checks the types."""
     entries = {entry.name: entry for entry in fields(kind)}
 
     def convert(parameters: list[Parameter]) -> list[Parameter]:
@@ -125,7 +125,7 @@ def accept_integers(node: Node, kind: type) -> None:
 
 
 def as_doubles(entry: Field[Any], value: Any) -> Any:
-    """A parameter's value with doubles in place of integers, if its field has doubles."""
+    """Convert integers in a parameter's value to doubles, if its field has doubles."""
     if isinstance(entry.default, float):
         return float(value) if type(value) is int else value
     if isinstance(entry.default, tuple) and entry.default and type_of(value) == "integer_array":
@@ -134,16 +134,16 @@ def as_doubles(entry: Field[Any], value: Any) -> Any:
 
 
 def type_of(value: Any) -> str:
-    """The name of the type that ROS gives to a parameter's value, e.g. double_array."""
+    """Name of a parameter value's ROS type, e.g. double_array."""
     return Parameter.Type.from_parameter_value(value).name.lower()
 
 
 ABSENT = "\0"
-"""In place of a parameter's value: none was given."""
+"""Stands for a parameter that was not set at the start."""
 
 
 def given(node: Node, name: str) -> Any:
-    """What a parameter was given at the start, of whatever type; `ABSENT` where nothing was.
+    """The value of any type that a parameter was set to at the start, or `ABSENT`.
 
     None for an empty list, which has no type in ROS.
     """
@@ -155,12 +155,12 @@ def given(node: Node, name: str) -> Any:
 
 
 def to_ros(value: Any) -> Any:
-    """A field's value as a parameter's: an empty list has no type in ROS, so it is `['']`."""
+    """Convert a field's value to a parameter's: an empty list has no type in ROS, so `['']`."""
     return list(value) or [""] if isinstance(value, tuple) else value
 
 
 def from_ros(entry: Field[Any], value: Any) -> Any:
-    """A parameter's value as its field's."""
+    """Convert a parameter's value to its field's."""
     if not isinstance(entry.default, tuple):
         return value
     value = tuple(value or ())  # an empty list may come as None

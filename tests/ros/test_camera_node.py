@@ -116,14 +116,14 @@ def test_the_street_comes_with_its_truth(start, observer, parameters, chosen):
 def test_a_folder_is_shown_in_natural_order_and_the_node_ends_with_it(start, observer, folder):
     infos = observer.collect(CameraInfo, "/folder/camera_info")
     camera = start("camera_node", "/folder", source=folder, loop=False, rate=5.0, fov=1.0)
-    camera.says("Pictures of")
-    camera.says("camera_info is a guess, a horizontal field of view of")
+    camera.says("Publishing images of")
+    camera.says("camera_info is not calibrated: it assumes a horizontal field of view of")
     observer.until(lambda: observer.node.count_publishers("/folder/camera_info"), "the camera")
     images = observer.collect(Image, "/folder/image")  # it has waited for this
     observer.until(lambda: len(images) == len(COLORS), f"pictures\n{camera.log}")
     assert [color_of(m) for m in images] == list(COLORS)
     assert camera.wait() == 0
-    assert camera.lines("End of the source")
+    assert camera.lines("The source has ended")
     observer.until(lambda: infos and infos[-1].header == images[-1].header, "camera_info")
     assert intrinsics(infos[-1]) == Intrinsics.from_fov(WIDTH, HEIGHT, 1.0)
 
@@ -201,7 +201,7 @@ def test_a_device_gives_pictures_until_it_is_pulled_out(monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"camera_pitch": 0.1}, "camera_pitch is 0.1, but camera_height 0"),
+        ({"camera_pitch": 0.1}, "camera_pitch is 0.1 but camera_height is 0"),
         ({"fov": 3.0}, "fov of a street's camera: 0.1 to 2.1, got 3.0"),
         ({"gains": "[1.0, 1.0]"}, "gains are 3, of red, green and blue, got 2"),
     ],
@@ -227,7 +227,7 @@ def test_a_folder_has_the_lens_that_is_said_or_a_usual_one(
     camera = start("camera_node", namespace, source=folder, rate=20.0, **parameters)
     observer.until(lambda: infos and images, f"pictures\n{camera.log}")
     assert intrinsics(infos[-1]) == Intrinsics.from_fov(WIDTH, HEIGHT, fov)
-    assert camera.lines(f"a guess, a horizontal field of view of {fov:g} rad")
+    assert camera.lines(f"it assumes a horizontal field of view of {fov:g} rad")
     assert camera.stop() == 0
 
 

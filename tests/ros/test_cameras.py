@@ -195,7 +195,7 @@ def test_pictures_that_wait_go_through_the_network_at_once(start_depthseg):
 @pytest.mark.parametrize(
     ("cameras", "says"),
     [
-        ("[front, front]", "cameras names one twice"),
+        ("[front, front]", "cameras contains a namespace twice"),
         ("['', front]", "cameras has '', expected namespaces"),
         ("[/front]", "cameras has '/front', expected namespaces"),
         ("[front, le-ft]", "cameras has 'le-ft', expected namespaces"),

@@ -92,7 +92,7 @@ def test_compressed_pictures_are_perceived(start_depthseg, observer, kind):
         node, publisher, lambda: compressed(b"nothing"), lambda: node.frames("rejected"), "refusal"
     )
     assert len(node.process.lines("Rejected a frame")) == 1
-    assert "fixed while" in node.set("image_transport", "raw").reason
+    assert "cannot be changed while" in node.set("image_transport", "raw").reason
 
 
 def test_a_greatest_rate_leaves_pictures_out(start_depthseg):

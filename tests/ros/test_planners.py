@@ -249,7 +249,7 @@ def test_a_camera_upside_down_or_on_its_side_gives_what_is_there(perceive, rotat
 def test_rotations_that_cannot_be_are_refused(node):
     assert "expected one of 0, 90, 180, 270" in node.set("image_rotation", 45).reason
     assert node.set("image_rotation", 180).successful
-    assert "of the rotated image" in node.set("camera_roll", 3.1).reason
+    assert "applies to the rotated image" in node.set("camera_roll", 3.1).reason
 
 
 def test_late_subscribers_learn_the_names_of_the_labels(node, observer):
@@ -426,7 +426,7 @@ def test_the_mounting_is_the_ground_where_none_is_to_be_seen(perceive, node):
     assert (ground.height, ground.pitch, ground.roll) == pytest.approx((0.9, 0.1, -0.05), abs=1e-4)
     assert math.isnan(ground.inliers)
     assert node.set("camera_height", 0.0).successful
-    until_says(node, wall, "No ground: no ground is to be seen, and camera_height is not given")
+    until_says(node, wall, "No ground: no ground is visible and camera_height is not set")
     assert "needs camera_height" in node.set("ground", "mounting").reason
     assert "needs camera_height" in node.set("correct_scale", True).reason
 
@@ -516,7 +516,7 @@ def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depths
     _, said = node.perceive(message(image), info, depth, distances)
     assert all(math.isnan(d.nearest) for d in said.classes)
     scan = node.collect("scan")
-    until_says(node, image, "No scan: the model's depth has no unit: give camera_height")
+    until_says(node, image, "No scan: the model's depth is not in metres: set camera_height")
     assert node.set("camera_height", 3.0).successful
     assert node.set("correct_scale", True).successful
     true, said, seen = node.perceive(message(image), info, depth, distances, scan)

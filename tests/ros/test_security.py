@@ -129,8 +129,8 @@ def test_no_engine_is_run_that_was_not_named_at_the_start(start_depthseg):
     refused = node.set("engine", "/another.engine")
     assert not refused.successful
     assert refused.reason == (
-        "engine is '/another.engine': an engine is code, and none is run that was not named when"
-        " the node was started; start the node with it"
+        "engine is '/another.engine': an engine contains code, so the node only runs the"
+        " engine that it was started with; restart the node with this one"
     )
     assert node.get("engine") == "/mine.engine"
     assert node.set("engine", "").successful
