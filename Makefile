@@ -172,7 +172,7 @@ docs: setup
 check: .venv/packages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy depthseg_ros
+	.venv/bin/mypy depthseg_ros training
 	.venv/bin/lint-imports
 
 format: .venv/packages

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from ..data.protocols import PROTOCOLS
 from ..data.sources import GENERATED, open_source, parse, parse_yaml
+from ..engine.metrics import Evaluation
 from ..errors import TrainingError, check_output
 from ..evaluation.evaluate import evaluate, markdown, protocols, table
 from ..evaluation.temperature import draw as draw_reliability
@@ -85,7 +86,7 @@ def main(arguments: list[str]) -> None:
         count = options.count if generated else 0
         source = open_source(name, split, folder, count, readers.get(name))
         sources[f"{name}-{source.split}"] = source
-    evaluations = {}
+    evaluations: dict[str, Evaluation] = {}
     for checkpoint in options.checkpoint:
         measured = evaluate(checkpoint, sources, options.protocol)
         several = len(options.checkpoint) > 1

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import logging
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..engine.fit import CommandLine
 from ..errors import TrainingError
@@ -32,7 +33,7 @@ def no_advertisement(record: logging.LogRecord) -> bool:
 
 def main(arguments: list[str]) -> None:
     """Run Lightning's command line."""
-    rank_zero.rank_zero_module.log.addFilter(no_advertisement)
+    logging.getLogger(rank_zero.__name__).addFilter(no_advertisement)  # of `rank_zero_info`
     try:
         CommandLine(arguments)
     except MisconfigurationException as error:

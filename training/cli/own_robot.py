@@ -31,7 +31,6 @@ import cv2
 import numpy as np
 import torch
 from rich.console import Console
-from torch.utils.data import Subset
 
 from depthseg_ros.files import whole
 
@@ -172,13 +171,13 @@ def held_out(dataset: Path) -> dict[str, Source]:
 def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) -> None:
     """Write a sheet: for each of some pictures a row of each model, beside what the source has."""
     chosen = [i * len(source) // count for i in range(min(count, len(source)))]
-    samples = Subset(source.samples, sorted(set(chosen)))
     rows: list[list[np.ndarray]] = []
     for name, file in models.items():
         card, inputs, predict = load(file)
         rows.append([])
-        for item in map(dict, EvalDataset(samples, card, inputs)):  # type: ignore[arg-type]
-            batch = {key: value[None] for key, value in item.items()}
+        data = EvalDataset(source.samples, card, inputs)
+        for index in sorted(set(chosen)):
+            batch = {key: value[None] for key, value in data[index].items()}
             with torch.inference_mode():
                 outputs = predict(*(batch[i] for i in inputs))
             strip = row(batch, dict(zip(card.outputs, outputs, strict=True)), card)

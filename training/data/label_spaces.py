@@ -35,14 +35,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..errors import TrainingError
 from ..options import read_yaml
 from .classes import CLASS_LISTS
-from .sample import Sample, Wrapped
+from .sample import Sample, Samples, Wrapped
 
 MAPS = Path(__file__).parents[1] / "configs" / "classes"
 """Maps by name."""
@@ -254,9 +253,9 @@ def groups(
     if len(table) == len(model) and (table.sum(1) == 1).all():
         return None
     of_class = np.full(256, len(table), np.uint8)
-    for c, column in zip(model, table.T, strict=True):
-        if column.any():
-            of_class[c.id] = column.argmax()
+    for c, members in zip(model, table.T, strict=True):
+        if members.any():
+            of_class[c.id] = members.argmax()
     return Groups(names, of_class, of_label)
 
 
@@ -264,7 +263,7 @@ class MappedLabels(Wrapped):
     """A data set whose labels become those of the model."""
 
     def __init__(
-        self, samples: Dataset[Sample], own: Iterable[int], labels: NDArray[np.uint8], what: str
+        self, samples: Samples, own: Iterable[int], labels: NDArray[np.uint8], what: str
     ) -> None:
         """Wrap a data set.
 

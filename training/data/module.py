@@ -44,6 +44,8 @@ class MultiDataModule(L.LightningDataModule):
     that the trainer runs.
     """
 
+    trainer: L.Trainer  # not None, as the base class has it, whenever Lightning calls
+
     def __init__(
         self,
         train: dict[str, int],
@@ -139,7 +141,7 @@ class MultiDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Render what has not been rendered yet."""
-        stage = self.trainer.state.fn  # type: ignore[union-attr]
+        stage = self.trainer.state.fn
         fitting = stage == TrainerFn.FITTING
         tested = self._open_test() if stage == TrainerFn.TESTING else self.val
         for source in (*(self.train if fitting else ()), *tested):
@@ -169,7 +171,7 @@ class MultiDataModule(L.LightningDataModule):
 
     @property
     def _task(self) -> Any:
-        return self.trainer.lightning_module  # type: ignore[union-attr]
+        return self.trainer.lightning_module
 
     def class_shares(self, samples: int = 200) -> np.ndarray:
         """Share of each class among the labelled pixels of the training mixture, (classes,).
@@ -212,7 +214,7 @@ class MultiDataModule(L.LightningDataModule):
             raise TrainingError(
                 f"an epoch has {sum(draws)} samples, a batch {self.batch_size}: raise data.train"
             )
-        if len(self.crop_schedule) > 1 and not self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[union-attr]
+        if len(self.crop_schedule) > 1 and not self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]  # Trainer does not declare it
             raise TrainingError(
                 "data.crop_schedule has several steps:"
                 " set trainer.reload_dataloaders_every_n_epochs: 1"
@@ -226,7 +228,7 @@ class MultiDataModule(L.LightningDataModule):
         ]
         return DataLoader(
             TrainDataset(
-                ConcatDataset([source.samples for source in self.train]),
+                ConcatDataset([source.samples for source in self.train]),  # type: ignore[misc]  # torch wants its own class, and uses as much
                 crop,
                 task.card,
                 (self.scale_range[0] * scale, self.scale_range[1] * scale),
@@ -243,7 +245,7 @@ class MultiDataModule(L.LightningDataModule):
                 lambda: trainer.current_epoch,
                 crops or [crop],
                 np.concatenate(shapes),
-                self.batch_size * trainer.world_size,  # type: ignore[union-attr]
+                self.batch_size * trainer.world_size,
             ),
             generator=torch.Generator(),  # beginning anew takes nothing from the run's own chance
             drop_last=True,

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from .images import read_gray, require_same_size
-from .sample import Sample, Wrapped
+from .sample import Sample, Samples, Wrapped
 
 CARD = "card.json"
 
@@ -51,7 +50,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 class RefinedLabels(Wrapped):
     """A data set of the model's labels, with refined ones where teachers decided."""
 
-    def __init__(self, samples: Dataset[Sample], folder: Path, keys: Sequence[str]) -> None:
+    def __init__(self, samples: Samples, folder: Path, keys: Sequence[str]) -> None:
         """Wrap a data set whose images have these keys; raises `TrainingError` if files lack."""
         super().__init__(samples)
         self.folder, self.keys = folder, keys

@@ -20,7 +20,7 @@ A data set is a `torch.utils.data.Dataset` of `Sample`s; a sample may lack label
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,18 +52,26 @@ class Sample:
     """Of some of the views: (4, 4), takes points of this camera's axes to the view's, metres."""
 
 
+class Samples(Protocol):
+    """A data set that knows its length, as all readers do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
 class Wrapped(Dataset[Sample]):
     """A data set whose samples are changed as they are read, by what derives from this."""
 
-    def __init__(self, samples: Dataset[Sample]) -> None:
+    def __init__(self, samples: Samples) -> None:
         """Wrap a data set."""
         self.samples = samples
 
     def __len__(self) -> int:
         """As many as the data set has."""
-        return len(self.samples)  # type: ignore[arg-type]
+        return len(self.samples)
 
     @property
     def aspects(self) -> Any:
         """Of the data set, where it has them."""
-        return self.samples.aspects  # type: ignore[attr-defined]
+        return self.samples.aspects  # type: ignore[attr-defined]  # only some have it

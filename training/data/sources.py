@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from depthseg_ros.model_card import SemanticClass
 
@@ -37,7 +37,7 @@ from . import label_spaces
 from .classes import CLASS_LISTS
 from .label_spaces import ClassSets, Groups, MappedLabels
 from .refined_labels import RefinedLabels, read_card
-from .sample import Sample, Wrapped
+from .sample import Samples, Wrapped
 
 # name -> module and class, in `synthetic` and in `readers`.
 GENERATED = {
@@ -82,7 +82,7 @@ class Source:
     name: str
     split: str
     """The one that was opened, which is another than was asked for where that does not exist."""
-    samples: Dataset[Sample]
+    samples: Samples
     classes: str | tuple[SemanticClass, ...] | None
     """Its class list, or the name of it in `classes.CLASS_LISTS`; None where it has no labels."""
     source: str
@@ -104,7 +104,7 @@ class Source:
 
     def __len__(self) -> int:
         """Number of samples."""
-        return len(self.samples)  # type: ignore[arg-type]
+        return len(self.samples)
 
     def render(self) -> None:
         """Make what a generated data set keeps on disk and has not made yet."""

@@ -33,7 +33,7 @@ from torch.utils.data import Dataset
 from depthseg_ros.model_card import UNLABELLED, ModelCard
 
 from ..errors import TrainingError
-from .sample import Sample
+from .sample import Sample, Samples
 
 cv2.setNumThreads(0)  # the loader's workers share the cores already
 
@@ -51,7 +51,7 @@ class TrainDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        samples: Dataset[Sample],
+        samples: Samples,
         crop: tuple[int, int],
         card: ModelCard,
         scale_range: tuple[float, float],
@@ -82,7 +82,7 @@ class TrainDataset(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         """As many as the data set has."""
-        return len(self.samples)  # type: ignore[arg-type]
+        return len(self.samples)
 
     def __getitem__(
         self, draw: tuple[int, int] | tuple[int, int, tuple[int, int]]
@@ -181,7 +181,7 @@ class EvalDataset(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, samples: Dataset[Sample], card: ModelCard, inputs: Sequence[str] = (), sets: int = 0
+        self, samples: Samples, card: ModelCard, inputs: Sequence[str] = (), sets: int = 0
     ) -> None:
         """Wrap a data set; `inputs` are what the model takes, for `sets` see `TrainDataset`."""
         self.samples, self.card, self.sets = samples, card, sets
@@ -189,7 +189,7 @@ class EvalDataset(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         """As many as the data set has."""
-        return len(self.samples)  # type: ignore[arg-type]
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Take one sample; where the focal length is unknown, it is taken to be the width."""
@@ -294,10 +294,8 @@ def degradation(
             grain = np.random.default_rng(seed).standard_normal(image.shape, np.float32)
             image = np.clip(image + strength * grain, 0, 255).astype(np.uint8)
         if compressed:
-            image = cv2.imdecode(
-                cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1],
-                cv2.IMREAD_COLOR,
-            )
+            encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
         return image
 
     return harm

@@ -49,7 +49,7 @@ class AccumulatedLoader(CombinedLoader):
     def __next__(self) -> tuple[Any, int, int]:
         """Batch, its index and its loader's, as of `CombinedLoader`."""
         if not self._ahead:
-            loaded = []
+            loaded: list[tuple[Any, int, int]] = []
             while len(loaded) < self.batches() and (item := self._load()) is not None:
                 loaded.append(item)
             if self.batches() > 1:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from scipy.ndimage import gaussian_filter1d
 
 from ..errors import TrainingError
@@ -75,7 +75,7 @@ def range_test(
         )
     if steps < MIN_STEPS:
         raise TrainingError(f"too few steps: {steps}, expected at least {MIN_STEPS}")
-    if trainer.fast_dev_run:
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Trainer does not declare it
         raise TrainingError("trainer.fast_dev_run leaves no steps to test: turn it off")
     if trainer.max_epochs not in (None, -1):  # an epoch has one step at least
         trainer.fit_loop.max_epochs = max(trainer.max_epochs, steps)
@@ -91,8 +91,9 @@ def range_test(
         early_stop_threshold=None,
         update_attr=False,
     )
-    rates = np.array(finder.results["lr"])  # type: ignore[union-attr]
-    averages = np.array(finder.results["loss"])  # type: ignore[union-attr]
+    assert finder is not None  # only with fast_dev_run
+    rates = np.array(finder.results["lr"])
+    averages = np.array(finder.results["loss"])
     # Its number by its rate: at ends of epochs steps are missing if gradients are accumulated.
     numbers = np.rint(steps * np.log(rates / min_rate) / np.log(max_rate / min_rate)).clip(min=1)
     # Of accumulated batches each loss is told as its share of the step's.

@@ -44,6 +44,8 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
     """
 
     prefix = ""
+    iou_sums: Tensor
+    iou_counts: Tensor
 
     def __init__(self, names: Sequence[str], others: int = 0) -> None:
         """Set up.
@@ -59,7 +61,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
             zeros = torch.zeros(len(names), dtype=torch.float64)
             self.add_state(state, zeros, dist_reduce_fx="sum")
 
-    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]
+    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]  # the base takes any
         """Add a batch of ids."""
         before = self.confmat.clone()
         for labels, truth in zip(labels_NHW, truth_NHW, strict=True):
@@ -71,7 +73,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
             self.iou_sums += torch.where(both, hit / union.clamp(min=1), 0)
             self.iou_counts += both
 
-    def compute(self) -> dict[str, float]:  # type: ignore[override]
+    def compute(self) -> dict[str, float]:  # type: ignore[override]  # the base returns a tensor
         """`miou` of the classes in truth or prediction, `iou/NAME` and `per_image_miou`."""
         hit, union = (x[: len(self.names)] for x in _hit_and_union(super().compute()))
         ious = {
@@ -108,7 +110,7 @@ class GroupMetrics(SegmentationMetrics):
         self.register_buffer("of_class", torch.from_numpy(groups.of_class), persistent=False)
         self.register_buffer("of_label", torch.from_numpy(groups.of_label), persistent=False)
 
-    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]
+    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]  # the base takes any
         """Add a batch of ids; those of truth may stand for sets of classes."""
         super().update(self.of_class[labels_NHW.long()], self.of_label[truth_NHW.long()])
 

@@ -88,7 +88,7 @@ class PredictionPictures(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
         """Write the sheets."""
         for index, rows in self._rows.items():
-            name = trainer.datamodule.val[index].name  # type: ignore[attr-defined]
+            name = task.data_module.val[index].name
             sheet = self._write(f"{name}/epoch_{trainer.current_epoch + 1:03}.png", rows)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -105,7 +105,7 @@ class PredictionPictures(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write a picture's row."""
-        name = trainer.datamodule.val[dataloader_idx].name  # type: ignore[attr-defined]
+        name = task.data_module.val[dataloader_idx].name
         index = dataset_index(trainer.predict_dataloaders, dataloader_idx, batch_idx)
         if index is not None:
             self._write(f"{name}/{index:05}.png", [row(batch, outputs, task.card)])

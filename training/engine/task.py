@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from depthseg_ros.model_card import DepthRange, ModelCard
 
 from ..data.classes import CLASS_LISTS, describe, model_classes
+from ..data.module import MultiDataModule
 from ..errors import TrainingError
 from ..models.base import System
 from ..models.encoders import Encoder
@@ -139,7 +140,7 @@ class JointTask(L.LightningModule):
                     " in a strided 1x1 convolution: make the encoder wider"
                 )
         # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
-        system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no such stub
+        system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.system = system
         self.objective = Supervised() if objective is None else objective
         if isinstance(balancer, str):
@@ -164,8 +165,13 @@ class JointTask(L.LightningModule):
         )
         self.served = ServedModel(system, self.card)
         self.register_buffer("class_weights", torch.ones(len(class_list)))
-        self.evaluations = nn.ModuleList()
+        self.evaluations: list[Evaluation] = []
         self.taught: set[str] = set()
+
+    @property
+    def data_module(self) -> MultiDataModule:
+        """The data of the run."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer does not declare it
 
     def setup(self, stage: str) -> None:
         """Weigh rare classes up, by how often the data has each; see `AccumulatedLoader`."""
@@ -177,7 +183,7 @@ class JointTask(L.LightningModule):
             self._settle()
         if stage != "fit" or not self.card.classes or not self.objective.weigh_classes:
             return
-        shares = torch.as_tensor(self.trainer.datamodule.class_shares())  # type: ignore[attr-defined]
+        shares = torch.as_tensor(self.data_module.class_shares())
         weights = 1 / torch.log(self.hparams["class_weight_offset"] + shares)
         self.class_weights.copy_(weights / (weights * shares).sum())
 
@@ -196,7 +202,7 @@ class JointTask(L.LightningModule):
 
     def _accumulate(self) -> None:
         """Let the batches of any data module know of those that are accumulated with them."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self.data_module
         load = data.train_dataloader
 
         @functools.wraps(load)
@@ -204,12 +210,12 @@ class JointTask(L.LightningModule):
             return AccumulatedLoader(load(), lambda: data.trainer.accumulate_grad_batches)
 
         if not hasattr(load, "__wrapped__"):  # in an earlier fit
-            data.train_dataloader = train_dataloader
+            data.train_dataloader = train_dataloader  # type: ignore[assignment]  # replaces the method of this object
 
     def _settle(self) -> None:
         """See `checkpoints.settle_batch_norms`."""
         device = self.class_weights.device  # Lightning's `device` is where it will be only later
-        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        loader = self.data_module.train_dataloader()
         batches = itertools.islice(getattr(loader, "iterables", loader), 8)
 
         def run() -> None:
@@ -235,7 +241,11 @@ class JointTask(L.LightningModule):
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
         total = self.balancer(losses, present, self.system.shared_parameters())
         # Means over processes and micro-batches: of each, this is a share (`losses.numerics`).
-        how = {"on_epoch": True, "sync_dist": True, "batch_size": len(batch["labels"])}
+        how: dict[str, Any] = {
+            "on_epoch": True,
+            "sync_dist": True,
+            "batch_size": len(batch["labels"]),
+        }
         for task, values in parts.items():
             named = {f"loss/{task}/{name}": value for name, value in values.items()}
             self.log_dict(named, on_step=False, **how)
@@ -262,10 +272,11 @@ class JointTask(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Measure each data set apart."""
-        sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
-        self.evaluations = nn.ModuleList(
-            Evaluation(self.card, s.name, groups=s.groups, own_protocol=s.protocol) for s in sources
-        ).to(self.device)
+        sources = self.data_module.val
+        self.evaluations = [
+            Evaluation(self.card, s.name, groups=s.groups, own_protocol=s.protocol).to(self.device)
+            for s in sources
+        ]
 
     def validation_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
@@ -276,14 +287,14 @@ class JointTask(L.LightningModule):
         if dataset_index(loaders, dataloader_idx, index) is None:
             return  # another process measures it
         outputs = self.served(*(batch[name] for name in self.served.inputs))
-        self.evaluations[dataloader_idx].update(outputs, batch)  # type: ignore[operator]
+        self.evaluations[dataloader_idx].update(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/DATA/MEASURE` over all processes; of `test` what its split is called."""
-        sources = self.trainer.datamodule.val  # type: ignore[attr-defined]
+        sources = self.data_module.val
         for source, evaluation in zip(sources, self.evaluations, strict=True):
             stage = source.split if self.trainer.testing else "val"
-            for measure, value in evaluation.compute().items():  # type: ignore[operator]
+            for measure, value in evaluation.compute().items():
                 shown = measure in ("miou", "group_miou", "abs_rel")
                 name = f"{stage}/{source.name}/{measure}"
                 self.log(name, value, prog_bar=shown, sync_dist=True)
@@ -357,7 +368,7 @@ class JointTask(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the network was trained on, also before; need no other file of weights."""
-        own = self.trainer.datamodule.provenance  # type: ignore[attr-defined]
+        own = self.data_module.provenance
         checkpoint["provenance"] = joined(own, self._inherited)
         if "hyper_parameters" in checkpoint:
             options = _without_files(checkpoint["hyper_parameters"])

@@ -114,32 +114,33 @@ def _of_model_file(system: nn.Module, path: Path) -> dict[str, Tensor]:
         for tensor in onnx.load(path).graph.initializer
         if tensor.name.startswith("system.")
     }
-    for first, second in folded_pairs(system):
+    for first, second, layer, module in folded_pairs(system):
         convolution, norm = (f"system.{name}" for name in (first, second))
         if f"{convolution}.bias" not in stored:
             continue
         bias = stored.pop(f"{convolution}.bias")
-        size, module = len(bias), system.get_submodule(second)
+        size = len(bias)
         stored |= {
             f"{norm}.weight": torch.ones(size),
             f"{norm}.bias": bias,
             f"{norm}.running_mean": torch.zeros(size),
-            f"{norm}.running_var": torch.full((size,), 1 - module.eps),  # type: ignore[operator]
+            f"{norm}.running_var": torch.full((size,), 1 - module.eps),
             f"{norm}.num_batches_tracked": torch.tensor(0),
         }
-        if system.get_submodule(first).bias is not None:
+        if layer.bias is not None:
             stored[f"{convolution}.bias"] = torch.zeros(size)
     return stored
 
 
-def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str]]:
-    """The names of convolutions and of the batch norms right after them, which export folds."""
+def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str, nn.Conv2d, nn.BatchNorm2d]]:
+    """Convolutions and the batch norms right after them, which export folds: names and modules."""
     for path, module in system.named_modules():
         for (name, first), (next_name, second) in pairwise(list(module.named_children())):
-            follows = isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
-            if follows and first.out_channels == second.num_features:
+            if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)):
+                continue
+            if first.out_channels == second.num_features:
                 prefix = f"{path}." if path else ""
-                yield f"{prefix}{name}", f"{prefix}{next_name}"
+                yield f"{prefix}{name}", f"{prefix}{next_name}", first, second
 
 
 def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
@@ -151,10 +152,10 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
     """
     seen: dict[nn.BatchNorm2d, list[Tensor]] = {}
 
-    def look(norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def look(norm: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
         x = inputs[0].double()
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-        seen.setdefault(norm, []).append(moments)  # type: ignore[arg-type]
+        seen.setdefault(norm, []).append(moments)
 
     norms = [module for module in system.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_hook(look) for norm in norms]
@@ -171,12 +172,13 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
         for norm, moments in seen.items():
             mean, square = torch.stack(moments).mean(0)
             variance = (square - mean**2).clamp(min=1e-6)
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
-            shift = norm.bias - norm.running_mean * gain  # type: ignore[operator]
+            running_mean, running_var = map(norm.get_buffer, ("running_mean", "running_var"))
+            gain = norm.weight / (running_var + norm.eps).sqrt()
+            shift = norm.bias - running_mean * gain
             norm.weight.copy_(gain * (variance + norm.eps).sqrt())
             norm.bias.copy_(shift + mean * gain)
-            norm.running_mean.copy_(mean)  # type: ignore[union-attr]
-            norm.running_var.copy_(variance)  # type: ignore[union-attr]
+            running_mean.copy_(mean)
+            running_var.copy_(variance)
 
 
 def not_a_checkpoint(path: Path, error: Exception) -> TrainingError:

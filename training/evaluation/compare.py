@@ -194,7 +194,7 @@ def timed(files: Mapping[str, Path]) -> dict[str, float]:
 
     from depthseg_ros import model_card
 
-    runs = {}
+    runs: dict[str, tuple[onnxruntime.InferenceSession, dict[str, Any], list[float]]] = {}
     options = onnxruntime.SessionOptions()
     # Threads that go on spinning after a run would slow the next file's.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

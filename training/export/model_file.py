@@ -83,6 +83,7 @@ def graph(system: System, card: ModelCard, temperature: float = 1.0) -> onnx.Mod
         custom_translation_table=TRANSLATIONS,
         verbose=False,
     )
+    assert program is not None  # only without dynamo
     model = program.model_proto
     model.ir_version = IR_VERSION
     _name_axes(model)
@@ -104,9 +105,8 @@ def rounded(system: System, card: ModelCard, temperature: float = 1.0) -> Served
 def fold_batch_norms(system: System) -> System:
     """A copy, set to evaluate, with each batch norm that follows a convolution folded into it."""
     system = copy.deepcopy(system).eval()
-    for convolution, norm in list(folded_pairs(system)):
-        first, second = system.get_submodule(convolution), system.get_submodule(norm)
-        system.set_submodule(convolution, fuse_conv_bn_eval(first, second))  # type: ignore[type-var]
+    for convolution, norm, first, second in list(folded_pairs(system)):
+        system.set_submodule(convolution, fuse_conv_bn_eval(first, second))
         system.set_submodule(norm, nn.Identity())
     return system
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -367,7 +368,7 @@ class EfficientNetLite0(Encoder):
         """
         super().__init__()
         self._conv_stem = SamePadding(3, 32, 3, 2)
-        self._bn0 = nn.BatchNorm2d(32, **_LITE_NORM)
+        self._bn0 = _lite_norm(32)
         blocks: list[LiteBlock] = []
         ends, channels = [], []  # where each resolution's last features are
         before = 32
@@ -426,7 +427,7 @@ class EfficientNetLite0(Encoder):
         return features
 
 
-_LITE_NORM = {"momentum": 0.01, "eps": 1e-3}
+_lite_norm = partial(nn.BatchNorm2d, momentum=0.01, eps=1e-3)
 
 
 class LiteBlock(nn.Module):
@@ -440,11 +441,11 @@ class LiteBlock(nn.Module):
         self.widens = expansion != 1
         if self.widens:
             self._expand_conv = nn.Conv2d(inputs, width, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(width, **_LITE_NORM)
+            self._bn0 = _lite_norm(width)
         self._depthwise_conv = SamePadding(width, width, kernel, stride, groups=width)
-        self._bn1 = nn.BatchNorm2d(width, **_LITE_NORM)
+        self._bn1 = _lite_norm(width)
         self._project_conv = nn.Conv2d(width, outputs, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(outputs, **_LITE_NORM)
+        self._bn2 = _lite_norm(outputs)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """See the class."""
@@ -499,7 +500,7 @@ class Timm(Encoder):
         """
         super().__init__()
         try:
-            import timm  # type: ignore[import-not-found]
+            import timm
         except ImportError:
             raise TrainingError(
                 f"the encoder {name!r} needs timm, which is not installed: pip install timm"

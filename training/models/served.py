@@ -21,7 +21,7 @@ camera's shape, and no time is spent on padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -160,7 +160,7 @@ def _sizes(x: Any, size: Sequence[Any]) -> Any:
     return op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
 
 
-TRANSLATIONS = {
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.depthseg_ros.fit.default: _fit_in_onnx,
     torch.ops.depthseg_ros.bilinear.default: _bilinear_in_onnx,
     torch.ops.depthseg_ros.bilinear_double.default: _double_in_onnx,

@@ -78,8 +78,8 @@ def camera_of(frame: Mapping[str, Any]) -> Intrinsics | None:
     if camera is None:
         return None
     lens = Lens(camera["lens"]["model"], tuple(camera["lens"]["coefficients"]))
-    pinhole = (float(camera[name]) for name in ("fx", "fy", "cx", "cy"))
-    return Intrinsics(frame["width"], frame["height"], *pinhole, lens)
+    fx, fy, cx, cy = (float(camera[name]) for name in ("fx", "fy", "cx", "cy"))
+    return Intrinsics(frame["width"], frame["height"], fx, fy, cx, cy, lens)
 
 
 def fit_line(

@@ -325,7 +325,7 @@ class Labeller:
         image = picture_of(part, frame)
         if self.alignment.truth:
             encoded = gray_of(part, key, "truth_depth")
-            truth = None if encoded is None else encoded.astype(np.float32) / 256
+            truth = None if encoded is None else encoded.astype(np.float32) / np.float32(256)
         for array in (image, truth):
             if array is not None and array.shape[:2] != (frame["height"], frame["width"]):
                 raise TrainingError(
@@ -352,6 +352,7 @@ class Labeller:
             shares, depth = (x.flip(-1) if mirrored and x is not None else x for x in said)
             if shares is not None:
                 total += shares
+            assert depth is not None  # the estimator gives it
             depths.append(depth)
         trust, best = (total / len(depths)).max(1)
         relative = self.alignment.kind == "relative"

@@ -22,6 +22,8 @@ over. Errors that differ from place to place average out over hundreds of corner
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +56,9 @@ FARTHEST = 1.0
 MOST_TURNED = 45.0
 """... nor turn by more degrees, and still see it well."""
 
-_TRACKING = {
-    "winSize": (21, 21),
+_WINDOW = (21, 21)
+_TRACKING: dict[str, Any] = {
+    "winSize": _WINDOW,
     "maxLevel": 4,
     "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01),
 }
@@ -137,11 +140,11 @@ def _tracked(
         gray, CORNERS, 0.005, max(4, width / 80), mask=usable.astype(np.uint8)
     )
     if corners is None:
-        return np.empty((0, 2)), np.empty((0, 2))
-    found, there_known, unlike = cv2.calcOpticalFlowPyrLK(
+        return np.empty((0, 2)), np.empty((0, 2))  # type: ignore[unreachable]  # cv2's types leave out None
+    found, there_known, unlike = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]  # cv2's types leave out None
         gray, other_gray, corners, None, **_TRACKING
     )
-    back, back_known, _ = cv2.calcOpticalFlowPyrLK(other_gray, gray, found, None, **_TRACKING)
+    back, back_known, _ = cv2.calcOpticalFlowPyrLK(other_gray, gray, found, None, **_TRACKING)  # type: ignore[call-overload]  # cv2's types leave out None
     here, there, again = (x.reshape(-1, 2).astype(np.float64) for x in (corners, found, back))
     good = (there_known & back_known).ravel() > 0
     good &= np.linalg.norm(again - here, axis=1) < RETURN * width
@@ -151,10 +154,10 @@ def _tracked(
     return here[good], there[good]
 
 
-def _contrast(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _contrast(gray: NDArray[Any]) -> NDArray[np.float32]:
     """Standard deviation around each pixel, in the window that tracking compares."""
     values = gray.astype(np.float32)
-    mean, square = (cv2.blur(x, _TRACKING["winSize"]) for x in (values, values * values))
+    mean, square = (cv2.blur(x, _WINDOW) for x in (values, values * values))
     return np.sqrt(np.maximum(square - mean * mean, 0))
 
 

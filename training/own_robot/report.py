@@ -133,13 +133,13 @@ def write(data: Path, count: int = 12) -> Path:
 
 
 def tiles(
-    image: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    trust: NDArray[np.uint8],
-    depth: NDArray[np.float32],
+    image: np.ndarray,
+    labels: np.ndarray,
+    trust: np.ndarray,
+    depth: np.ndarray,
     classes: Sequence[SemanticClass],
     reach: tuple[float, float] = (2.0, 80.0),
-) -> list[NDArray[np.uint8]]:
+) -> list[np.ndarray]:
     """A frame as four pictures of the same size: itself, its labels, their trust, its depth.
 
     Args:
@@ -155,9 +155,11 @@ def tiles(
     """
     size = (_TILE, max(1, round(image.shape[0] * _TILE / image.shape[1])))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    labels, trust, depth = (
-        cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in (labels, trust, depth)
-    )
+
+    def small(array: np.ndarray) -> np.ndarray:
+        return cv2.resize(array, size, interpolation=cv2.INTER_NEAREST)
+
+    labels, trust, depth = small(labels), small(trust), small(depth)
     blend = cv2.addWeighted(image, 0.4, color_labels(labels, classes), 0.6, 0)
     sure = cv2.cvtColor(cv2.applyColorMap(trust, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     for picture in (blend, sure):
@@ -320,11 +322,13 @@ def _pictures(frames: Sequence[Shown], classes: Sequence[SemanticClass], count: 
     for i in [*even, *fewest]:
         part, frame, made, words = frames[i]
         key = frame["key"]
-        stored = [gray_of(made, key, name) for name in ("labels", "labels_trust", "depth")]
-        if any(array is None for array in stored):
+        labels, trust, encoded = (
+            gray_of(made, key, name) for name in ("labels", "labels_trust", "depth")
+        )
+        if labels is None or trust is None or encoded is None:
             raise TrainingError(f"{made.path(key, 'labels.png')} or what belongs to it is missing")
-        depth = np.where(stored[2] > 0, stored[2].astype(np.float32) / 256, np.float32(np.nan))
-        pictures = tiles(picture_of(part, frame), *stored[:2], depth, classes, reach)
+        depth = np.where(encoded > 0, encoded.astype(np.float32) / 256, np.float32(np.nan))
+        pictures = tiles(picture_of(part, frame), labels, trust, depth, classes, reach)
         images = "".join(
             f'<img loading="lazy" alt="{name}" src="{_inline(picture)}">'
             for name, picture in zip(("picture", "labels", "trust", "depth"), pictures, strict=True)

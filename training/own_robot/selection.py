@@ -285,7 +285,7 @@ def read_truth(what: str, raw: bytes, kind: str, width: int, height: int) -> byt
     _require_shape(truth.shape[1], truth.shape[0], width, height)
     if truth.shape != (height, width):
         truth = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return to_png(truth) if what == "labels" else depth_to_png(truth)
+    return to_png(truth) if what == "labels" else depth_to_png(truth.astype(np.float32, copy=False))
 
 
 @lru_cache(4)

@@ -163,7 +163,8 @@ class _Pretrained(Teacher):
         pad_y, pad_x = self._padding(*values.shape[2:])
         if pad_y or pad_x:
             values = F.pad(values, (pad_x, pad_x, pad_y, pad_y), mode="reflect")
-        size = self._network_size(*values.shape[2:], scale)
+        height, width = values.shape[2:]
+        size = self._network_size(height, width, scale)
         mode = "bicubic" if settings.get("resample") == 3 else "bilinear"  # PIL's numbers
         values = _resampled(values, size, mode)
         if settings.get("do_rescale", True):
@@ -238,7 +239,8 @@ class Segmenter(_Pretrained):
             logits = claims.clamp(min=1e-6).log()
         else:
             logits = outputs.logits.float()
-        return TeacherOutput(self._shares(logits, tuple(pictures_NHW3.shape[1:3])), None)
+        height, width = pictures_NHW3.shape[1:3]
+        return TeacherOutput(self._shares(logits, (height, width)), None)
 
     def _shares(self, logits_NKhw: Tensor, size: tuple[int, int]) -> Tensor:
         """Probabilities of the student's classes at the pictures' size.

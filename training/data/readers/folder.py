@@ -64,6 +64,9 @@ OTHER = {"val": "test", "test": "val"}
 """Which split is taken where one does not exist."""
 EVERY = 5
 
+Files = dict[tuple[str, ...], Path]
+"""Files by what the wildcards of their pattern stand for."""
+
 
 @dataclass
 class Description:
@@ -319,7 +322,7 @@ class Folder(Dataset[Sample]):
                 places = sorted({folders.get(s, s) for s in ("train", "val")})
             else:
                 places = [folders.get(name, name)]
-            images, masks, depths = {}, {}, {}
+            images, masks, depths = Files(), Files(), Files()
             for place in places:
                 of_place = self._files(place)
                 for files, found in zip((images, masks, depths), of_place, strict=True):
@@ -336,7 +339,7 @@ class Folder(Dataset[Sample]):
             + (f" ({', '.join(places)} for {{split}})" if fixed else "")
         )
 
-    def _files(self, folder: str) -> Iterator[dict[tuple[str, ...], Path]]:
+    def _files(self, folder: str) -> Iterator[Files]:
         """Images, masks and depth files by what the wildcards stand for, and report the rest."""
         about = self.about
         texts = (about.images, about.masks, about.depth)
@@ -359,7 +362,7 @@ class Folder(Dataset[Sample]):
         below = {p.first: list(self._below(p.first)) for p in patterns if p is not None}
         used: set[str] = set()
         for pattern in patterns:
-            found: dict[tuple[str, ...], Path] = {}
+            found = Files()
             for path in below[pattern.first] if pattern else ():
                 key = pattern.key(path) if pattern else None
                 if key is not None:
@@ -545,16 +548,14 @@ def _class_values(
                     f"{file}: the class {number} has no color, by which masks are read"
                 )
             color = entry["color"]
-            value = _code(
-                tuple(bytes.fromhex(color[1:])) if isinstance(color, str) else tuple(color)
-            )
+            value = _code(bytes.fromhex(color[1:]) if isinstance(color, str) else color)
             if value in values:
                 raise TrainingError(f"{file}: the class {number} has the color of another class")
         values[value] = UNLABELLED if parsed_class is None else parsed_class.id
     return tuple(c for c in parsed.values() if c is not None), values
 
 
-def _code(color: tuple[int, int, int]) -> int:
+def _code(color: Sequence[int]) -> int:
     return color[0] << 16 | color[1] << 8 | color[2]
 
 

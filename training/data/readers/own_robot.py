@@ -266,7 +266,7 @@ class OwnRobotHand(_Frames):
         super().__init__(root, split, neighbours)
         self.classes = classes
         self._known = [c.id for c in CLASS_LISTS[classes]]
-        self._drawn = {}
+        self._drawn: dict[tuple[Path, str], Path] = {}
         for folder in self.folders:
             hand = folder / "hand"
             files = image_files.visible_files(hand) if hand.is_dir() else []

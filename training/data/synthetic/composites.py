@@ -346,10 +346,11 @@ class StreetBackdrops:
     def __getitem__(self, index: int) -> Backdrop:
         """One picture."""
         sample = self.streets[index]
-        depth = np.fmin(sample.depth, np.float32(FARTHEST))  # type: ignore[arg-type]
-        on_ground = np.isin(sample.labels, _GROUND)  # type: ignore[arg-type]
+        assert sample.labels is not None and sample.depth is not None and sample.fx is not None
+        depth = np.fmin(sample.depth, np.float32(FARTHEST))
+        on_ground = np.isin(sample.labels, _GROUND)
         ground = np.where(on_ground, depth, np.float32(np.nan))
-        camera = _camera(sample.image, sample.fx)  # type: ignore[arg-type]
+        camera = _camera(sample.image, sample.fx)
         return Backdrop(sample.image, depth, ground, camera, level_of(ground, camera))
 
 

@@ -239,7 +239,7 @@ def _render(shots: dict[Path, Shot], size: tuple[int, int], mountings: bool) -> 
     for file, shot in shots.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as unfinished:
-            np.savez(unfinished, **_drawn(shot, size, mountings))  # type: ignore[arg-type]
+            np.savez(unfinished, **_drawn(shot, size, mountings))  # type: ignore[arg-type]  # none is called allow_pickle
     gc.collect()  # a street's parts refer to each other, and hold far more memory than gc can see
 
 

@@ -86,7 +86,7 @@ class LateralSharing(System):
             encoder = StandardResNet(50, weights, output_stride=8)
         self.encoder = encoder
         outputs = {"segmentation": num_classes, "depth": 1}
-        self.branches = nn.ModuleDict(  # type: ignore[assignment]
+        self.branches = nn.ModuleDict(  # type: ignore[assignment]  # its values are Branch
             {task: Branch(encoder.channels[-1], widths, outputs[task]) for task in tasks}
         )
         self.units = nn.ModuleList()
