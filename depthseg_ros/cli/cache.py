@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg cache`: list or delete the engines that were compiled for this user."""
+"""`depthseg cache`: list or delete this user's compiled engines."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from ..precision import forget
 
 
 def run(options: argparse.Namespace) -> None:
-    """List or delete the engines that were compiled for this user."""
+    """List or delete this user's compiled engines."""
     from ..backends.engine_cache import EngineCache
 
     engines = EngineCache()
     if options.action == "clear":
-        print(f"deleted {len(engines.clear())} engines of {engines.folder}")
+        print(f"deleted {len(engines.clear())} engines from {engines.folder}")
         forget()
         return
     table = Table(
-        "model", "precision", "pictures", "TensorRT", "GPU", "MB", title=escape(str(engines.folder))
+        "model", "precision", "images", "TensorRT", "GPU", "MB", title=escape(str(engines.folder))
     )
     for path, key in engines.entries():
         size = f"{path.stat().st_size / 1e6:.1f}"

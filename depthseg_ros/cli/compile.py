@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg compile`: compile a model file's engine, into the cache or a file."""
+"""`depthseg compile`: compile a model file's engine and store it in the cache or a file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .usage import UsageError, progress_bar
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compile a model file's engine, into the cache or a file."""
+    """Compile a model file's engine and store it in the cache or a file."""
     from ..backends import compiler, engine_cache, tensorrt
 
     flavour = options.flavour.replace("-", "_")
-    if flavour == "auto":  # the node's, and where there is no GPU one that needs none
+    if flavour == "auto":  # as the node chooses; without a GPU, one that needs none
         installed = compiler.installed() or ["tensorrt"]
         flavour = next((name for name in installed if not why_not(name)), installed[-1])
     chosen = compiler.Options(options.workspace, options.dla, options.version_compatible)
@@ -38,12 +38,14 @@ def run(options: argparse.Namespace) -> None:
     if options.output is None and (any(special) or options.dla == 0):
         raise UsageError(
             "an engine with --smallest, --largest, --dla or --version-compatible needs --output:"
-            " the node's cache has those for one size"
+            " the node's cache only has engines for one size"
         )
     if options.output is not None and not options.output.parent.is_dir():
-        raise UsageError(f"--output {options.output}: there is no folder {options.output.parent}")
+        raise UsageError(
+            f"--output {options.output}: the folder {options.output.parent} does not exist"
+        )
     if options.output is not None and options.output.is_dir():
-        raise UsageError(f"--output {options.output} is a folder, expected a file's name")
+        raise UsageError(f"--output {options.output} is a folder, expected a file name")
     try:
         width, height = options.size
         shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     content, identity = tensorrt.identify(model_card.find_model(options.model), flavour, None)
     key = engine_cache.Key(**identity, shapes=shapes, dla=options.dla)
     cache = engine_cache.EngineCache()
-    # TensorRT swallows a KeyboardInterrupt that is raised in what it calls.
+    # TensorRT swallows a KeyboardInterrupt raised in its callbacks.
     stopped = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stopped.set())
     with progress_bar() as progress:
@@ -72,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output is not None:
         engine_cache.write_engine(options.output, key, engine)
     elif not cache.store(key, engine):
-        raise OSError(f"{cache.folder} does not keep the engine")
+        raise OSError(f"the engine could not be stored in {cache.folder}")
     written = options.output or cache.folder / key.file_name
     size = written.stat().st_size / 1e6
-    print(f"{written}: {key.name}, {key.precision}, for pictures of {shapes}, {size:.1f} MB")
+    print(f"{written}: {key.name}, {key.precision}, for images of {shapes}, {size:.1f} MB")

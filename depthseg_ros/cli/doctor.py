@@ -13,7 +13,7 @@
 # limitations under the License.
 """`depthseg doctor`: what is found on this machine, and what is not.
 
-It is for machines where something is missing, so it imports nothing at the start that may be.
+It is for machines where something is missing, so it imports optional packages only when needed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from ..imports import PACKAGES, Package, explain
 
 
 def run(options: argparse.Namespace) -> None:
-    """Report what is found of ROS, backends, GPU and model, and what to install.
+    """Report which of ROS, backends, GPU and model are found, and what to install.
 
     Raises:
-        ValueError: something that `depthseg` needs is missing.
+        ValueError: Something that `depthseg` needs is missing.
     """
     rows = [("Python", f"{platform.python_version()}, {platform.machine()}", "")]
     missing = []
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         if package.needed and not found:
             missing.append(package.title)
     gpu = shutil.which("nvidia-smi") or next(Path("/dev").glob("nvhost-gpu"), None)
-    rows.append(("NVIDIA GPU", str(gpu or "-"), "" if gpu else "optional: the CPU serves too"))
+    rows.append(("NVIDIA GPU", str(gpu or "-"), "" if gpu else "optional: the CPU works too"))
     try:
         from ..backends import BackendError
         from ..perception import Perception
@@ -55,18 +55,18 @@ def run(options: argparse.Namespace) -> None:
         except (ValueError, BackendError, ImportError) as error:
             missing.append("model")
             rows.append(("model", "-", str(error)))
-    except Exception as error:  # what they import is missing, and has its row above
+    except Exception as error:  # an import of theirs is missing, and has its row above
         line = explain(error)
         if line is None:
             raise
-        rows.append(("model", "-", "not tried: it needs what is missing above"))
+        rows.append(("model", "-", "not tested: it needs what is missing above"))
     _print(rows)
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
 
 
 def _find(package: Package) -> tuple[str, str]:
-    """What is found of a package, empty for nothing; and what to do."""
+    """A package's version, empty if it is missing, and what to do."""
     try:
         imported = importlib.import_module(package.module)
     except ModuleNotFoundError as error:

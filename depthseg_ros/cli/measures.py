@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How good labels, confidence and depth are, against the truth.
+"""Metrics of labels, confidence and depth against ground truth.
 
-The measures of depth are those of Eigen et al. (2014), means over pictures; IoU comes from one
+The metrics of depth are those of Eigen et al. (2014), means over images; IoU comes from one
 confusion matrix over all pixels (Everingham et al. 2015); the calibration error is that of Guo et
 al. (2017), in `BINS` bins.
 """
@@ -30,33 +30,33 @@ from ..model_card import UNLABELLED, DepthRange
 
 BINS = 15
 DISTANCES = (0.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-"""Metres between which the error of depth is told apart; the last is up to the model's range."""
+"""Bounds of the distance bins of the depth error, metres; the last ends at the model's range."""
 
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Of one picture or the mean of several; NaN where no depth is known."""
+    """Depth errors of one image or the mean of several; NaN if no depth is known."""
 
     abs_rel: float
-    """Mean of |said - true| / true."""
+    """Mean of |predicted - true| / true."""
     rmse: float
     """Root of the mean square error, metres."""
     delta1: float
-    """Share of pixels of which said and true differ by less than 1.25 times."""
+    """Share of pixels where max(predicted / true, true / predicted) is below 1.25."""
 
 
 class Measures:
-    """Labels, confidence and depth of pictures against the truth; pictures are added one by one.
+    """Metrics over a set of images, which are added one by one.
 
     Args:
-        depth: What the model's depth means, if it gives any. True depth out of its range does not
-            count, and where the model says NaN its far end counts.
+        depth: The model's depth range, or None if it has no depth. True depth outside of the range
+            is ignored; a predicted NaN counts as the maximum of the range.
     """
 
     def __init__(self, depth: DepthRange | None) -> None:
         self._range = depth
         self.confusion = np.zeros((256, 256), np.int64)
-        """Pixels by true and said class id."""
+        """Pixels by true and predicted class id."""
         self.reliability = np.zeros((3, BINS), np.float64)
         """By confidence: pixels, sum of their confidence, right ones."""
         self.errors: list[DepthErrors] = []
@@ -89,21 +89,21 @@ class Measures:
         return _mean_iou(matrix)
 
     def add_depth(self, depth: NDArray[np.float32], true: NDArray[np.float32]) -> DepthErrors:
-        """Add a picture's depth, (H, W) each, NaN where there is none; gives its own errors."""
+        """Add an image's depth, (H, W) each, NaN if unknown; returns the image's errors."""
         limits = self._range
         if limits is None:
-            raise ValueError("the model gives no depth")
+            raise ValueError("the model has no depth output")
         known = (true >= limits.min) & (true <= limits.max)  # NaN is not
         wanted = true[known].astype(np.float64)
-        said = np.nan_to_num(depth[known].astype(np.float64), nan=limits.max)
-        said = said.clip(limits.min, limits.max)
+        predicted = np.nan_to_num(depth[known].astype(np.float64), nan=limits.max)
+        predicted = predicted.clip(limits.min, limits.max)
         if not wanted.size:
             return DepthErrors(*[float("nan")] * 3)
-        relative = np.abs(said / wanted - 1)
-        ratio = np.maximum(said / wanted, wanted / said)
+        relative = np.abs(predicted / wanted - 1)
+        ratio = np.maximum(predicted / wanted, wanted / predicted)
         found = DepthErrors(
             float(relative.mean()),
-            float(np.sqrt(np.mean((said - wanted) ** 2))),
+            float(np.sqrt(np.mean((predicted - wanted) ** 2))),
             float(np.mean(ratio < 1.25)),
         )
         self.errors.append(found)
@@ -114,7 +114,7 @@ class Measures:
 
     @property
     def ious(self) -> dict[int, float]:
-        """IoU of each class that is true or said anywhere, by id."""
+        """IoU of each class that is true or predicted anywhere, by id."""
         return {int(i): float(iou) for i, iou in enumerate(_ious(self.confusion)) if iou == iou}
 
     @property
@@ -130,14 +130,14 @@ class Measures:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: how far confidence and accuracy lie apart, by pixels."""
+        """Expected calibration error (ECE) of the confidence, over pixels."""
         pixels, confidence, right = self.reliability
         total = pixels.sum()
         return float(np.abs(confidence - right).sum() / total) if total else float("nan")
 
     @property
     def depth(self) -> DepthErrors:
-        """Mean over pictures."""
+        """Mean over images."""
         if not self.errors:
             return DepthErrors(*[float("nan")] * 3)
         names = ("abs_rel", "rmse", "delta1")
@@ -145,7 +145,7 @@ class Measures:
 
     @property
     def abs_rel_by_distance(self) -> list[tuple[float, float]]:
-        """From which distance on [m] and the mean relative error there, over pixels."""
+        """Start of each distance bin [m] and the mean relative error in it, over pixels."""
         return [
             (start, error / pixels)
             for start, pixels, error in zip(DISTANCES, *self._far, strict=True)
@@ -154,12 +154,12 @@ class Measures:
 
 
 def _ious(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(256,), NaN for classes that are neither true nor said."""
+    """(256,), NaN for classes that are neither true nor predicted."""
     hit = np.diag(matrix).astype(np.float64)
     union = matrix.sum(0) + matrix.sum(1) - hit
     return np.divide(hit, union, out=np.full(256, np.nan), where=union > 0)
 
 
 def _mean_iou(matrix: NDArray[np.int64]) -> float:
-    ious = _ious(matrix)[:UNLABELLED]  # what is left unlabelled is no class
+    ious = _ious(matrix)[:UNLABELLED]  # unlabelled is not a class
     return float(np.nanmean(ious)) if np.isfinite(ious).any() else float("nan")

@@ -46,7 +46,7 @@ from .usage import UsageError, progress_bar
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write labels, depth and an overlay for every picture."""
+    """Write labels, depth and an overlay for every image."""
     sources = list(_sources(options.paths))
     perception = Perception(
         options.model, options.backend, threads=options.threads, precision=options.precision
@@ -54,9 +54,10 @@ def run(options: argparse.Namespace) -> None:
     background = None if options.background is None else read_image(options.background)
     if perception.card.needs_background != (background is not None):
         raise UsageError(
-            f"the model {perception.card.name} needs --background, the same view without foreground"
+            f"the model {perception.card.name} needs --background, an image of the same view"
+            " without foreground"
             if background is None
-            else f"the model {perception.card.name} takes no --background"
+            else f"the model {perception.card.name} does not use --background: remove it"
         )
     if perception.card.depth and perception.card.depth.kind != "metric":
         print(
@@ -66,8 +67,8 @@ def run(options: argparse.Namespace) -> None:
         )
     if perception.card.needs_fx and options.fx is None:
         print(
-            f"depthseg predict: no --fx given; taking a horizontal field of view of"
-            f" {options.fov:g} degrees, which scales every depth",
+            f"depthseg predict: no --fx given; assuming a horizontal field of view of"
+            f" {options.fov:g} degrees; an error in it scales all depth",
             file=sys.stderr,
         )
     for source in sources:
@@ -75,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
             target = options.output / f"{source.stem}{end}.png"
             if target.exists() and target.parent.samefile(source.path.parent):
                 raise UsageError(
-                    f"{target} is there already, and could be the truth about {source.path.name}:"
-                    " give another --output"
+                    f"{target} already exists and could be the ground truth of {source.path.name}:"
+                    " choose another --output"
                 )
     try:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -114,16 +115,16 @@ class _Source(NamedTuple):
     path: Path
     video: bool
     frames: int
-    """As many as the file says it has; at least 1."""
+    """Number of frames according to the file; at least 1."""
 
     @property
     def stem(self) -> str:
-        """How names of its output begin."""
+        """Beginning of the names of its output files."""
         return self.path.stem
 
 
 def _sources(paths: list[Path]) -> Iterator[_Source]:
-    """Every image and video of the arguments; what folders have beside these is reported."""
+    """List every image and video of the arguments; report other files in folders."""
     stems: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
@@ -132,15 +133,15 @@ def _sources(paths: list[Path]) -> Iterator[_Source]:
             report_left_out(
                 path,
                 (f for f in files if f.suffix.lower() not in IMAGES and f not in videos),
-                "neither images by their names nor videos",
+                "neither image file names nor videos",
             )
             files = [file for file in files if file in videos or is_image(file)]
             if not files:
-                raise UsageError(f"the folder {path} has no images or videos in it")
+                raise UsageError(f"the folder {path} contains no images or videos")
         elif path.exists():
             files, videos = [path], {path} if is_video(path, try_it=True) else set()
         else:
-            raise UsageError(f"there is no {path}")
+            raise UsageError(f"{path} does not exist")
         for file in files:
             known = stems.setdefault(file.stem, file)
             if known != file:
@@ -152,7 +153,7 @@ def _sources(paths: list[Path]) -> Iterator[_Source]:
 
 
 def _images(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """The RGB images of an image file or a video; `ValueError` where it cannot be read."""
+    """The RGB images of an image file or a video; raises `ValueError` if it cannot be read."""
     for frame in file_frames(path, 1.0):
         yield np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB))
 
@@ -165,11 +166,11 @@ def _write(
         blended = rendering.overlay(image, prediction.labels, card.classes)
         _write_png(stem, "overlay", cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
     if prediction.depth is not None:
-        # Where depth is not metric these are thousandths of its unit.
+        # If depth is not metric, these are thousandths of its unit.
         _write_png(stem, "depth", to_millimetres(prediction.depth))
 
 
 def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:
-    """Write `STEM.WHAT.png`, whole or not at all."""
+    """Write `STEM.WHAT.png` atomically."""
     with whole(stem.with_name(f"{stem.name}.{what}.png")) as unfinished:
         unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

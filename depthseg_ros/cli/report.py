@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg report`: measure a model file and write a page on it."""
+"""`depthseg report`: measure a model file and write a page about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .usage import UsageError, check_target
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a page on how good and how fast a model file is."""
+    """Write a page about the accuracy and speed of a model file."""
     from . import report_page as reports
     from .speed import benchmark
 
@@ -41,7 +41,9 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"DATA is {options.data!r}, expected street or a folder of images")
     perception = Perception(options.model, options.backend, precision=options.precision)
     if perception.card.needs_background:
-        raise UsageError(f"the model {perception.card.name} compares with a background: no report")
+        raise UsageError(
+            f"the model {perception.card.name} needs a background image: report does not support it"
+        )
     notes = reports.check_ids(pairs, perception.card) if pairs else []
     for note in notes:  # before hours of work
         print(f"depthseg report: {note}", file=sys.stderr)
@@ -50,4 +52,4 @@ def run(options: argparse.Namespace) -> None:
     card = perception.card
     text = reports.page(perception.path, card, data, measures, worst, count, speeds, notes)
     reports.write(options.output, text)
-    print(f"{options.output}: {count} pictures")
+    print(f"{options.output}: {count} images")

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg report`: one HTML page on how good and how fast a model file is, on data with truth."""
+"""`depthseg report`: one HTML page about a model file's accuracy and speed."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from .measures import BINS, DepthErrors, Measures
 from .speed import Speed
 
 FIRST_STREET = 9_000_000
-"""Seed of the first street; no split of training reaches so far."""
+"""Seed of the first street; larger than all seeds used in training."""
 WORST = 6
-"""Pictures that are shown."""
+"""Number of worst images that are shown."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and what is known of it."""
+    """An image and its ground truth."""
 
     name: str
     image: NDArray[np.uint8]
@@ -65,11 +65,11 @@ class Sample:
     labels: NDArray[np.uint8] | None
     """(H, W) class ids, 255 unlabelled."""
     depth: NDArray[np.float32] | None
-    """(H, W) metres, NaN where it is not known."""
+    """(H, W) metres, NaN if unknown."""
 
 
 def street_samples(count: int) -> Iterator[Sample]:
-    """Pictures of as many rendered streets, with all of their truth; of seeds kept for testing."""
+    """One image each of `count` rendered streets, with seeds kept for testing."""
     for seed in range(FIRST_STREET, FIRST_STREET + count):
         street = Street(seed)
         frame = street.frame(seed % 97)
@@ -85,13 +85,13 @@ class Pair(NamedTuple):
 
 
 def folder_pairs(folder: Path) -> list[Pair]:
-    """The images of a folder that have truth beside them, as `depthseg predict` writes it.
+    """Find the images of a folder with ground truth next to them, as `depthseg predict` writes it.
 
-    With NAME.jpg (or another image) NAME.labels.png (class ids, 255 unlabelled), NAME.depth.png
-    (uint16 millimetres, 0 unknown), or one of the two. What is left out is reported.
+    For NAME.jpg (or another image) NAME.labels.png (class ids, 255 unlabelled), NAME.depth.png
+    (uint16 millimetres, 0 unknown), or one of the two. Ignored files are reported.
 
     Raises:
-        ValueError: no image has truth, or it is not clear which file belongs to which.
+        ValueError: No image has ground truth, or several files have the same name.
     """
     files = visible_files(folder)
     images = by_stem(filter(is_image, files))
@@ -108,7 +108,9 @@ def folder_pairs(folder: Path) -> list[Pair]:
         )
     used = {path for pair in known for path in pair}
     rest = [f for f in files if f not in used and not f.stem.lower().endswith(".overlay")]
-    report_left_out(folder, rest, "images without truth, truth without an image, or neither")
+    report_left_out(
+        folder, rest, "images without ground truth, ground truth without an image, or neither"
+    )
     return known
 
 
@@ -119,15 +121,15 @@ def _lower_role(stem: str) -> str:
 
 
 def folder_samples(pairs: list[Pair], fx: float | None, fov: float) -> Iterator[Sample]:
-    """Read the images and the truth of a folder.
+    """Read the images and ground truth of a folder.
 
     Args:
-        pairs: Of `folder_pairs`.
-        fx: Focal length, pixels; None: by `fov`.
-        fov: Horizontal, radians.
+        pairs: From `folder_pairs`.
+        fx: Focal length, pixels; None: from `fov`.
+        fov: Horizontal field of view, radians.
 
     Raises:
-        ValueError: a file is not what it should be.
+        ValueError: A file has the wrong type or size.
     """
     for pair in pairs:
         image = read_image(pair.image)
@@ -157,15 +159,15 @@ def _check_size(
     why = f"; its EXIF orientation {turned} is ignored: rotate the file" if turned != 1 else ""
     raise ValueError(
         f"{path} is {truth.shape[1]}x{truth.shape[0]}, but its image {image_path.name}"
-        f" {image.shape[1]}x{image.shape[0]} as stored{why}"
+        f" is stored as {image.shape[1]}x{image.shape[0]}{why}"
     )
 
 
 def check_ids(pairs: list[Pair], card: ModelCard) -> list[str]:
-    """What is strange about the class ids of label files, a line each; mostly nothing.
+    """Check the class ids of label files; returns one line for each problem.
 
     Raises:
-        ValueError: none of the ids is a class of the model; or a file cannot be read.
+        ValueError: No id is a class of the model, or a file cannot be read.
     """
     counts = np.zeros(256, np.int64)
     for pair in pairs:
@@ -189,17 +191,19 @@ def check_ids(pairs: list[Pair], card: ModelCard) -> list[str]:
             raise ValueError(line)
         return [f"{line}. Pixels of other ids count as unlabelled"]
     if counts[UNLABELLED] and not found.size:
-        return ["every pixel of the label files is 255, unlabelled: labels are not measured"]
+        return ["every pixel of the label files is 255 (unlabelled): labels are not measured"]
     one_class = found.size and (len(names) > 2 or (found.max() == 0 and counts[UNLABELLED]))
     if one_class and found.max() <= 1:
         listed = ", ".join(f"{i} ({counts[i]} pixels)" for i in np.flatnonzero(counts))
-        return [f"the label files have only the ids {listed}: a mask of one class? {wanted}"]
+        return [
+            f"the label files only have the ids {listed}: are they masks of one class? {wanted}"
+        ]
     return []
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture of the data, and how far the model was off."""
+    """An image of the data with its prediction and errors."""
 
     sample: Sample
     said: Prediction
@@ -208,13 +212,13 @@ class Seen:
 
     @property
     def badness(self) -> float:
-        """The higher, the worse: what IoU lacks, and the relative error of depth."""
+        """1 - mIoU plus abs-rel: higher is worse."""
         lacks = 0.0 if np.isnan(self.miou) else 1 - self.miou
         return lacks + (0.0 if np.isnan(self.errors.abs_rel) else self.errors.abs_rel)
 
 
 def look(perception: Perception, samples: Iterator[Sample]) -> tuple[Measures, list[Seen], int]:
-    """Run a model over samples: its measures, the worst images, and how many there were.
+    """Run a model over samples; returns the metrics, the worst images and the number of samples.
 
     Labels that are not classes of the model count as unlabelled.
     """
@@ -266,16 +270,16 @@ def page(
     model: Path, card: ModelCard, data: str, measures: Measures, worst: list[Seen], count: int,
     speeds: list[Speed], notes: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """The whole page, with all that it shows inside of it; `notes` stand before the figures."""
+    """The page as HTML in one file; `notes` are shown before the metrics."""
     depth = measures.depth
     unit = "m" if card.needs_fx else ""
     tiles = [
         ("mIoU", measures.miou, "{:.1%}", "mean over classes"),
-        ("pixel accuracy", measures.accuracy, "{:.1%}", "share of right labels"),
-        ("ECE", measures.ece, "{:.1%}", "how far confidence is off"),
-        ("abs-rel", depth.abs_rel, "{:.3f}", "mean relative error of depth"),
-        (f"RMSE {unit}", depth.rmse, "{:.2f}", "of depth"),
-        ("delta < 1.25", depth.delta1, "{:.1%}", "share of near enough depths"),
+        ("pixel accuracy", measures.accuracy, "{:.1%}", "share of correct labels"),
+        ("ECE", measures.ece, "{:.1%}", "calibration error of the confidence"),
+        ("abs-rel", depth.abs_rel, "{:.3f}", "mean relative depth error"),
+        (f"RMSE {unit}", depth.rmse, "{:.2f}", "depth error"),
+        ("delta < 1.25", depth.delta1, "{:.1%}", "share of pixels with ratio below 1.25"),
     ]
     shown = "".join(
         f'<div class="tile">{name}<b>{form.format(value)}</b><small>{what}</small></div>'
@@ -288,14 +292,14 @@ def page(
     facts = [
         ("file", str(model)),
         ("system", f"{card.system}, {card.parameters / 1e6:.2f} M parameters, {card.precision}"),
-        ("gives", f"{len(card.classes)} classes; {reach}"),
+        ("outputs", f"{len(card.classes)} classes; {reach}"),
         ("network size", "{} x {}".format(*card.network_size)),
-        ("trained on", ", ".join(card.trained_on) or "not said"),
-        ("terms", card.terms or "not said"),
+        ("trained on", ", ".join(card.trained_on) or "unknown"),
+        ("terms", card.terms or "unknown"),
     ]
     parts = [
         f"<h1>{html.escape(card.name)}</h1>",
-        f'<p class="lead">Measured on {count} pictures of {html.escape(data)}.</p>',
+        f'<p class="lead">Measured on {count} images of {html.escape(data)}.</p>',
         *(f"<p><strong>{html.escape(note)}.</strong></p>" for note in notes),
         f'<div class="tiles">{shown}</div>',
         _charts(measures),
@@ -314,7 +318,7 @@ def page(
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    """A table whose cells from the second on are numbers, if it has a head."""
+    """An HTML table; if it has a head, all columns except the first are numbers."""
 
     def row(cells: list[str] | tuple[str, ...], tag: str) -> str:
         kinds = [' class="n"' if head and i else "" for i in range(len(cells))]
@@ -352,11 +356,11 @@ def _charts(measures: Measures) -> str:
         there = [i for i in range(BINS) if pixels[i] >= pixels.sum() * 1e-4]
         said = [confidence[i] / pixels[i] for i in there]
         bars = [(f"{c:.2f}", right[i] / pixels[i]) for c, i in zip(said, there, strict=True)]
-        title = "Reliability: how often labels of a confidence are right"
+        title = "Reliability: accuracy of labels by confidence"
         charts.append(_bars(title, bars, 1.0, "{:.0%}", said))
     if errors := measures.abs_rel_by_distance:
         bars = [(f"{start:g} m", error) for start, error in errors]
-        title = "Depth: abs-rel by distance, from there to the next"
+        title = "Depth: abs-rel by distance, from each value to the next"
         charts.append(_bars(title, bars, max(error for _, error in errors), "{:.3f}", []))
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
 
@@ -364,7 +368,7 @@ def _charts(measures: Measures) -> str:
 def _bars(
     title: str, bars: list[tuple[str, float]], top: float, form: str, wanted: list[float]
 ) -> str:
-    """A chart of bars as SVG; `wanted` are marks where their tops should be."""
+    """A bar chart as SVG; `wanted` are marks for the ideal values."""
     width, height, foot, step = 400, 220, 30, 400 / max(len(bars), 1)
     drawn = []
     for i, (label, value) in enumerate(bars):
@@ -390,7 +394,7 @@ def _bars(
                 f'<text x="{x + step * 0.35:.1f}" y="{height - 10}" text-anchor="middle">'
                 f"{label}</text>"
             )
-    note = "; black lines: where they ought to end" if wanted else ""
+    note = "; black lines: ideal values" if wanted else ""
     return (
         f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'
         f"{''.join(drawn)}</svg><figcaption>{title}{note}</figcaption></figure>"
@@ -420,8 +424,9 @@ def _pictures(card: ModelCard, worst: list[Seen]) -> str:
             f'<figure><img alt="{caption}" width="{sheet.shape[1]}" height="{sheet.shape[0]}"'
             f' src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
         )
-    lead = '<p class="lead">Picture; labels true and said; depth true and said, near is red.</p>'
-    return "<h2>The worst pictures</h2>" + lead + "".join(figures) if figures else ""
+    what = "Image; true and predicted labels; true and predicted depth, near is red."
+    lead = f'<p class="lead">{what}</p>'
+    return "<h2>The worst images</h2>" + lead + "".join(figures) if figures else ""
 
 
 def _speeds(speeds: list[Speed]) -> str:
@@ -429,12 +434,14 @@ def _speeds(speeds: list[Speed]) -> str:
         [html.escape(s.backend), f"{s.ms:.1f}", f"{s.ms_p95:.1f}", f"{s.frames_per_second:.1f}"]
         for s in speeds
     ]
-    head = ("runtime", "ms", "95th percentile", "pictures a second")
-    lead = '<p class="lead">The network alone, on this machine, for pictures of 640 x 480.</p>'
+    head = ("runtime", "ms", "95th percentile", "images per second")
+    lead = '<p class="lead">The network alone, on this machine, for images of 640 x 480.</p>'
     return "<h2>Speed</h2>" + lead + _table(head, rows) if rows else ""
 
 
 def write(target: Path, text: str) -> None:
-    """Write a page, whole or not at all."""
+    """Write a page atomically."""
     with whole(target) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="replace")  # names of any bytes
+        unfinished.write_text(
+            text, encoding="utf-8", errors="replace"
+        )  # file names can have any bytes

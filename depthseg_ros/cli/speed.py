@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg benchmark`: how fast a model file runs on this machine, and how near to its peak.
+"""`depthseg benchmark`: the speed of a model file on this machine, compared with its peak.
 
-Runtimes take turns, so that what else the machine does meets all of them: compare within a table.
+Runtimes take turns, so that other load on the machine affects all of them: compare within a table.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ product (float[N, N] a, float[N, N] b) => (float[N, N] c) { c = MatMul (a, b) }
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a runtime runs a model file, copies in and out included."""
+    """Speed of a runtime with a model file, including copies to and from the device."""
 
     backend: str
-    """The runtime and where it runs."""
+    """The runtime and its device."""
     precision: str
-    """What the file that ran computes in."""
+    """Precision of the file that ran."""
     ms: float
-    """Median milliseconds of a picture."""
+    """Median milliseconds per image."""
     ms_p95: float
     frames_per_second: float
-    """Of the median."""
+    """From the median."""
     gflop: float
-    """Of a picture: two for each multiplication of a convolution or matrix product, 1e9."""
+    """Per image: two for each multiplication of a convolution or matrix product, 1e9."""
     gflops: float
-    """GFLOP a second, of the median."""
+    """GFLOP per second, from the median."""
     share_of_matmul: float
-    """Of the GFLOP a second that the same runtime reaches in an fp32 matrix product of 1024; NaN
-    of TensorRT, which is not asked for one."""
+    """Share of the GFLOP per second that the same runtime reaches in an fp32 matrix product of size
+    1024; NaN for TensorRT, where this product is not measured."""
 
 
 def benchmark(
@@ -73,19 +73,19 @@ def benchmark(
     rounds: int = 30,
     precisions: Sequence[str] = ("auto",),
 ) -> list[Speed]:
-    """Measure a model file on pictures of a size, in several runtimes that take turns.
+    """Measure a model file with images of one size, in several runtimes that take turns.
 
     Args:
         model: Path of the `.onnx` file, or a name, see `model_card.find_model`.
-        size: Width and height of the pictures.
+        size: Width and height of the images.
         backends: Names of `backends.BACKENDS`.
         threads: As for `backends.open_backend`.
-        rounds: Runs of each; two before them do not count.
+        rounds: Measured runs of each; two warm-up runs come before them.
         precisions: Of `precision.PRECISIONS`; each backend runs each.
 
     Raises:
-        ModelFileError: the file is missing or wrong.
-        BackendError: a backend is missing or fails.
+        ModelFileError: The file is missing or wrong.
+        BackendError: A backend is missing or fails.
     """
     width, height = size
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -132,15 +132,14 @@ def benchmark(
 
 
 def _is_tensorrt(perception: Perception) -> bool:
-    """Whether its backend runs model files alone, and no product."""
+    """Whether its backend is TensorRT, which only runs model files."""
     return perception.backend.name.startswith("tensorrt")
 
 
 def gflop(model: str | os.PathLike[str], size: tuple[int, int]) -> float:
-    """The operations of a model file's convolutions and matrix products for one picture, 1e9.
+    """The operations of a model file's convolutions and matrix products for one image, 1e9.
 
-    A multiplication and its addition count as two, as is usual. NaN where the graph does not tell
-    the shapes.
+    A multiplication and its addition count as two, as usual. NaN if shapes are unknown.
     """
     graph = onnx.load(os.fspath(model))
     for value in graph.graph.input:
@@ -158,10 +157,10 @@ def gflop(model: str | os.PathLike[str], size: tuple[int, int]) -> float:
 
 
 def _folded(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with what follows from its input's size computed, such as the network's own size.
+    """Fold what depends only on the input's size, such as the network's size, into constants.
 
-    By ONNX Runtime, since the shape inference of onnx does not follow floats. A graph that it does
-    not take stays as it is.
+    Uses ONNX Runtime, because the shape inference of onnx does not compute floats. A graph that it
+    does not accept is returned unchanged.
     """
     import onnxruntime
 
@@ -180,7 +179,7 @@ def _folded(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _multiplications(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:
-    """Of one operator; raises `KeyError` where its shapes are not known."""
+    """Multiplications of one operator; raises `KeyError` if its shapes are unknown."""
     if node.op_type == "Conv":
         number = math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
     elif node.op_type == "ConvTranspose":  # each input sample meets the kernel, not each output's

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What commands share: wrong usage, a file to write, a progress bar."""
+"""Shared by the commands: usage errors, check of an output file, progress bar."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from rich.progress import Progress
 
 
 class UsageError(ValueError):
-    """The command line asks for what cannot be done."""
+    """The command line is wrong."""
 
     exit_code = 2
 
 
 def check_target(option: str, path: Path) -> None:
-    """Raise `UsageError` before hours of work that could not be kept."""
+    """Check that a file can be written before long work begins; raises `UsageError`."""
     if path.is_dir():
         raise UsageError(f"{option} {path} is a folder, expected a file to write")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise UsageError(f"{option} {path}: there is no folder for it that can be written to")
+        raise UsageError(f"{option} {path}: its folder does not exist or is not writable")
 
 
 def progress_bar() -> Progress:
-    """A progress bar on a terminal's stderr; elsewhere nothing."""
+    """A progress bar on stderr if that is a terminal, otherwise a silent one."""
     console = Console(stderr=True)
     console.quiet = not console.is_terminal  # Rich 11 writes an empty line although disabled
     return Progress(console=console, disable=console.quiet)

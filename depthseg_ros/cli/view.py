@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg view`: show predictions on a source, or those of a running node."""
+"""`depthseg view`: show predictions for a source, or those of a running node."""
 
 from __future__ import annotations
 
@@ -37,18 +37,20 @@ _Look: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show what a model says of a source's pictures, or a node of its camera's."""
+    """Show predictions for a source, or those of a running node."""
     try:
         from .viewer import Viewer
     except ImportError as error:
         raise UsageError(f"the viewer is missing ({error}): pip install rerun-sdk") from None
     card = model_card.read(options.model)
     if card.needs_background:
-        raise UsageError(f"the model {card.name} compares with a background: nothing to view")
+        raise UsageError(
+            f"the model {card.name} needs a background image: view does not support it"
+        )
     if options.save is not None:
         check_target("--save", options.save)
     looks = _live(options, card) if options.source.startswith("topic:") else _looks(options)
-    first = next(looks)  # what cannot be read shows here, before a window opens
+    first = next(looks)  # a source that cannot be read raises here, before a window opens
     viewer = Viewer(card.name, card.classes, options.save)
     try:
         for number, look in enumerate(itertools.chain([first], looks), 1):
@@ -63,7 +65,7 @@ def _live(options: argparse.Namespace, card: model_card.ModelCard) -> Iterator[_
     try:
         from ..node.live import views
     except ImportError as error:
-        raise UsageError(f"a topic needs ROS 2 ({error}): source it") from None
+        raise UsageError(f"a topic needs ROS 2 ({error}): source its setup.bash") from None
     node, fov = options.source.removeprefix("topic:"), math.radians(options.fov)
     return views(node, options.image_topic, card, fov, patience=30)
 
@@ -77,7 +79,7 @@ def _looks(options: argparse.Namespace) -> Iterator[_Look]:
 
 
 def _frames(source: str, fov: float) -> Iterator[Frame]:
-    """The images of a street, an image, folder, video or device; ValueError: it has none."""
+    """The images of a street, image, folder, video or device; raises `ValueError` if none."""
     path = Path(source)
     if source == "street":
         return street_frames(0, 640, 480, Camera())
@@ -87,6 +89,6 @@ def _frames(source: str, fov: float) -> Iterator[Frame]:
         return device_frames(path, 640, 480, fov)
     if not path.is_file():
         raise UsageError(
-            f"there is no {source}: expected street, an image, folder, video or device"
+            f"{source} does not exist: expected street, an image, folder, video or device"
         )
     return file_frames(path, fov)

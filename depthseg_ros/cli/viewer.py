@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`depthseg view`: what a model says of pictures, or a node of its camera's, in rerun's viewer.
+"""`depthseg view`: predictions of a model or of a running node in the Rerun viewer.
 
-Picture, labels, confidence and depth side by side, and the depth as points in space. rerun is an
-optional extra, and imported here alone.
+Shows image, labels, confidence and depth next to each other, and the depth as a point cloud. rerun
+is an optional extra and only imported here.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from ..model_card import UNLABELLED, SemanticClass
 from ..perception import Prediction
 
 STEP = 4
-"""Points are of every so many rows and columns."""
+"""Rows and columns from one point to the next."""
 
 
 class Viewer:
-    """Shows pictures and what was said of them.
+    """Shows images and predictions.
 
     Args:
-        name: What the recording is called.
-        classes: Of the labels.
-        save: A recording (.rrd) to write in place of opening the viewer.
+        name: Name of the recording.
+        classes: Classes of the labels.
+        save: Recording (.rrd) to write instead of opening the viewer.
     """
 
     def __init__(self, name: str, classes: tuple[SemanticClass, ...], save: Path | None) -> None:
         self._recording = rr.RecordingStream(f"depthseg {name}")
         self._save = save
         views = [
-            rrb.Spatial2DView(origin="camera/image", name="picture"),
+            rrb.Spatial2DView(origin="camera/image", name="image"),
             rrb.Spatial2DView(origin="camera/labels", name="labels"),
             rrb.Spatial2DView(origin="camera/depth", name="depth"),
             rrb.Spatial2DView(origin="camera/confidence", name="confidence"),
@@ -70,34 +70,34 @@ class Viewer:
         names = [rr.AnnotationInfo(c.id, c.name, c.color) for c in classes]
         names.append(rr.AnnotationInfo(UNLABELLED, "unlabelled", (0, 0, 0)))
         self._recording.log("/", rr.AnnotationContext(names), static=True)
-        # As REP-103 has optical frames: x right, y down, z ahead.
+        # Optical frame of REP-103: x right, y down, z ahead.
         self._recording.log("/", rr.ViewCoordinates.RDF, static=True)
 
     def show(
-        self, frame: int, image: NDArray[np.uint8], camera: Intrinsics, said: Prediction
+        self, frame: int, image: NDArray[np.uint8], camera: Intrinsics, prediction: Prediction
     ) -> None:
-        """Show a picture, (H, W, 3) RGB, and what was said of it."""
+        """Show an image, (H, W, 3) uint8 RGB, and its prediction."""
         log = self._recording.log
         self._recording.set_time("frame", sequence=frame)
         log("camera/image", rr.Image(image).compress(85))
-        if said.labels is not None:
-            log("camera/labels", rr.SegmentationImage(said.labels))
-        if said.confidence is not None:
-            log("camera/confidence", rr.Image(said.confidence))
-        if said.depth is not None:
-            log("camera/depth", rr.DepthImage(np.nan_to_num(said.depth), meter=1.0))
-            height, width = said.depth.shape
+        if prediction.labels is not None:
+            log("camera/labels", rr.SegmentationImage(prediction.labels))
+        if prediction.confidence is not None:
+            log("camera/confidence", rr.Image(prediction.confidence))
+        if prediction.depth is not None:
+            log("camera/depth", rr.DepthImage(np.nan_to_num(prediction.depth), meter=1.0))
+            height, width = prediction.depth.shape
             x, y = rays(camera.scaled(width, height), STEP)
-            far = said.depth[STEP // 2 :: STEP, STEP // 2 :: STEP]
+            far = prediction.depth[STEP // 2 :: STEP, STEP // 2 :: STEP]
             points = np.stack([x * far, y * far, far], axis=-1)
             there = np.isfinite(points).all(axis=-1)
             colors = image[STEP // 2 :: STEP, STEP // 2 :: STEP]
-            if said.labels is not None:
-                colors = self._colors[said.labels[STEP // 2 :: STEP, STEP // 2 :: STEP]]
+            if prediction.labels is not None:
+                colors = self._colors[prediction.labels[STEP // 2 :: STEP, STEP // 2 :: STEP]]
             log("points", rr.Points3D(points[there], colors=colors[there], radii=0.03))
 
     def close(self) -> None:
-        """Let all of it be written, under its own name."""
+        """Finish the recording and give it its final name."""
         self._recording.flush()
         self._recording.disconnect()
         if self._save is not None:

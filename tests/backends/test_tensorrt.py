@@ -182,7 +182,7 @@ def test_a_compilation_for_a_picture_can_be_interrupted(compiling, monkeypatch):
 
 def test_compile_fills_the_cache_that_the_node_reads(home, capsys):
     assert cli.main(["compile", str(STREET), "--size", "96x64", "--flavour", "tensorrt-rtx"]) == 0
-    assert "street, fp32, for pictures of 96x64" in capsys.readouterr().out
+    assert "street, fp32, for images of 96x64" in capsys.readouterr().out
     ((path, key),) = EngineCache().entries()
     assert key.shapes == Shapes(96, 64) and key.flavour == RTX and key.gpu == "any"
     assert path.is_relative_to(home / "cache" / "depthseg_ros" / "engines")
@@ -222,8 +222,8 @@ def test_ctrl_c_stops_a_compilation(home, monkeypatch):
         ([STREET, "--largest", "1280x960"], 2, "needs --output"),
         ([STREET, "--dla", "0"], 2, "needs --output"),
         ([STREET, "--smallest", "900x900", "--output", "x"], 2, "expected sizes in this order"),
-        ([STREET, "--output", "/none/x.engine"], 2, "there is no folder /none"),
-        ([STREET, "--output", "."], 2, r"--output \. is a folder, expected a file's name"),
+        ([STREET, "--output", "/none/x.engine"], 2, "the folder /none does not exist"),
+        ([STREET, "--output", "."], 2, r"--output \. is a folder, expected a file name"),
         ([STREET, "--dla", "3", "--output", "x.engine"], 1, "there is no DLA core 3"),
         *(
             ([STREET, "--flavour", name.replace("_", "-")], 1, "cannot be imported")
@@ -245,7 +245,7 @@ def test_an_engine_that_the_cache_does_not_keep_is_no_success(home, capsys):
     EngineCache().folder.chmod(0o770)
     assert cli.main(["compile", str(STREET), "--size", "96x64", "--flavour", "tensorrt-rtx"]) == 1
     said = capsys.readouterr()
-    assert "does not keep the engine" in said.err and not said.out
+    assert "could not be stored in" in said.err and not said.out
 
 
 # --- With a GPU ---------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_predict_takes_no_truth_for_a_picture_nor_writes_over_it(tmp_path, pictu
         (tmp_path / f"a{ending}").write_text("the truth")
     assert cli.main(["predict", MODEL, str(tmp_path), "--output", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "a.labels.png is there already, and could be the truth about a.png" in said
+    assert "a.labels.png already exists and could be the ground truth of a.png" in said
     out = tmp_path / "out"
     for _ in range(2):  # what it wrote itself elsewhere it replaces
         assert cli.main(["predict", MODEL, str(tmp_path), "--output", str(out)]) == 0
@@ -205,7 +205,7 @@ def test_predict_compares_with_the_background(tmp_path, nearness, capsys):
         assert message in error and error.count("\n") == 1
     arguments[1] = MODEL
     assert cli.main([*arguments, "--background", str(tmp_path / "background.png")]) == 2
-    assert "the model street takes no --background" in capsys.readouterr().err
+    assert "the model street does not use --background" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["report"], ["view"]])
@@ -217,7 +217,7 @@ def test_what_compares_with_a_background_is_neither_reported_nor_viewed(
     output = tmp_path / "output"
     option = "--save" if command == ["view"] else "--output"
     assert cli.main([*command, nearness, "street", option, str(output)]) == 2
-    assert "compares with a background" in capsys.readouterr().err
+    assert "needs a background image" in capsys.readouterr().err
     assert not output.exists()
 
 
@@ -225,7 +225,7 @@ def test_what_compares_with_a_background_is_neither_reported_nor_viewed(
     ("arguments", "code", "message"),
     [
         (["info", "none.onnx"], 1, "there is no model file none.onnx"),
-        (["predict", MODEL, "none.png", "--output", "o"], 2, "there is no none.png"),
+        (["predict", MODEL, "none.png", "--output", "o"], 2, "none.png does not exist"),
         (["predict", MODEL, "empty", "--output", "o"], 2, "no images or videos"),
         (["predict", MODEL, "bad.png", "--output", "o"], 1, "bad.png cannot be read as an image\n"),
         (["predict", MODEL, "bad.avi", "--output", "o"], 1, "cannot be read as an image or video"),
@@ -361,7 +361,7 @@ def test_what_cannot_be_written_is_told_before_the_work(command, tmp_path, capsy
     if command[0] == "view":
         pytest.importorskip("rerun", reason="needs rerun-sdk")
     (tmp_path / "folder").mkdir()
-    for name, says in (("folder", "is a folder"), ("nowhere/a", "there is no folder for it")):
+    for name, says in (("folder", "is a folder"), ("nowhere/a", "its folder does not exist")):
         assert cli.main([*command, str(tmp_path / name)]) == 2
         assert says in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -112,7 +112,7 @@ def test_what_the_model_itself_wrote_is_perfect(data, tmp_path, capsys):
         (
             lambda folder: labelled(folder, np.full((2, 3), 3, np.uint8)),
             1,
-            r"a.labels.png is 3x2, but its image a.png 4x1 as stored",
+            r"a.labels.png is 3x2, but its image a.png is stored as 4x1",
         ),
         (
             lambda folder: labelled(folder, np.uint8([[11, 12, 12, 255]])),
@@ -142,8 +142,11 @@ def labelled(folder, labels):
         ([0, 3, 10, 255], None),
         ([3, 3, 3, 3], None),
         ([8, 10, 18, 255], r"1 of 3 ids .* 33.3% of .*: 18 \(1 pixels\);.* count as unlabelled"),
-        ([0, 0, 255, 255], r"only the ids 0 \(2 pixels\), 255 \(2 pixels\): a mask of one class\?"),
-        ([0, 1, 1, 0], r"only the ids 0 \(2 pixels\), 1 \(2 pixels\): a mask of one class\?"),
+        (
+            [0, 0, 255, 255],
+            r"only have the ids 0 \(2 pixels\), 255 \(2 pixels\): are they masks of",
+        ),
+        ([0, 1, 1, 0], r"only have the ids 0 \(2 pixels\), 1 \(2 pixels\): are they masks of"),
         ([255, 255], "every pixel of the label files is 255"),
     ],
 )
@@ -183,7 +186,7 @@ def test_what_a_folder_of_truth_has_besides_is_counted(data, tmp_path, caplog):
         (tmp_path / name).write_bytes(b"\0\5\26\7")
     assert [pair.image.name for pair in report.folder_pairs(tmp_path)] == ["a.png", "b.png"]
     (record,) = caplog.records
-    assert "3 files are left out, images without truth," in record.message
+    assert "3 files are left out, images without ground truth," in record.message
     (tmp_path / "a.JPG").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.JPG and a\.png have the same name except"):
         report.folder_pairs(tmp_path)

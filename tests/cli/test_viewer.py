@@ -68,7 +68,7 @@ def test_folders_and_videos_are_recorded_to_their_end(tmp_path, capfd, kind):
 @pytest.mark.parametrize(
     ("source", "code", "says"),
     [
-        ("nowhere", 2, "there is no nowhere: expected street, an image, folder, video or device"),
+        ("nowhere", 2, "nowhere does not exist: expected street, an image, folder, video"),
         (__file__, 1, "cannot be read as an image or video"),
     ],
 )
