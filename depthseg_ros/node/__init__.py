@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ROS side: the nodes `depthseg` and `camera`, and all that touches rclpy or messages.
+"""The ROS side: the nodes `depthseg` and `camera`, and all code that uses rclpy or messages.
 
 The node converts, calls and publishes; arithmetic is in `imaging` and `derived`. Imports every
 other folder except `cli`. Start with `node` (lifecycle), then `stream` (one camera) and `outputs`

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The view without foreground, which some models compare the picture with.
+"""The background image (the view without foreground) that some models need.
 
-It is a file, or the median of frames, which the worker collects for the service that waits for
-them; whatever ends a capture happens in the executor's thread.
+It is read from a file, or captured as the median of frames. The worker collects them for the
+service that waits for them; a capture ends in the executor's thread.
 """
 
 from __future__ import annotations
@@ -35,64 +35,64 @@ from ..texts import one_line
 
 @dataclass
 class Capture:
-    """A background in the making, from the worker to the service."""
+    """A background capture in progress."""
 
     frames: int
-    """How many pictures it takes."""
+    """Number of images that it needs."""
     pictures: list[NDArray[np.uint8]] = field(default_factory=list)
     newest: float = field(default_factory=time.monotonic)
-    """When the newest picture came; at first, when the capture began."""
+    """Time of the newest image; before the first, the time when the capture began."""
     outcome: Any = field(default_factory=Future)
     """Success, and a line about it."""
 
 
 class Background:
-    """One camera's background, and how it is taken.
+    """One camera's background image and its capture.
 
     Args:
-        patience: Seconds without a picture after which a capture is given up.
-        later: Lets the executor's thread call a function with arguments.
-        says: Makes of a line one about this camera.
+        patience: Seconds without an image after which a capture times out.
+        later: Schedules a call, function and arguments, in the executor's thread.
+        says: Adds the camera's name to a line.
     """
 
     def __init__(
         self, patience: float, later: Callable[..., Any], says: Callable[[str], str]
     ) -> None:
         self.picture: NDArray[np.uint8] | None = None
-        """(H, W, 3) uint8 RGB, if there is one yet."""
+        """(H, W, 3) uint8 RGB, or None."""
         self._patience, self._later, self._says = patience, later, says
         self._capture: Capture | None = None
 
     @property
     def awaited(self) -> bool:
-        """Whether a capture waits for pictures."""
+        """Whether a capture waits for images."""
         return self._capture is not None
 
     def capture(self, frames: int) -> Capture:
-        """Begin to take a background from so many frames."""
+        """Start to capture a background from `frames` frames."""
         self._capture = Capture(frames)
         return self._capture
 
     def on_second(self) -> None:
-        """Give up a capture for which nothing comes."""
+        """Abort a capture that receives no images."""
         capture = self._capture
         if capture is not None and time.monotonic() - capture.newest > self._patience:
             self._end(
                 capture,
-                f"{len(capture.pictures)} of {capture.frames} frames came, and none that could be"
-                f" used for {self._patience:.0f} s: is the camera running?",
+                f"received {len(capture.pictures)} of {capture.frames} frames, and no usable one"
+                f" for {self._patience:.0f} s: check that the camera runs",
             )
 
-    def give_up(self) -> None:
-        """End a capture that is under way, once the worker has ended."""
+    def abort(self) -> None:
+        """Abort a running capture, after the worker has ended."""
         if self._capture is not None:
             self._end(self._capture, "the node was deactivated")
 
     def _end(
         self, capture: Capture, message: str, picture: NDArray[np.uint8] | None = None
     ) -> None:
-        """Let the service answer; without a picture, that it failed."""
-        if capture.outcome.done():  # of two ends the first counts
+        """Answer the service; without a picture, with failure."""
+        if capture.outcome.done():  # the first of two ends counts
             return
         self._capture = None
         if picture is not None:
@@ -102,7 +102,7 @@ class Background:
     # --- The worker's thread --------------------------------------------------------------------
 
     def collect(self, image: NDArray[np.uint8]) -> None:
-        """Add a picture to a capture, and end it with the last one."""
+        """Add an image to a capture; the last one ends it."""
         capture = self._capture
         if capture is None:
             return
@@ -114,14 +114,16 @@ class Background:
         changed = (first_width, first_height) != (width, height)
         if not changed and len(capture.pictures) < capture.frames:
             return
-        self._capture = None  # nothing more is collected, and no silence ends it
+        self._capture = None  # nothing more is collected, and it cannot time out
         if changed:
             background = None
-            message = f"the frames changed from {first_width}x{first_height} to {width}x{height}"
+            message = (
+                f"the image size changed from {first_width}x{first_height} to {width}x{height}"
+            )
         else:
             try:
                 background = median_picture(capture.pictures)
-                message = f"background of {capture.frames} frames, {width}x{height}"
-            except MemoryError as error:  # the service is to answer all the same
+                message = f"background image of {capture.frames} frames, {width}x{height}"
+            except MemoryError as error:  # the service must answer in any case
                 background, message = None, one_line(error)
         self._later(self._end, capture, message, background)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A camera's intrinsics, by what it says of itself on camera_info, or guessed where it does not."""
+"""A camera's intrinsics from camera_info, or assumed without a usable camera_info."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ..imaging.geometry import Intrinsics
 from ..imaging.images import camera_of
 
 PATIENCE = 1.0
-"""Seconds that the first frame waits for a camera_info: cameras send both, in either order."""
+"""Seconds that the first frame waits for camera_info: cameras send both in any order."""
 
 
 class Calibration:
-    """The newest camera_info of a camera; heard by the executor's thread, used by the worker's.
+    """The newest camera_info; set by the executor's thread, used by the worker's.
 
     Args:
-        image: Gives the topic of the images, as image_transport's base topic.
-        topic: Gives the topic of camera_info.
-        why: Gives why nothing comes on that, as the end of a line.
-        warn: Logs a line, and what a callable gives to follow it.
-        trouble: Tells diagnostics of a trouble, see `StreamDiagnostics.trouble`.
+        image: Returns the base topic of image_transport for the images.
+        topic: Returns the topic of camera_info.
+        why: Returns why no camera_info arrives, as the end of a line.
+        warn: Logs a line, with the text that the callable `hint` returns.
+        trouble: Sets a problem in diagnostics, see `StreamDiagnostics.trouble`.
     """
 
     def __init__(
@@ -50,42 +50,42 @@ class Calibration:
         self._image, self._topic, self._why = image, topic, why
         self._warn, self._trouble = warn, trouble
         self._info: CameraInfo | None = None
-        self._awaited = threading.Event()  # set when nothing shall wait for the first any more
+        self._awaited = threading.Event()  # set when waiting for the first one ends
 
     def forget(self) -> None:
-        """Begin anew, without a camera_info."""
+        """Start again without a camera_info."""
         self._info = None
         self._awaited.clear()
 
     def hear(self, message: CameraInfo) -> None:
-        """What comes on camera_info."""
+        """Store a message of camera_info."""
         if self._info is None:
-            self._trouble("camera_info", "")  # the next frame tells whether it is of use
+            self._trouble("camera_info", "")  # the next frame shows whether it is usable
         self._info = message
         self._awaited.set()
 
     def await_no_more(self) -> None:
-        """Let no frame wait for a camera_info."""
+        """End all waiting for a camera_info."""
         self._awaited.set()
 
     def of(
         self, width: int, height: int, fov: float, waited: float
     ) -> tuple[CameraInfo | None, Intrinsics]:
-        """What the camera said of itself last, if it is of use, and the intrinsics of a picture.
+        """The newest camera_info, None if not usable, and the intrinsics of an image.
 
         Args:
-            width: Of the picture in pixels.
-            height: Likewise.
-            fov: Its horizontal field of view in radians, where the camera says nothing of use.
-            waited: Seconds for which the picture has waited.
+            width: Width of the image, pixels.
+            height: Height of the image, pixels.
+            fov: Horizontal field of view assumed without a usable camera_info, radians.
+            waited: Seconds since the image arrived.
         """
         if not self._awaited.wait(max(0.0, PATIENCE - waited)):
-            self._awaited.set()  # once is enough
+            self._awaited.set()  # wait only once
         info = self._info
         try:
             if info is None:
-                raise ValueError(f"nothing came on {self._topic()}")
-            # ROS names a rectified picture's topic image_rect or image_rect_color.
+                raise ValueError(f"no camera_info received on {self._topic()}")
+            # In ROS, topics of rectified images are named image_rect or image_rect_color.
             rectified = self._image().rsplit("/", 1)[-1].startswith("image_rect")
             camera, assumed = camera_of(info, width, height, rectified)
         except ValueError as error:

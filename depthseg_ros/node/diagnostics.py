@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What one camera's way through the node tells of itself on /diagnostics."""
+"""The diagnostics of one camera: counts, rates, times and problems."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 COUNTS = ("received", "processed", "dropped", "unwanted", "rejected", "failed", "lost")
-"""What becomes of frames: dropped for a newer one, or after a wait for an engine; unwanted while
-nobody subscribes or `max_rate` is reached; rejected for what they hold; failed in the backend; lost
-by the middleware, and so never received."""
+"""Counts of frames: dropped for a newer one or after waiting for an engine; unwanted without
+subscribers or because of `max_rate`; rejected because of their content; failed in the backend; lost
+by the middleware, so never received."""
 STAGES = ("take", "wait", "convert", "infer", "derive", "publish")
-"""What a frame's time goes into: from its stamp to the callback, until the worker has it and its
-camera_info, message to picture, network, outputs to messages, messages to subscribers."""
+"""Stages of a frame: from its stamp to the callback; until the worker has it and its camera_info;
+message to image; network; computing the output messages; publishing them."""
 SUMS = ("overhead", "latency", "age")
-"""Of stages: all but take and infer, all but take, all. The age is what a result has when it is
-published, by its stamp."""
+"""Sums of stages: all except take and infer, all except take, all. The age is that of a result when
+it is published, from its stamp."""
 
 
 class StageTimer:
     """Seconds that one frame spends in each of `STAGES`.
 
     Args:
-        received: When its callback got it, `time.monotonic()`.
+        received: Time of its callback, `time.monotonic()`.
         age: Seconds from its stamp to then, by the node's clock.
     """
 
@@ -51,7 +51,7 @@ class StageTimer:
         self.seconds = dict.fromkeys(STAGES, 0.0) | {"take": age}
 
     def lap(self, stage: str) -> None:
-        """Count the time since the last call for a stage."""
+        """Add the time since the last call to a stage."""
         now = time.monotonic()
         self.seconds[stage] += now - self._last
         self._last = now
@@ -65,23 +65,23 @@ class StageTimer:
 
 
 LINES, SPAN = 10, 10.0
-"""Warnings that a camera may log in so many seconds."""
+"""Maximum number of warnings of a camera, and the seconds in which they are counted."""
 
 
 class LogThrottle:
-    """Keeps warnings from flooding the log; any thread may ask it."""
+    """Limits the rate of warnings in the log; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._logged: dict[str, float] = {}  # what, and when, `time.monotonic()`
 
     def admits(self, text: str, repeat: float) -> bool:
-        """Whether a warning may be logged, which it then counts as.
+        """Whether a warning may be logged; if so, it counts as logged.
 
         Args:
             text: The warning.
-            repeat: Seconds after which one like it may be, with whatever numbers; infinite: only
-                another text may be.
+            repeat: Seconds until a similar warning (other numbers) may be logged; infinite: the
+                same text is never logged again.
         """
         now = time.monotonic()
         kind = text if repeat == math.inf else re.sub(r"[0-9.]+", "#", text)
@@ -90,36 +90,36 @@ class LogThrottle:
             known = kind in self._logged and now - self._logged[kind] <= repeat
             if known or recent >= LINES:
                 return False
-            if len(self._logged) >= 10 * LINES:  # it shall not grow for months
+            if len(self._logged) >= 10 * LINES:  # limits the memory
                 self._logged = {k: at for k, at in self._logged.items() if now - at < SPAN}
             self._logged[kind] = now
             return True
 
     def forget(self) -> None:
-        """Let all be said anew."""
+        """Allow all warnings again."""
         with self._lock:
             self._logged.clear()
 
 
 LOSSES, LOSS_SPAN = 0.1, 5.0
-"""Share of the frames that may be lost before they are received, and the seconds that it is
-measured in."""
+"""Share of frames that may be lost before they are received, and the seconds over which it is
+measured."""
 OVERDUE = 0.75
-"""Seconds without a frame of a fast camera after which one is missing; told within a second."""
+"""Seconds without a frame of a fast camera after which this is reported."""
 
 
 class StreamDiagnostics:
-    """Counts, times and troubles of a camera's frames; any thread may tell it.
+    """Counts, times and problems of a camera's frames; thread-safe.
 
     Args:
-        silence: Seconds after which a frame is missing, however slow the camera is.
+        silence: Seconds after which a frame is missing, for the slowest cameras.
     """
 
     def __init__(self, silence: float) -> None:
         self.last_frame = math.nan
-        """When the last frame came, `time.monotonic()`."""
+        """Time of the last frame, `time.monotonic()`."""
         self._silence = silence
-        self._usual = silence / 2  # seconds between frames, the longest of late
+        self._usual = silence / 2  # the longest recent time between frames, seconds
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._laps: list[dict[str, float]] = []
@@ -131,7 +131,7 @@ class StreamDiagnostics:
         self._losses = ""
 
     def receive(self, now: float) -> None:
-        """Count a frame that comes now, `time.monotonic()`."""
+        """Count a frame that arrives now, `time.monotonic()`."""
         if not math.isnan(self.last_frame):
             pause = min(now - self.last_frame, self._silence / 2)
             self._usual = max(pause, 0.9 * self._usual)
@@ -139,12 +139,12 @@ class StreamDiagnostics:
         self.count("received")
 
     def overdue(self, since: float) -> bool:
-        """Whether a frame is missing, of a camera that is listened to since `time.monotonic()`."""
-        heard = float(np.fmax(since, self.last_frame))  # NaN where there is none
+        """Whether a frame is missing; `since` is the start of the subscription, monotonic."""
+        heard = float(np.fmax(since, self.last_frame))  # NaN if there is none
         return time.monotonic() - heard > max(OVERDUE, 2 * self._usual)
 
     def losses(self) -> str:
-        """How many frames were lost in the last span of `LOSS_SPAN` s; empty: few or none."""
+        """A line about frames lost in the last `LOSS_SPAN` s; empty if few or none."""
         now, (began, before) = time.monotonic(), self._span
         if now - began >= LOSS_SPAN:
             with self._lock:
@@ -163,7 +163,7 @@ class StreamDiagnostics:
     def count(
         self, outcome: str, watch: StageTimer | None = None, reason: str = "", frames: int = 1
     ) -> None:
-        """Count what became of frames, one of `COUNTS`; of a rejected or failed one, and why."""
+        """Count frames under one of `COUNTS`, with a reason if rejected or failed."""
         with self._lock:
             self._counts[outcome] += frames
             if reason:
@@ -172,7 +172,7 @@ class StreamDiagnostics:
                 self._laps.append(watch.with_sums())
 
     def trouble(self, about: str, text: str) -> None:
-        """Something to be warned of until it is told otherwise, with an empty text."""
+        """Set a problem, which is reported until it is cleared with an empty text."""
         with self._lock:
             if text:
                 self._troubles[about] = text
@@ -180,11 +180,11 @@ class StreamDiagnostics:
                 self._troubles.pop(about, None)
 
     def troubled(self, about: str) -> bool:
-        """Whether there is such a trouble."""
+        """Whether this problem is set."""
         return about in self._troubles
 
     def forget(self) -> None:
-        """Forget the last frame and all troubles, as when the node begins to listen."""
+        """Forget the last frame and all problems, for a new subscription."""
         with self._lock:
             self._troubles.clear()
             self.last_frame, self._usual = math.nan, self._silence / 2
@@ -196,9 +196,9 @@ class StreamDiagnostics:
         """The state, counts, rates, and medians of the frames since the last call.
 
         Args:
-            name: Of node and camera, `/node` or `/node/camera`.
-            level: Of the state, of `DiagnosticStatus`.
-            message: The state in words. An OK one gives way to troubles and losses.
+            name: Name of node and camera, `/node` or `/node/camera`.
+            level: Level of the state, from `DiagnosticStatus`.
+            message: The state in words. Problems replace it if it is OK.
             values: More keys and values.
         """
         with self._lock:
@@ -206,14 +206,14 @@ class StreamDiagnostics:
             (outcome, reason), self._loss = self._loss, ("", "")
             troubles, counts = list(self._troubles.values()), self._counts.copy()
         if level == DiagnosticStatus.ERROR:
-            pass  # which says what is done about it
+            pass  # its message says what is done
         elif outcome == "failed" and not laps:
             level, message = DiagnosticStatus.ERROR, f"all frames fail: {reason}"
         elif outcome and not laps and level == DiagnosticStatus.OK:
             level, message = DiagnosticStatus.WARN, f"all frames are rejected: {reason}"
         elif troubles and level != DiagnosticStatus.STALE:
-            said = [] if level == DiagnosticStatus.OK else [message]
-            level, message = DiagnosticStatus.WARN, "; ".join(said + troubles)
+            states = [] if level == DiagnosticStatus.OK else [message]
+            level, message = DiagnosticStatus.WARN, "; ".join(states + troubles)
         milliseconds = dict.fromkeys((*STAGES, *SUMS, "age p95"), math.nan)
         if laps:
             for stage in (*STAGES, *SUMS):

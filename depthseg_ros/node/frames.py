@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames between the cameras' callbacks and the worker: only the newest of each camera waits."""
+"""Queue between the cameras' callbacks and the worker: only each camera's newest frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Frame = TypeVar("Frame")
 
 
 class NewestFrames(Generic[Camera, Frame]):
-    """A place for each camera's newest frame."""
+    """Holds the newest frame of each camera; thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -33,19 +33,19 @@ class NewestFrames(Generic[Camera, Frame]):
         self._closed = False
 
     def put(self, camera: Camera, frame: Frame) -> bool:
-        """Place a frame; returns whether one is lost: an older one, or, if closed, this one."""
+        """Store a frame; returns whether one is dropped: an older one or, if closed, this one."""
         with self._changed:
             if self._closed:
                 return True
             displaced = camera in self._frames
-            self._frames[camera] = frame  # a dict: one that displaces keeps its turn
+            self._frames[camera] = frame  # a dict: the new frame keeps the turn of the old one
             self._changed.notify()
         return displaced
 
     def take(self, together: int = 1) -> list[Frame]:
-        """Wait for a frame, that of the camera that has waited longest; none once it is closed.
+        """Wait for a frame and return that of the camera that has waited longest; none if closed.
 
-        Where `together` cameras have one, those of all.
+        If `together` cameras have one, returns all of them.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._frames)
@@ -54,13 +54,13 @@ class NewestFrames(Generic[Camera, Frame]):
             return [self._frames.pop(camera) for camera in first]
 
     def close(self) -> None:
-        """Let `take` return none, and take no frames, until it is opened again."""
+        """Make `take` return none and refuse frames, until it is opened again."""
         with self._changed:
             self._closed = True
             self._frames.clear()
             self._changed.notify_all()
 
     def open(self) -> None:
-        """Take frames again."""
+        """Accept frames again."""
         with self._changed:
             self._closed = False

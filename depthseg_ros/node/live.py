@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a running node says of its camera's pictures, for whoever looks on (`depthseg view`)."""
+"""Images and predictions of a running node, for `depthseg view`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from ..perception import Prediction
 from .subscriptions import FollowingSubscription
 
 KEPT = 60
-"""Stamps of which parts are kept until all are there."""
+"""Number of stamps for which messages are kept until all have arrived."""
 
 
 class _Listener(Node):
-    """Puts together what belongs to one picture, by its stamp."""
+    """Groups the messages of one image by their stamp."""
 
     def __init__(self, node: str, image: str, card: ModelCard) -> None:
         super().__init__("depthseg_view")
@@ -62,12 +62,12 @@ class _Listener(Node):
         ]
 
     def follow(self) -> None:
-        """Let the subscriptions follow the publishers."""
+        """Adapt the subscriptions to the publishers."""
         for subscription in self.inputs:
             subscription.follow()
 
     def absent(self) -> str:
-        """Topics that are needed and have no publisher of their type, as the end of a line."""
+        """The needed topics without a publisher of their type, as the end of a line."""
         found = [s for s in self.inputs if not s.offers() and s.topic != self._optional]
         return "".join(f"; nobody publishes {s.topic} of type {s.type}" for s in found)
 
@@ -78,23 +78,23 @@ class _Listener(Node):
         if parts.keys() >= self._needed:
             self.complete = self._parts.pop(stamp)
         while len(self._parts) > KEPT:
-            del self._parts[next(iter(self._parts))]  # the first to come: a bag may begin anew
+            del self._parts[next(iter(self._parts))]  # the first to arrive: a bag may start again
 
 
 def views(
     node: str, image: str, card: ModelCard, fov: float, patience: float
 ) -> Iterator[tuple[NDArray[np.uint8], Intrinsics, Prediction]]:
-    """Pictures, (H, W, 3) RGB, their camera and what a node says of them, for as long as they come.
+    """Yield images, (H, W, 3) RGB, their intrinsics and a node's predictions, as they arrive.
 
     Args:
-        node: Its full name, as /depthseg.
-        image: Topic of the camera's pictures.
-        card: Of the node's model.
-        fov: Of the camera, horizontal, rad, where the model has no depth and so no camera_info.
-        patience: Seconds to wait for the next one.
+        node: The node's full name, e.g. /depthseg.
+        image: Topic of the camera images.
+        card: Model card of the node's model.
+        fov: Horizontal field of view, radians, for models without depth (no camera_info).
+        patience: Seconds to wait for the next image.
 
     Raises:
-        ValueError: none came in that time.
+        ValueError: None arrived in that time.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Python's: KeyboardInterrupt
     listener = _Listener(node, image, card)
@@ -106,21 +106,21 @@ def views(
                 listener.follow()
                 if listener.get_clock().now().nanoseconds / 1e9 > end:
                     raise ValueError(
-                        f"nothing of {node} with a picture of {image} has come for {patience:g} s;"
-                        f" does the node run, and is it active?{listener.absent()}"
+                        f"no outputs of {node} with an image of {image} for {patience:g} s; check"
+                        f" that the node runs and is active{listener.absent()}"
                     )
             parts, listener.complete = listener.complete, None
             picture = image_to_rgb(parts["image"])
             labels, confidence = parts.get("label/image"), parts.get("label/confidence")
             depth, info = parts.get("depth/image"), parts.get("depth/camera_info")
-            said = Prediction(
+            prediction = Prediction(
                 None if labels is None else labels_of(labels),
                 None if confidence is None else labels_of(confidence),
                 None if depth is None else depth_to_metres(depth),
             )
             height, width = picture.shape[:2]
             camera = Intrinsics.from_fov(width, height, fov) if info is None else intrinsics(info)
-            yield picture, camera, said
+            yield picture, camera, prediction
     finally:
         listener.destroy_node()
         rclpy.try_shutdown()

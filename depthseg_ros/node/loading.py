@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the node comes by its model: on which backend, on what else if that fails, and how long.
+"""Load the node's model: choice of the backend, fallback if it fails, and time limits.
 
-A runtime may hang where nothing can interrupt it. So each model is loaded in a thread of its own,
-which is given up when it takes too long; what it comes back with is given back.
+A runtime may get stuck where nothing can interrupt it. So each model is loaded in its own thread.
+If that takes too long, the thread is abandoned, and releases its model when it returns.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from ..texts import one_line
 from .parameters import Settings
 
 DEADLINE = 120.0
-"""Seconds in which a model must be loaded; engines are compiled later, and may take longer."""
+"""Time limit for loading a model, seconds; engines are compiled later and may take longer."""
 CLOSING = 5.0
-"""Seconds in which a model must be given back."""
+"""Time limit for releasing a model, seconds."""
 T = TypeVar("T")
 
 
 class Loader:
-    """Loads models, gives them back and tells of them.
+    """Loads models, releases them and logs what was loaded.
 
     Args:
         log: The node's logger.
@@ -60,34 +60,34 @@ class Loader:
     def __init__(self, log: Any) -> None:
         self._log = log
         self._beside: threading.Thread | None = None
-        self._hung: list[threading.Thread] = []
+        self._stuck: list[threading.Thread] = []
         self._lost = ""
 
     @property
     def busy(self) -> bool:
-        """Whether a model is being loaded beside the caller."""
+        """Whether a model is being loaded in the background."""
         return self._beside is not None and self._beside.is_alive()
 
-    def hung(self, *more: threading.Thread) -> int:
-        """How many threads hang in runtimes, `more` included from now on."""
-        self._hung = [thread for thread in (*self._hung, *more) if thread.is_alive()]
-        return len(self._hung)
+    def stuck(self, *more: threading.Thread) -> int:
+        """Number of threads stuck in runtimes; `more` are added to them."""
+        self._stuck = [thread for thread in (*self._stuck, *more) if thread.is_alive()]
+        return len(self._stuck)
 
     def avoid(self, backend: str, why: str) -> None:
-        """Let `auto` take no TensorRT any more, if that is the backend which failed."""
+        """Exclude TensorRT from `auto`, if that is the backend that failed."""
         if backend.startswith("tensorrt"):
             self._lost = f"{backend}: {why}"
 
     def forget(self) -> None:
-        """Let `auto` take what it likes again."""
+        """Let `auto` use all backends again."""
         self._lost = ""
 
     def load(self, settings: Settings) -> tuple[Perception, str]:
-        """A model that is ready to run, and a line about it.
+        """Load a model and warm it up; returns it and a line about it.
 
         Raises:
-            BackendError: it took longer than `DEADLINE`.
-            Exception: whatever backends raise.
+            BackendError: It took longer than `DEADLINE`.
+            Exception: Whatever backends raise.
         """
         backend, why = settings.backend, ""
         if backend == "auto" and self._lost:
@@ -103,7 +103,7 @@ class Loader:
                 raise
             failed = one_line(error)
             self.avoid(backend, failed)
-            self._log.warning(f"{backend} does not serve: {failed}; taking onnxruntime")
+            self._log.warning(f"{backend} cannot be used: {failed}; using onnxruntime")
             settings = replace(settings, engine="")
             return self._load_on("onnxruntime", settings, f" (auto: not {self._lost})")
 
@@ -126,9 +126,9 @@ class Loader:
                 raise
             return perception
 
-        perception = self._within_deadline(load, self.give_back)
+        perception = self._within_deadline(load, self.release)
         card = perception.card
-        # Why this file of a name runs has been logged where it was chosen.
+        # `choose_file` has logged why it chose this file.
         file = perception.path.name if perception.why else perception.path
         return perception, (
             f"Model {card.name} on {perception.backend.name}{why} in {card.precision} ({file}),"
@@ -137,7 +137,7 @@ class Loader:
         )
 
     def _within_deadline(self, call: Callable[[], T], late: Callable[[T], None] | None = None) -> T:
-        """What a call gives in a thread of its own, and `late` gets where it comes too late."""
+        """Run a call in its own thread; a result after the time limit goes to `late`."""
         outcome: Future[T] = Future()
 
         def work() -> None:
@@ -149,7 +149,7 @@ class Loader:
                 return
             try:
                 outcome.set_result(result)
-            except InvalidStateError:  # given up meanwhile
+            except InvalidStateError:  # abandoned in the meantime
                 if late is not None:
                     late(result)
 
@@ -159,21 +159,21 @@ class Loader:
             return outcome.result(DEADLINE)
         except Late:
             if outcome.cancel():
-                self.hung(thread)
-                raise BackendError(f"the model did not load within {DEADLINE:g} s") from None
+                self.stuck(thread)
+                raise BackendError(f"the model was not loaded within {DEADLINE:g} s") from None
             return outcome.result()
         except SystemExit as error:
-            raise BackendError(f"a library wanted to end the process: {error!r}") from None
+            raise BackendError(f"a library tried to end the process: {error!r}") from None
 
     def load_beside(
         self, settings: Settings, then: Callable[[Perception | None, str], None]
     ) -> None:
-        """Load a model while the caller goes on.
+        """Load a model in the background.
 
         Args:
-            settings: As the node's, but for what is wanted otherwise.
-            then: Called in another thread with the model and a line about it, or without one and
-                why there is none.
+            settings: The node's settings, changed as wanted.
+            then: Called in another thread with the model and a line about it, or with None and the
+                reason.
         """
 
         def load() -> None:
@@ -186,37 +186,37 @@ class Loader:
         self._beside.start()
 
     def join(self) -> None:
-        """Wait for what is loaded beside, as far as it does not hang."""
+        """Wait for loading in the background, at most `CLOSING` seconds."""
         if self._beside is not None:
             self._beside.join(CLOSING)
 
-    def give_back(self, perception: Perception) -> None:
-        """Give back a model's memory, as far as that does not hang; raises nothing."""
+    def release(self, perception: Perception) -> None:
+        """Release a model's memory, waiting at most `CLOSING` seconds; raises nothing."""
 
         def close() -> None:
             try:
                 perception.close()
-            except Exception as error:  # a GPU that is gone, say
-                self._log.error(f"Giving back the model failed: {one_line(error)}")
+            except Exception as error:  # e.g. the GPU is gone
+                self._log.error(f"Releasing the model failed: {one_line(error)}")
             trim_memory()
 
-        thread = threading.Thread(target=close, name="giving back", daemon=True)
+        thread = threading.Thread(target=close, name="releasing a model", daemon=True)
         thread.start()
         thread.join(CLOSING)
         if thread.is_alive():
-            self.hung(thread)
-            self._log.error(f"The model is not given back within {CLOSING:g} s; going on without")
+            self.stuck(thread)
+            self._log.error(f"Releasing the model timed out after {CLOSING:g} s; the node goes on")
 
-    def tell_of(self, perception: Perception, said: str, settings: Settings) -> None:
-        """Log what was loaded, and what to know of it."""
+    def log_loaded(self, perception: Perception, line: str, settings: Settings) -> None:
+        """Log what was loaded, and its limitations."""
         card = perception.card
-        self._log.info(said)
+        self._log.info(line)
         if card.depth and card.depth.kind != "metric":
             self._log.warning(
-                f"The model's depth is {card.depth.kind}, not metres: depth/image carries it as"
-                " it is, other outputs leave it out"
+                f"The model's depth is {card.depth.kind}, not metres: depth/image contains it"
+                " unchanged, other outputs do not use it"
                 + (
-                    " until correct_scale, by camera_height or tf, makes metres of it"
+                    " until correct_scale, with camera_height or tf, converts it to metres"
                     if card.depth.kind == "up-to-scale"
                     else ""
                 )
@@ -224,18 +224,18 @@ class Loader:
         if card.schema_version < 2:
             self._log.warning(
                 "The model file has schema version 1: images of another shape than"
-                f" {'x'.join(map(str, card.network_size))} are padded to it, which costs"
-                " resolution; export the model again"
+                f" {'x'.join(map(str, card.network_size))} are padded to it, which reduces"
+                " the resolution; export the model again"
             )
         if perception.backend.ready_for(card.network_size) is None:
             self._log.info(
-                "The first picture will wait for its engine to be compiled, seconds to minutes;"
-                f" beforehand: depthseg compile {perception.path} --size WIDTHxHEIGHT"
+                "The first image waits until its engine is compiled (seconds to minutes);"
+                f" to compile it before: depthseg compile {perception.path} --size WIDTHxHEIGHT"
             )
 
 
 def background(settings: Settings, card: ModelCard) -> NDArray[np.uint8] | None:
-    """The picture that a model compares with, if it does and one is given."""
+    """The background image, if the model needs one and one is given."""
     if settings.background and card.needs_background:
         return read_image(Path(settings.background).expanduser())
     return None

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Arrays -> ROS messages; the way back, which needs no ROS, is `images`."""
+"""Convert arrays to ROS messages; the reverse, which needs no ROS, is in `imaging.images`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from ..model_card import SemanticClass
 
 
 def image_message(array: NDArray[np.generic], encoding: str, header: Header) -> Image:
-    """An Image message with rows that are not padded.
+    """Make an Image message without row padding.
 
     Args:
-        array: (H, W) or (H, W, C), of the encoding's type, e.g. uint8 for mono8, rgb8 and bgr8,
+        array: (H, W) or (H, W, C) with the encoding's dtype, e.g. uint8 for mono8, rgb8 and bgr8,
             float32 for 32FC1.
         encoding: The message's encoding.
         header: The message's header; shared, not copied.
@@ -51,7 +51,7 @@ def image_message(array: NDArray[np.generic], encoding: str, header: Header) -> 
         is_bigendian=int(sys.byteorder == "big"),
         step=array.nbytes // height,
     )
-    # By far the fastest way in: assigning bytes or an array checks or copies every element.
+    # By far the fastest way: assigning bytes or an array checks or copies every element.
     message.data.frombytes(array.view(np.uint8).data.cast("B"))
     return message
 
@@ -59,14 +59,14 @@ def image_message(array: NDArray[np.generic], encoding: str, header: Header) -> 
 def camera_info_message(
     camera: Intrinsics, header: Header, source: CameraInfo | None = None
 ) -> CameraInfo:
-    """A CameraInfo message for pictures of the camera's size.
+    """Make a CameraInfo message for images of the camera's size.
 
     Args:
-        camera: Intrinsics at the size of the pictures.
+        camera: Intrinsics at the size of the images.
         header: The message's header; shared, not copied.
         source: The camera's own message, perhaps at another size. Its lens distortion and
-            rectification are kept, its K and P scaled to the new size. Without it, or where it has
-            no K, the camera is that of the given intrinsics.
+            rectification are kept, its K and P scaled to the new size. Without it, or if it has no
+            K, the message is made from `camera` alone.
     """
     message = CameraInfo(header=header, width=camera.width, height=camera.height)
     message.distortion_model, message.d = camera.lens.model, camera.lens.coefficients or [0.0] * 5
@@ -96,7 +96,7 @@ def _intrinsics_or_none(message: CameraInfo | None, rectified: bool) -> Intrinsi
 
 
 def label_info_type() -> Any:
-    """The message type vision_msgs/LabelInfo, None where vision_msgs is not installed."""
+    """The message type vision_msgs/LabelInfo, None if vision_msgs is not installed."""
     try:
         from vision_msgs.msg import LabelInfo
     except ImportError:
@@ -107,19 +107,19 @@ def label_info_type() -> Any:
 def label_info_message(
     classes: Iterable[SemanticClass], header: Header, threshold: float = 0.0
 ) -> Any:
-    """A vision_msgs/LabelInfo message: the names of the ids in label images.
+    """Make a vision_msgs/LabelInfo message: the names of the ids in label images.
 
-    `UNLABELLED` is not among them: that the greatest id means no class is vision_msgs' own
-    convention, and Nav2's semantic_segmentation_layer ignores ids that have no name, but logs an
-    error for each name that its parameters lack.
+    `UNLABELLED` is left out: by the convention of vision_msgs, the greatest id means no class.
+    Nav2's semantic_segmentation_layer ignores ids without a name, but logs an error for each name
+    that is missing in its parameters.
 
     Args:
-        classes: The model's.
+        classes: The model's classes.
         header: The message's header; shared, not copied.
         threshold: Confidence below which pixels are left unlabelled, 0 to 1.
 
     Raises:
-        ImportError: vision_msgs is not installed (`label_info_type`).
+        ImportError: If vision_msgs is not installed (`label_info_type`).
     """
     from vision_msgs.msg import LabelInfo, VisionClass
 
@@ -128,17 +128,17 @@ def label_info_message(
 
 
 _TYPES = {"label": PointField.UINT8, "confidence": PointField.UINT8}
-_POINT_FIELDS = [  # of rgb the bits are what counts, by custom
+_POINT_FIELDS = [  # rgb is a float32 whose bits are the colour, by convention
     PointField(name=name, offset=offset, datatype=_TYPES.get(name, PointField.FLOAT32), count=1)
     for name, offset in OFFSETS.items()
 ]
 
 
 def points_message(points: NDArray[np.void], header: Header) -> PointCloud2:
-    """An organised PointCloud2 message.
+    """Make an organised PointCloud2 message.
 
     Args:
-        points: (H, W) of `derived.points.POINT`.
+        points: (H, W) with the dtype `derived.points.POINT`.
         header: The message's header; shared, not copied.
     """
     height, width = points.shape
@@ -157,11 +157,11 @@ def points_message(points: NDArray[np.void], header: Header) -> PointCloud2:
 
 
 def scan_message(scan: Scan, farthest: float, header: Header) -> LaserScan:
-    """A LaserScan message.
+    """Make a LaserScan message.
 
     Args:
         scan: The scan.
-        farthest: Metres up to which obstacles are told.
+        farthest: Maximum range of the scan, metres.
         header: The message's header, with a frame of x forward and z up; shared, not copied.
     """
     message = LaserScan(
@@ -169,7 +169,7 @@ def scan_message(scan: Scan, farthest: float, header: Header) -> LaserScan:
         angle_min=scan.angle_min,
         angle_max=scan.angle_max,
         angle_increment=scan.angle_increment,
-        range_min=0.0,  # what is nearer counts as nothing to whoever reads it
+        range_min=0.0,  # consumers ignore obstacles nearer than this
         range_max=farthest,
     )
     message.ranges.frombytes(np.ascontiguousarray(scan.ranges, np.float32).data.cast("B"))

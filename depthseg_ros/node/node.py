@@ -14,17 +14,17 @@
 
 """The lifecycle node `depthseg`: cameras in, labels and depth out.
 
-It goes through the lifecycle and answers services; how it comes by its model is in `loading`, what
-belongs to one camera in `stream`, what is published in `outputs`.
+It handles the lifecycle and the services. `loading` loads the model, `stream` handles one camera,
+and `outputs` lists what is published.
 
-Two threads share it. The executor's keeps each camera's newest frame and camera_info, answers
-services and publishes diagnostics. The worker's (`worker`), alive while the node is active, takes
-the newest frames, the cameras in turn, runs the network and publishes what somebody subscribes to.
-Frames that come while it is busy replace each other, so that no output is older than the frame
-before the camera's last.
+The node has two threads. The executor's thread stores each camera's newest frame and camera_info,
+answers services and publishes diagnostics. The worker's thread (`worker`), which lives while the
+node is active, takes the newest frames of the cameras in turn, runs the network and publishes the
+outputs that have subscribers. Frames that arrive while it is busy replace each other, so that no
+output is older than the last frame but one of its camera.
 
-A network that hangs or keeps failing is loaded anew, after pauses that grow while that does not
-help; `backend: auto` goes from TensorRT to ONNX Runtime then.
+A network that is stuck or keeps failing is reloaded, after pauses that grow while that does not
+help. `backend: auto` then changes from TensorRT to ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -57,40 +57,40 @@ from .tf import Transforms
 from .worker import Worker
 
 CLOCK_JUMP = 1.0
-"""Seconds by which the node's clock may jump unsaid: a simulation's steps."""
-CLOCK_JUMP_TOLD = 10.0
-"""Seconds for which diagnostics tell of a jump."""
+"""Seconds by which the clock may jump without a warning: a simulation's steps."""
+CLOCK_JUMP_SHOWN = 10.0
+"""Seconds for which diagnostics show a jump."""
 WATCH = 0.25
-"""Seconds between two looks at the worker and the cameras; what has changed is told at once."""
+"""Seconds between two checks of worker and cameras; changes are reported immediately."""
 PAUSES = (1.0, 30.0)
-"""Seconds before a model that failed is loaded anew: the first time, and at most."""
-HUNG = 3
-"""Threads that hang in runtimes, with a model each, from which on no more are loaded."""
+"""Seconds before a model that failed is reloaded: the first time, and at most."""
+MAX_STUCK = 3
+"""Number of threads stuck in runtimes, with a model each, from which no model is loaded."""
 
 
 class DepthsegNode(LifecycleNode):
-    """Labels and metric depth of cameras' pictures, from the model that `model` names."""
+    """Publishes labels and metric depth for the images of cameras."""
 
     def __init__(self) -> None:
         super().__init__("depthseg")
-        # First, what destroy_node needs: from Kilted on rclpy calls it after wrong parameters, too.
+        # First what destroy_node needs: since Kilted, rclpy also calls it after wrong parameters.
         self._perception: Perception | None = None
         self._streams: list[CameraStream] = []
         self._frames: Waiting = NewestFrames()
         self._worker: Worker | None = None
         self._loader = Loader(self.get_logger())
-        self._failure = ""  # why the node is active without a worker, until the model is loaded
-        self._pause, self._due = 0.0, math.inf  # until it is, and when
+        self._failure = ""  # why an active node has no worker, until the model is loaded
+        self._pause, self._due = 0.0, math.inf  # until it is reloaded, and when
         self._settings = Parameters(
             self, card=lambda: self._perception.card if self._perception else None
         )
         self._transforms = Transforms()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        # A steady clock: a simulation that stands still is no reason for silence.
+        # A steady clock, because diagnostics must go on while a simulation is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._watch = self.create_timer(WATCH, self._on_watch, clock=steady)
-        self._told: tuple[float, list[Any]] = (-math.inf, [])
-        # Groups of their own: while a service waits, frames and transitions go on.
+        self._published: tuple[float, list[Any]] = (-math.inf, [])
+        # Own callback groups, so that frames and transitions go on while a service waits.
         self._capturing = self.create_service(
             Trigger,
             "~/capture_background",
@@ -113,15 +113,15 @@ class DepthsegNode(LifecycleNode):
         self._clock_jumped = -math.inf
 
     def start(self) -> None:
-        """Configure and activate, if the parameters say so."""
+        """Configure and activate the node, if the parameter `autostart` is set."""
         if not self._settings.now.autostart:
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
-        # Before Kilted, rclpy checks requested transitions by label but not by number, and its
-        # error for one that the state does not have would end the node.
+        # Before Kilted, rclpy checks requested transitions by label but not by number. Its error
+        # for one that the state does not have would end the node.
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
         except RuntimeError as error:
@@ -131,30 +131,32 @@ class DepthsegNode(LifecycleNode):
     # --- Transitions ----------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and announce the outputs that it can give."""
+        """Load the model and create the publishers of its outputs."""
         settings = self._settings.now
         try:
-            self._perception, said = self._loader.load(settings)
+            self._perception, line = self._loader.load(settings)
             card = self._perception.card
             settings.check(card)
             picture = background(settings, card)
             for camera in settings.cameras or ("",):
                 self._streams.append(CameraStream(self, camera, self._settings, self._transforms))
                 self._streams[-1].announce(card, picture)
-        except Exception as error:  # anything a backend raises: rclpy would swallow it unsaid
+        except Exception as error:  # anything a backend raises: rclpy would not log it
             return self._refuse("configure", error)
-        self._loader.tell_of(self._perception, said, settings)
+        self._loader.log_loaded(self._perception, line, settings)
         if settings.background and not card.needs_background:
-            self.get_logger().warning("The model takes no background; that parameter is not used")
+            self.get_logger().warning(
+                "The model does not use a background image: the parameter background is ignored"
+            )
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and listen to the cameras."""
+        """Start the worker and subscribe to the cameras."""
         self._frames = NewestFrames()
         try:
             for stream in self._streams:
                 stream.listen(self._frames)
-        except Exception as error:  # wrong QoS overrides, say: rclpy would swallow it unsaid
+        except Exception as error:  # e.g. wrong QoS overrides: rclpy would not log it
             return self._refuse("activate", error)
         result = super().on_activate(state)
         self._pause = 0.0
@@ -165,33 +167,33 @@ class DepthsegNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening and working."""
+        """Stop the subscriptions and the worker."""
         self._stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give back the model."""
+        """Release the model."""
         result = super().on_cleanup(state)
         self._clean_up()
         return result
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and give back everything, from whatever state."""
+        """Stop and release everything, from any state."""
         self._stop()
         result = super().on_shutdown(state)
         self._clean_up()
         return result
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured after an exception in a transition."""
-        self.get_logger().error(f"The transition from {state.label} failed, cleaning up")
+        """Return to unconfigured after an exception in a transition."""
+        self.get_logger().error(f"The transition from {state.label} failed: cleaning up")
         self._stop()
         result = super().on_error(state)
         self._clean_up()
         return result
 
     def destroy_node(self) -> None:
-        """Stop the worker and give back the model before the node goes."""
+        """Stop the worker and release the model before the node is destroyed."""
         self._stop()
         self._loader.join()
         self._clean_up()
@@ -203,7 +205,7 @@ class DepthsegNode(LifecycleNode):
 
     def _refuse(self, transition: str, error: Exception) -> TransitionCallbackReturn:
         self.get_logger().error(
-            f"Cannot {transition}: {one_line(error)}. When that is mended:"
+            f"Cannot {transition}: {one_line(error)}. After fixing this, run:"
             f" ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
         )
         self._stop()
@@ -212,18 +214,18 @@ class DepthsegNode(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def _work(self) -> None:
-        """Let a worker take the frames of the cameras."""
+        """Start a worker for the frames of the cameras."""
         together = len(self._streams) if self._settings.now.batch else 1
         assert self._perception is not None
-        self._worker = Worker(self._frames, self._perception, together, self._loader.give_back)
+        self._worker = Worker(self._frames, self._perception, together, self._loader.release)
         self._failure, self._due = "", math.inf
 
     def _halt(self, why: str) -> None:
-        """End the worker; where it hangs, the model is lost, and `why` says what for."""
+        """Stop the worker; if it is stuck, abandon the model for the reason `why`."""
         worker, self._worker = self._worker, None
         if worker is not None and not worker.stop(self._settings.now.deadline):
-            self._failure = why or "the network hangs"
-            self._loader.hung(worker.thread)
+            self._failure = why or "the network is stuck"
+            self._loader.stuck(worker.thread)
 
     def _stop(self) -> None:
         self._frames.close()
@@ -232,7 +234,7 @@ class DepthsegNode(LifecycleNode):
         self._halt("")
         self._due = math.inf
         for stream in self._streams:
-            stream.give_up_capture()
+            stream.abort_capture()
 
     def _clean_up(self) -> None:
         for stream in self._streams:
@@ -240,72 +242,72 @@ class DepthsegNode(LifecycleNode):
         self._streams = []
         perception, self._perception = self._perception, None
         if perception is not None and not self._failure:
-            self._loader.give_back(perception)
+            self._loader.release(perception)
         self._loader.forget()
         self._failure = ""
 
     # --- A model that fails ---------------------------------------------------------------------
 
-    def _give_up(self, worker: Worker, why: str) -> None:
-        """Do without a model that hangs or fails, until it is loaded anew."""
+    def _abandon(self, worker: Worker, why: str) -> None:
+        """Stop using a model that is stuck or fails, until it is reloaded."""
         perception: Any = self._perception
         self._halt(why)
         if not self._failure:
-            self._loader.give_back(perception)
+            self._loader.release(perception)
         self._loader.avoid(perception.backend.name, why)
         self._failure = why
-        self._put_off(f"{why[0].upper()}{why[1:]}; loading it anew", worker.succeeded)
+        self._retry_later(f"{why[0].upper()}{why[1:]}; reloading the model", worker.succeeded)
 
-    def _put_off(self, said: str, helped: bool) -> None:
-        """Load the model after a pause, which grows as long as that does not help."""
+    def _retry_later(self, line: str, helped: bool) -> None:
+        """Schedule a reload after a pause, which grows while reloading does not help."""
         low, high = PAUSES
         self._pause = low if helped else min(max(2 * self._pause, low), high)
         self._due = time.monotonic() + self._pause
-        if (hung := self._loader.hung()) >= HUNG:
-            self.get_logger().error(f"{said} when one of {hung} threads that hang in it returns")
+        if (stuck := self._loader.stuck()) >= MAX_STUCK:
+            self.get_logger().error(f"{line} when one of {stuck} threads stuck in it returns")
         else:
-            self.get_logger().error(f"{said} in {self._pause:g} s")
+            self.get_logger().error(f"{line} in {self._pause:g} s")
 
-    async def _load_anew(self) -> None:
-        """Load the model again; where that fails, later once more."""
-        if self._loader.busy or not self._active:  # since it was called for
+    async def _reload(self) -> None:
+        """Reload the model; if that fails, schedule a retry."""
+        if self._loader.busy or not self._active:  # in the meantime
             return
         self._due, before = math.inf, self._perception
-        loaded, said = await self._load_beside({})
-        if not self._active or self._perception is not before:  # meanwhile deactivated, say
+        loaded, line = await self._load_beside({})
+        if not self._active or self._perception is not before:  # e.g. deactivated in the meantime
             if loaded is not None:
-                self._loader.give_back(loaded)
+                self._loader.release(loaded)
             return
         try:
             if loaded is None:
-                raise BackendError(said)
-            self._exchange(loaded, anew=True)
+                raise BackendError(line)
+            self._exchange(loaded, reloaded=True)
         except Exception as error:  # anything a backend raises, or wrong QoS of new outputs
-            self._put_off(f"{one_line(error)}; once more", False)
+            self._retry_later(f"Reloading the model failed: {one_line(error)}; retrying", False)
         else:
-            self.get_logger().info(f"Loaded anew. {said}")
+            self.get_logger().info(f"Reloaded the model. {line}")
 
     # --- The executor's thread ------------------------------------------------------------------
 
     def _on_watch(self) -> None:
         worker, now = self._worker, time.monotonic()
         if worker is not None and (why := worker.trouble(self._settings.now.deadline)):
-            self._give_up(worker, why)
-        elif now >= self._due and not self._loader.busy and self._loader.hung() < HUNG:
-            self.executor.create_task(self._load_anew)
+            self._abandon(worker, why)
+        elif now >= self._due and not self._loader.busy and self._loader.stuck() < MAX_STUCK:
+            self.executor.create_task(self._reload)
         for stream in self._streams:
             stream.follow()
         state = [self._state_of(stream) for stream in self._streams]
-        last, told = self._told
-        # Timers do not tick exactly.
-        if now - last < 1 - WATCH / 2 and state == told:
+        last, published = self._published
+        # Timers are not exact.
+        if now - last < 1 - WATCH / 2 and state == published:
             return
-        self._told = now, state
+        self._published = now, state
         if self._settings.now.ground == "tf":
             self._transforms.listen(self)
         for stream in self._streams:
             stream.on_second()
-            if now - self._clock_jumped > CLOCK_JUMP_TOLD:
+            if now - self._clock_jumped > CLOCK_JUMP_SHOWN:
                 stream.trouble("clock", "")
         self._diagnostics.publish(
             DiagnosticArray(
@@ -314,23 +316,23 @@ class DepthsegNode(LifecycleNode):
         )
 
     def _state_of(self, stream: CameraStream) -> tuple[bytes, str]:
-        """Level and text of what diagnostics say of a camera, before its losses and troubles."""
+        """Diagnostic level and text of a camera, without its losses and problems."""
         assert self._perception is not None
         level, text = stream.state(self._perception)
         if self._failure and stream.listening:
-            if (hung := self._loader.hung()) >= HUNG:
+            if (stuck := self._loader.stuck()) >= MAX_STUCK:
                 return (
                     DiagnosticStatus.ERROR,
-                    f"restart the node, {hung} threads hang: {self._failure}",
+                    f"restart the node, {stuck} threads are stuck: {self._failure}",
                 )
-            return DiagnosticStatus.ERROR, f"loading the model anew: {self._failure}"
+            return DiagnosticStatus.ERROR, f"reloading the model: {self._failure}"
         if level == DiagnosticStatus.OK and self._worker is not None and self._worker.slow():
-            return DiagnosticStatus.WARN, "the network is slow or hangs"
+            return DiagnosticStatus.WARN, "the network is slow or stuck"
         return level, text
 
     def _on_clock_jump(self, jump: Any) -> None:
         if jump.delta.nanoseconds == self.get_clock().now().nanoseconds:
-            return  # from 0: the first of sim time
+            return  # from 0: the first sim time
         seconds = jump.delta.nanoseconds / 1e9
         text = f"the clock jumped by {seconds:+.1f} s"
         self.get_logger().warning(text[0].upper() + text[1:])
@@ -358,7 +360,7 @@ class DepthsegNode(LifecycleNode):
     ) -> Trigger.Response:
         perception = self._perception
         if perception is not None and not perception.card.needs_background:
-            response.message = f"the model {perception.card.name} takes no background"
+            response.message = f"the model {perception.card.name} does not use a background image"
         elif self._worker is None:
             response.message = (
                 "the node is not active:"
@@ -367,15 +369,15 @@ class DepthsegNode(LifecycleNode):
         else:
             frames = self._settings.now.background_frames
             captures = [stream.capture(frames) for stream in self._streams]
-            self.get_logger().info(f"Capturing a background: the next {frames} frames")
+            self.get_logger().info(f"Capturing a background image from the next {frames} frames")
             outcomes = [await capture.outcome for capture in captures]
-            # A camera that gave none keeps none of the others from theirs.
+            # A camera without images does not affect the others.
             response.success = all(success for success, _ in outcomes)
             response.message = "; ".join(message for _, message in outcomes)
         if response.success:
-            self.get_logger().info(f"Captured: {response.message}")
+            self.get_logger().info(f"Background captured: {response.message}")
         else:
-            self.get_logger().warning(f"Not captured: {response.message}")
+            self.get_logger().warning(f"Background not captured: {response.message}")
         return response
 
     async def _on_load_model(
@@ -389,39 +391,37 @@ class DepthsegNode(LifecycleNode):
         before = self._perception
         loaded: Perception | None = None
         if before is None:
-            response.message = (
-                "the node holds no model yet: set the parameter model, and configure it"
-            )
+            response.message = "no model is loaded: set the parameter model and configure the node"
         elif self._loader.busy:
-            response.message = "the model is being loaded anew just now, ask again"
-        elif (hung := self._loader.hung()) >= HUNG:
+            response.message = "the model is being reloaded at the moment: retry later"
+        elif (stuck := self._loader.stuck()) >= MAX_STUCK:
             response.message = (
-                f"{hung} threads hang in runtimes, with a model each: restart the node"
+                f"{stuck} threads are stuck in runtimes, with a model each: restart the node"
             )
         else:
             loaded, response.message = await self._load_beside(wanted)
         if loaded is not None and self._perception is not before:
-            self._loader.give_back(loaded)
-            loaded, response.message = None, "the node was cleaned up meanwhile"
+            self._loader.release(loaded)
+            loaded, response.message = None, "the node was cleaned up in the meantime"
         if loaded is None:
-            self.get_logger().warning(f"Not loaded: {response.message}")
+            self.get_logger().warning(f"Model not loaded: {response.message}")
             return response
         try:
             self._exchange(loaded)
-        except Exception as error:  # wrong QoS overrides of new outputs, say
+        except Exception as error:  # e.g. wrong QoS overrides of new outputs
             response.message = one_line(error)
-            self.get_logger().warning(f"Not loaded: {response.message}")
+            self.get_logger().warning(f"Model not loaded: {response.message}")
             return response
         self._settings.adopt(**wanted)
-        self._loader.tell_of(loaded, response.message, self._settings.now)
+        self._loader.log_loaded(loaded, response.message, self._settings.now)
         response.success = True
         return response
 
     async def _load_beside(self, wanted: dict[str, Any]) -> tuple[Perception | None, str]:
-        """Load a model by the node's settings but for those, while this thread goes on.
+        """Load a model with the node's settings, except `wanted`, while this thread goes on.
 
         Returns:
-            The model and a line about it, or why there is none.
+            The model and a line about it, or None and the reason.
         """
         outcome: Any = Future()
         try:
@@ -429,27 +429,27 @@ class DepthsegNode(LifecycleNode):
         except ValueError as error:
             return None, one_line(error)
 
-        def then(loaded: Perception | None, said: str) -> None:
+        def then(loaded: Perception | None, line: str) -> None:
             with suppress(Exception):  # the node is being destroyed
-                self.executor.create_task(outcome.set_result, (loaded, said))
+                self.executor.create_task(outcome.set_result, (loaded, line))
 
         self._loader.load_beside(settings, then)
         return await outcome  # type: ignore[no-any-return]
 
-    def _exchange(self, new: Perception, anew: bool = False) -> None:
-        """Let the streams go on with another model, or give it back and raise why they cannot.
+    def _exchange(self, new: Perception, reloaded: bool = False) -> None:
+        """Switch the streams to another model; on failure, release it and raise the error.
 
         Args:
             new: The model.
-            anew: Whether it is the one that was lost, of whose background nothing changed.
+            reloaded: Whether it is the previous model again, so that backgrounds stay valid.
         """
         old: Any = self._perception
         active, settings = self._active, self._settings.now
         try:
             settings.check(new.card)
-            picture = None if anew else background(settings, new.card)
+            picture = None if reloaded else background(settings, new.card)
         except Exception:
-            self._loader.give_back(new)
+            self._loader.release(new)
             raise
         self._halt("")
         announced: list[CameraStream] = []
@@ -460,7 +460,7 @@ class DepthsegNode(LifecycleNode):
         except Exception:
             for stream in announced:
                 stream.announce(old.card, active=active)
-            self._loader.give_back(new)
+            self._loader.release(new)
             if active and self._failure:
                 self._due = time.monotonic() + self._pause
             elif active:
@@ -471,7 +471,7 @@ class DepthsegNode(LifecycleNode):
         if active:
             self._work()
         if not lost:
-            self._loader.give_back(old)
+            self._loader.release(old)
 
 
 def _start() -> DepthsegNode:
@@ -481,5 +481,5 @@ def _start() -> DepthsegNode:
 
 
 def main() -> int:
-    """Run the node until it is told to stop; returns the exit code."""
+    """Run the node until it is stopped; returns the exit code."""
     return run(_start, "depthseg")

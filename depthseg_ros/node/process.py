@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One node in one process: executor, signals, exit code; the same from Humble to Kilted.
+"""Run one node in one process: executor, signals, exit code; for Humble to Kilted.
 
-rclpy's own signal handling raises KeyboardInterrupt wherever the program happens to be, also in
-callbacks, destructors and while a model loads. Here the node lives in a thread of its own and the
-main thread does nothing but wait for a signal, so that nothing is ever interrupted half-way.
+rclpy's own signal handling raises KeyboardInterrupt at any point of the program, also in callbacks,
+in destructors and while a model is loaded. Here the node lives in its own thread and the main
+thread only waits for a signal, so that nothing is interrupted.
 
 The executor is rclpy's SingleThreadedExecutor in all distributions. `rclpy.experimental` has a
-faster one from Jazzy on, but it deadlocks (7.1.5) when another thread wakes or stops it.
+faster one since Jazzy, but it deadlocks (7.1.5) when another thread wakes or stops it.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from ..texts import one_line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 5.0
-"""Seconds that a node has for closing itself before the process ends without it."""
+"""Seconds that a node has to close before the process ends without waiting."""
 
 
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 _USE_PROFILES = "RMW_FASTRTPS_USE_QOS_FROM_XML"
-_FAST_DDS_2 = ("humble", "iron", "jazzy")  # which reads the second; 3 warns that it is deprecated
+_FAST_DDS_2 = ("humble", "iron", "jazzy")  # read the second; version 3 warns that it is deprecated
 _SEGMENT = re.compile("fast(rtps|dds)_[0-9a-f]{16}")
 _YOUNG = 10.0  # seconds
 _ROOM = 128 << 20  # for some nodes' 16 MiB
 
 
 class Finished(Exception):
-    """Raised in a callback of a node that has nothing more to do."""
+    """Raised in a callback of a node that has finished."""
 
 
 def run(make_node: Callable[[], Node], name: str) -> int:
@@ -70,16 +70,16 @@ def run(make_node: Callable[[], Node], name: str) -> int:
 
     Args:
         make_node: Makes the node. A `ValueError` from it or from a callback ends the process with
-            one line in the log. The node's `destroy_node` is where it closes what it holds.
-        name: Of the node, for that line.
+            one line in the log. The node's `destroy_node` must release its resources.
+        name: Name of the node, for that line.
 
     Returns:
         The exit code: 0, or 1 after an error.
     """
     clear_shared_memory()
     share_memory()
-    # A pipe that Python writes to at the very arrival of a signal: unlike a lock or a queue, it
-    # cannot miss one that arrives just before the wait.
+    # Python writes to this pipe when a signal arrives. Unlike a lock or a queue, it cannot miss a
+    # signal that arrives just before the wait.
     ends, end = os.pipe()
     os.set_blocking(end, False)
     signal.set_wakeup_fd(end, warn_on_full_buffer=False)
@@ -87,7 +87,9 @@ def run(make_node: Callable[[], Node], name: str) -> int:
         signal.signal(number, lambda *_: None)
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:  # wrong --ros-args: exceptions of rclpy's C part, without a base
+    except (
+        Exception
+    ) as error:  # wrong --ros-args: exceptions of rclpy's C part, without a common base
         get_logger(name).fatal(one_line(error))
         return 1
     logging.getLogger("depthseg_ros").setLevel(logging.INFO)
@@ -97,29 +99,29 @@ def run(make_node: Callable[[], Node], name: str) -> int:
     os.read(ends, 1)
     life.stop()
     life.join(PATIENCE)
-    if life.is_alive():  # loading a model, say; nothing worth waiting for
+    if life.is_alive():  # e.g. loading a model: do not wait
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
     try_shutdown()
-    if len(threading.enumerate()) > 1:  # one hangs in a runtime, which must not be unloaded then
+    if len(threading.enumerate()) > 1:  # one is stuck in a runtime, which then must not be unloaded
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(life.code)
-    for number in SIGNALS:  # a terminal and `ros2 launch` both send one; the second may come late
+    for number in SIGNALS:  # a terminal and `ros2 launch` both send one; the second may be late
         signal.signal(number, signal.SIG_IGN)
     return life.code
 
 
 class _RosLog(logging.Handler):
-    """What the backends, which know no ROS, say in Python's log, in the node's."""
+    """Forwards Python log records of modules without ROS to the node's log."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._logger = get_logger(name)
 
     def emit(self, record: logging.LogRecord) -> None:
-        # rclpy's severities differ by line of code: one line each.
+        # rclpy requires a fixed severity per line of code: one line each.
         if record.levelno >= logging.WARNING:
             self._logger.warning(record.getMessage())
         else:
@@ -147,7 +149,7 @@ class _Life(threading.Thread):
         except (ValueError, ParameterException) as error:
             self.code = 1
             get_logger(self.name).fatal(one_line(error))
-        except Exception as error:  # a fault of ours: one line, too, with what it was
+        except Exception as error:  # an internal error: also one line, with its type
             self.code = 1
             get_logger(self.name).fatal(f"{type(error).__name__}: {one_line(error)}")
         finally:
@@ -177,25 +179,25 @@ def share_memory(room: Path = Path("/dev/shm")) -> None:
     """
     profile = fast_dds_profile()
     given = any(name in os.environ for name in (*_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"))
-    # Humble would add its own transports to ours, which reach beyond this machine.
+    # Humble would add its own transports, which reach other machines.
     given = given or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     with suppress(OSError):
         if not given and profile.is_file() and shutil.disk_usage(room).free >= _ROOM:
             old = os.environ.get("ROS_DISTRO", "jazzy") in _FAST_DDS_2
             os.environ.update(dict.fromkeys(_PROFILES if old else _PROFILES[:1], str(profile)))
-            os.environ.setdefault(_USE_PROFILES, "1")  # for how messages are kept in memory
+            os.environ.setdefault(_USE_PROFILES, "1")  # so that the profile sets the memory policy
 
 
 def fast_dds_profile() -> Path:
-    """The file with the package's settings of Fast DDS."""
+    """The file with the package's Fast DDS profile."""
     return model_card.default_model().parents[1] / "config" / "fastdds.xml"
 
 
 def clear_shared_memory() -> None:
-    """Remove what killed processes of this user left of Fast DDS's shared memory, 16 MiB each.
+    """Remove Fast DDS shared memory of killed processes of this user, 16 MiB each.
 
-    Fast DDS never does. A process holds a lock on a file beside each of its segments for as long as
-    it lives; one of the last seconds may not be locked yet.
+    Fast DDS does not remove it. While a process lives, it holds a lock on a file beside each of its
+    segments; a file of the last seconds may not be locked yet.
     """
     for lock in Path("/dev/shm").glob("fast*_el"):
         segment = lock.with_name(lock.name.removesuffix("_el"))
@@ -204,6 +206,6 @@ def clear_shared_memory() -> None:
         with suppress(OSError), lock.open() as file:
             if lock.stat().st_uid != os.getuid() or time.time() - lock.stat().st_mtime < _YOUNG:
                 continue
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which fails while it lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the process lives
             segment.unlink(missing_ok=True)
             lock.unlink()

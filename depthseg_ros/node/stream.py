@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One camera's way through the node: its topics in and out, and what is known of it.
+"""One camera of the node: its subscriptions, its outputs and its diagnostics.
 
-Two threads share a stream. The executor's keeps the newest camera_info, hands frames over to the
-worker and says of itself what diagnostics ask. The worker's makes of a frame what somebody
-subscribes to (`outputs`).
+Two threads use a stream. The executor's thread stores the newest camera_info, passes frames to the
+worker and publishes diagnostics. The worker's thread computes the outputs of a frame that have
+subscribers (`outputs`).
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ from .subscriptions import FollowingSubscription, published_topics, type_name
 from .tf import Transforms
 
 SILENCE = 5.0
-"""Seconds without a frame after which the log says so, and a background is no longer waited for."""
+"""Seconds without a frame after which this is logged and a background capture ends."""
 STALE = 1.0
-"""Seconds by which a picture's stamp and the node's clock may differ when it comes."""
+"""Seconds by which an image's stamp and the node's clock may differ on arrival."""
 REPEAT = 10.0
 """Seconds after which a problem that lasts is logged again."""
 LOSSES_REPEAT = 60.0
-"""Likewise of images that are lost on the way."""
+"""The same for images that are lost before they arrive."""
 MOUNTING_EVERY, MOUNTING_REPEAT = 0.5, 60.0
-"""Seconds between two images whose ground is compared with the mounting; and as `REPEAT`."""
+"""Seconds between two comparisons of the ground with the mounting; and as `REPEAT`."""
 MOUNTING = (
     "camera_height", "camera_pitch", "camera_roll", "ground", "ground_frame", "depth_scale",
     "image_rotation",
 )  # fmt: skip
-"""Parameters after whose change what was compared before tells nothing."""
+"""Parameters whose change makes previous comparisons invalid."""
 OUTPUT_QOS = QoSProfile(depth=5)  # reliable, which serves best-effort subscribers too
 LATCHED_QOS = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 QOS_OVERRIDES = QoSOverridingOptions(
@@ -84,12 +84,12 @@ QOS_OVERRIDES = QoSOverridingOptions(
 
 
 class Frame(NamedTuple):
-    """A picture on its way from a camera's callback to the worker."""
+    """An image message on its way from a camera's callback to the worker."""
 
     stream: CameraStream
     message: Image | CompressedImage
     received: float
-    """When the callback got it, `time.monotonic()`."""
+    """Time of the callback, `time.monotonic()`."""
     age: float
     """Seconds from its stamp to then, by the node's clock."""
 
@@ -106,19 +106,19 @@ class Task(NamedTuple):
     camera: Intrinsics
     info: CameraInfo | None
     wanted: list[tuple[str, Any]]
-    """Names and publishers of the outputs that somebody subscribes to."""
+    """Names and publishers of the outputs that have subscribers."""
     watch: StageTimer
 
 
 class CameraStream:
-    """A camera that the node `node` perceives.
+    """One camera of a node.
 
     Args:
-        node: Has the topics and the clock.
-        camera: The camera's namespace, such as `front`: `front/image` comes in and
-            `~/front/label/image` goes out. Empty: `image` and `~/label/image`.
+        node: The node, with topics and clock.
+        camera: The camera's namespace. With `front`, it subscribes to `front/image` and publishes
+            `~/front/label/image`; if empty, `image` and `~/label/image`.
         settings: The node's parameters.
-        transforms: What tf says.
+        transforms: Transforms from tf.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class CameraStream:
         self._transforms = transforms
         self._last_taken = -math.inf
         self._listening_since = math.nan
-        self._silence = ("", 0.0)  # why no images come, as it was logged last, and when
+        self._silence = ("", 0.0)  # the reason for no images that was logged last, and when
         self._log = LogThrottle()
 
     # --- Transitions ----------------------------------------------------------------------------
@@ -163,16 +163,15 @@ class CameraStream:
         background: NDArray[np.uint8] | None = None,
         active: bool = False,
     ) -> None:
-        """Announce the outputs that a model can give, and take back others.
+        """Create the publishers of a model's outputs and destroy all others.
 
         Args:
-            card: The model's.
-            background: The view without foreground, (H, W, 3) uint8 RGB, if there is one and the
-                camera has none yet.
-            active: Whether the node is, so that its new outputs are to be.
+            card: The model card.
+            background: Background image, (H, W, 3) uint8 RGB, for a camera without one, or None.
+            active: Whether the node is active, so that new publishers are activated.
 
         Raises:
-            Exception: whatever rclpy raises for wrong QoS.
+            Exception: Whatever rclpy raises for wrong QoS.
         """
         new: dict[str, Any] = {}
         try:
@@ -186,7 +185,7 @@ class CameraStream:
                     )
                     if active:
                         new[name].on_activate(None)
-        except Exception:  # then all is as before
+        except Exception:  # then nothing changes
             for publisher in new.values():
                 self._node.destroy_lifecycle_publisher(publisher)
             raise
@@ -204,7 +203,7 @@ class CameraStream:
         self._tell_labels()
 
     def _tell_labels(self) -> None:
-        """Publish the names of the labels for whoever subscribes, now or later."""
+        """Publish the names of the labels (latched)."""
         kind, threshold = label_info_type(), self._settings.now.min_confidence
         if self._label_info is not None and not self._card.classes:
             self._node.destroy_publisher(self._label_info)
@@ -220,7 +219,7 @@ class CameraStream:
         self._label_threshold = threshold
 
     def listen(self, frames: Waiting) -> None:
-        """Listen to the camera, from now on; raises what rclpy does for wrong QoS overrides."""
+        """Subscribe to the camera; raises whatever rclpy raises for wrong QoS overrides."""
         self._calibration.forget()
         self._listening_since, self._silence = time.monotonic(), ("", 0.0)
         self._health.forget()
@@ -248,13 +247,13 @@ class CameraStream:
         self._image = subscribe(
             kind, images, lambda message: self._on_image(message, frames), on_lost=self._on_lost
         )
-        # image_transport's cameras publish camera_info beside the image.
+        # With image_transport, camera_info is next to the image topic.
         beside = posixpath.join(posixpath.dirname(self._image_name()), "camera_info")
         infos = (f"{self._topics}camera_info", beside)
         self._info = subscribe(CameraInfo, infos, self._calibration.hear, latched=True)
 
     def stop(self) -> None:
-        """Listen no more, and let nothing wait for the camera."""
+        """Unsubscribe from the camera and end all waiting for it."""
         for subscription in self._inputs:
             subscription.destroy()
         self._inputs = []
@@ -262,15 +261,15 @@ class CameraStream:
 
     @property
     def listening(self) -> bool:
-        """Whether it listens to the camera."""
+        """Whether it is subscribed to the camera."""
         return bool(self._inputs)
 
-    def give_up_capture(self) -> None:
-        """End a capture that is under way, once the worker has ended."""
-        self._background.give_up()
+    def abort_capture(self) -> None:
+        """Abort a running background capture, after the worker has ended."""
+        self._background.abort()
 
     def close(self) -> None:
-        """Take back the outputs."""
+        """Destroy the publishers."""
         for publisher in self._outputs.values():
             self._node.destroy_lifecycle_publisher(publisher)
         if self._label_info is not None:
@@ -282,20 +281,20 @@ class CameraStream:
     def _on_image(self, message: Image | CompressedImage, frames: Waiting) -> None:
         now = time.monotonic()
         if self._silence[0]:
-            self._node.get_logger().info(self._of_camera("Images come again"))
+            self._node.get_logger().info(self._of_camera("Images arrive again"))
             self._silence = "", 0.0
             self._health.trouble("silence", "")
         self._health.receive(now)
         if rate := self._settings.now.max_rate:
             due = self._last_taken + 1 / rate
-            if now < due - 0.1 / rate:  # a camera of just that rate does not tick exactly
+            if now < due - 0.1 / rate:  # a camera with exactly this rate is not exactly periodic
                 self._health.count("unwanted")
                 return
-            # Late by less, the next one is due as early: the rate holds whatever the camera's is.
+            # A delay shorter than a period is made up for, so that the mean rate holds.
             self._last_taken = due if now - due < 1 / rate else now
-        stamp = message.header.stamp  # whatever it is: a camera's fault is not ours
+        stamp = message.header.stamp  # any stamp is accepted
         age = self._node.get_clock().now().nanoseconds / 1e9 - (stamp.sec + stamp.nanosec / 1e9)
-        stale = f"images come with stamps {age:+.1f} s old: clocks differ, or they come late"
+        stale = f"image stamps are {age:+.1f} s old: the clocks differ, or images are delayed"
         self._health.trouble("stamp", stale if abs(age) > STALE else "")
         if frames.put(self, Frame(self, message, now, age)):
             self._health.count("dropped")
@@ -304,27 +303,33 @@ class CameraStream:
         self._health.count("lost", frames=count)
 
     def _on_incompatible_qos(self, topic: str, policy: str) -> None:
-        text = f"{topic} has a publisher whose {policy} does not fit, and which is not heard"
+        text = (
+            f"{topic}: a publisher has incompatible QoS ({policy}), its messages are not received"
+        )
         self._health.trouble(f"QoS of {topic}", text)
         self._warn(f"{text}; see qos_overrides.{topic}.subscription.{policy}")
 
     def follow(self) -> None:
-        """Let the subscriptions follow the publishers; raises nothing."""
+        """Adapt the subscriptions to the publishers; raises nothing."""
         for subscription in self._inputs:
             try:
                 changed = subscription.follow()
-            except Exception as error:  # wrong QoS overrides of another topic, say
-                self._warn(f"Cannot subscribe anew to {subscription.topic}: {one_line(error)}")
+            except Exception as error:  # e.g. wrong QoS overrides of another topic
+                self._warn(
+                    f"Cannot renew the subscription to {subscription.topic}: {one_line(error)}"
+                )
                 continue
             if changed:
                 first = subscription.topics[0]
-                others = f", as nobody publishes {first}" if subscription.topic != first else ""
+                others = (
+                    f", because {first} has no publisher" if subscription.topic != first else ""
+                )
                 self._node.get_logger().info(
                     self._of_camera(f"Subscribed to {subscription.topic}{others}")
                 )
 
     def on_second(self) -> None:
-        """Notice that no frames come or many are lost, and that QoS fits by now."""
+        """Check once a second for missing and lost frames and for compatible QoS."""
         if self._inputs:
             self._check_inputs()
         if self._label_info is not None and (
@@ -335,11 +340,11 @@ class CameraStream:
 
     def _check_inputs(self) -> None:
         now = time.monotonic()
-        heard = np.fmax(self._listening_since, self._health.last_frame)  # NaN where there is none
+        heard = np.fmax(self._listening_since, self._health.last_frame)  # NaN if there is none
         if now - heard > SILENCE:
             self._tell_silence(now)
         cameras = len(self._image.offers())
-        twice = f"{cameras} publishers share the topic of the images" if cameras > 1 else ""
+        twice = f"{cameras} publishers publish on the image topic" if cameras > 1 else ""
         self._health.trouble("cameras", twice)
         for subscription in self._inputs:
             about = f"QoS of {subscription.topic}"
@@ -351,67 +356,70 @@ class CameraStream:
             self._warn(f"{losses}; ", LOSSES_REPEAT, self._against_losses)
 
     def _tell_silence(self, now: float) -> None:
-        """Report why no images come; in the log again when the reason has changed."""
+        """Report why no images arrive; log again when the reason changes."""
         (before, told), (why, hint) = self._silence, self._why_silent()
         self._health.trouble("silence", why + hint)
         if not before:
-            self._health.trouble("picture", "")  # of which nothing is known any more
+            self._health.trouble("picture", "")  # the last image is out of date
         if why != before and now - told > REPEAT:
             self._silence = why, now
             text = self._of_camera(f"No image for {SILENCE:.0f} s: {why}{hint}")
             self._node.get_logger().warning(text)
 
     def _why_silent(self) -> tuple[str, str]:
-        """Why no images come, and what to do."""
+        """Why no images arrive, and what to do."""
         topic = self._image.topic
         if publishers := len(self._image.offers()):
-            why = f"nothing comes from the {publishers} publisher(s) of {topic}"
+            why = f"the {publishers} publisher(s) of {topic} send nothing"
             if not self._image.compatible():
-                return f"{why}, whose QoS does not fit", f"; see 'ros2 topic info -v {topic}'"
+                return f"{why} because of incompatible QoS", f"; see 'ros2 topic info -v {topic}'"
             if self._health.losses():
-                return f"{why}: its images are lost on the way", f"; {self._against_losses()}"
-            return why, f"; is the camera running? See 'ros2 topic hz {topic}'"
+                return (
+                    f"images of {topic} are lost before they arrive",
+                    f"; {self._against_losses()}",
+                )
+            return why, f"; check that the camera runs: 'ros2 topic hz {topic}'"
         transport, name = self._settings.now.image_transport, self._image_name()
         kind, other = (CompressedImage, "compressed") if transport == "raw" else (Image, "raw")
         for found in dict.fromkeys((self._resolved("image"), name, f"{name}/compressed")):
             if type_name(kind) in self._kinds(found):
                 return (
-                    f"{found} is of type {type_name(kind)}, and image_transport is {transport}",
+                    f"{found} has the type {type_name(kind)}, but image_transport is {transport}",
                     f"; set the parameter (or launch argument) image_transport to {other}",
                 )
         return self._why_absent(self._image, "image")
 
     def _why_no_info(self) -> str:
-        """Why no camera_info has come, and what to do."""
+        """Why no camera_info has arrived, and what to do."""
         if self._info.offers():
-            return f"; {self._info.topic} has a publisher"
+            return f"; {self._info.topic} has a publisher that sends nothing"
         return "; {}{}".format(*self._why_absent(self._info, "camera_info"))
 
     def _why_absent(self, wanted: FollowingSubscription, name: str) -> tuple[str, str]:
         """Why a topic has no publisher of the wanted type, and what to do."""
         if kinds := ", ".join(sorted(self._kinds(wanted.topic))):
-            why = f"{wanted.topic} is of type {kinds}, expected {wanted.type}"
+            why = f"{wanted.topic} has the type {kinds}, expected {wanted.type}"
         else:
             why = f"nobody publishes {wanted.topic}"
         hint = f"; remap '{self._topics}{name}' to the camera's topic"
         if not self.camera:
             hint += f" (launch argument {name}_topic)"
         if there := published_topics(self._node, wanted.kind):
-            hint += f"; there are {shortened(', '.join(there), 200)}"
+            hint += f"; available: {shortened(', '.join(there), 200)}"
         return why, hint
 
     def _kinds(self, topic: str) -> set[str]:
-        """The types that are published on a topic."""
+        """The message types that are published on a topic."""
         found = self._node.get_publishers_info_by_topic(topic)
         return {each.topic_type for each in found}
 
     def _against_losses(self) -> str:
-        """What to do about images that are lost on the way."""
+        """What to do about images that are lost before they arrive."""
         topic = self._image.topic
         if self._image.reliable:
             return (
-                "the network or the queue of the camera's publisher is too small for them: raise"
-                " its depth, or use image_transport: compressed"
+                "the network is too slow, or the queue of the camera's publisher is too short:"
+                " increase its depth, or use image_transport: compressed"
             )
         if all(o.reliability == QoSReliabilityPolicy.RELIABLE for o in self._image.offers()):
             return (
@@ -423,11 +431,11 @@ class CameraStream:
         )
 
     def trouble(self, about: str, text: str) -> None:
-        """Something for diagnostics to warn of; see `StreamDiagnostics.trouble`."""
+        """Set or clear a problem in diagnostics; see `StreamDiagnostics.trouble`."""
         self._health.trouble(about, text)
 
     def state(self, perception: Perception) -> tuple[bytes, str]:
-        """Level and text of the stream's state, before its losses and troubles."""
+        """Level and text of the stream's state, without losses and other problems."""
         if not self.listening:
             return DiagnosticStatus.STALE, "inactive"
         if self._health.overdue(self._listening_since):
@@ -439,7 +447,7 @@ class CameraStream:
         return DiagnosticStatus.OK, "active"
 
     def status(self, perception: Perception, level: bytes, text: str) -> DiagnosticStatus:
-        """What diagnostics say of the stream in such a state, see `StreamDiagnostics.status`."""
+        """The diagnostics of the stream in a state, see `StreamDiagnostics.status`."""
         card = perception.card
         values = {
             "model": card.name,
@@ -453,13 +461,13 @@ class CameraStream:
         return self._health.status(self._name, level, text, values)
 
     def capture(self, frames: int) -> Capture:
-        """Begin to take a background from so many frames."""
+        """Start to capture a background from `frames` frames."""
         return self._background.capture(frames)
 
     # --- The worker's thread --------------------------------------------------------------------
 
     def prepare(self, frame: Frame, perception: Perception) -> Task | None:
-        """Make a frame ready for the network; None where nobody wants it or it is no picture."""
+        """Convert a frame for the network; None without subscribers or if it is not an image."""
         watch = StageTimer(frame.received, frame.age)
         watch.lap("wait")
         try:
@@ -474,9 +482,9 @@ class CameraStream:
     def _prepare(self, frame: Frame, card: ModelCard, watch: StageTimer) -> Task | None:
         wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
         for name in self._outputs.keys() - dict(wanted).keys():
-            self._health.trouble(name, "")  # nobody misses it any more
+            self._health.trouble(name, "")  # it has no subscribers any more
         if not wanted:
-            self._health.trouble("picture", "")  # at which nobody looks any more
+            self._health.trouble("picture", "")  # images are not checked without subscribers
             if not self._background.awaited:
                 return None
         message = frame.message
@@ -492,7 +500,7 @@ class CameraStream:
             self._check_background(background, width, height)
         info, fov = None, self._settings.now.default_fov
         if card.depth:
-            # Since the frame came, not since its turn came: cameras wait at the same time.
+            # From the frame's arrival, not from its turn: cameras wait at the same time.
             waited = time.monotonic() - frame.received
             info, camera = self._calibration.of(width, height, fov, waited)
         else:
@@ -502,17 +510,17 @@ class CameraStream:
         return Task(self, message.header, view, camera, info, wanted, watch)
 
     def lose(self, watch: StageTimer, error: Exception) -> None:
-        """Count a frame that came to nothing, and say why."""
+        """Count a rejected or failed frame and log the reason."""
         reason = one_line(error)
         if isinstance(error, ValueError):
             outcome, text = "rejected", f"Rejected a frame: {reason}"
         else:
-            outcome, text = "failed", f"Lost a frame: {reason}"
+            outcome, text = "failed", f"Processing a frame failed: {reason}"
         self._warn(text, REPEAT)
         self._health.count(outcome, watch, reason)
 
     def publish(self, task: Task, prediction: Prediction, card: ModelCard) -> None:
-        """Publish what is wanted of a frame; raises nothing."""
+        """Publish the wanted outputs of a frame; raises nothing."""
         task.watch.lap("wait")
         if task.watch.seconds["infer"] > self._settings.now.deadline:  # it waited for an engine
             self._health.count("dropped")
@@ -550,7 +558,7 @@ class CameraStream:
         for name, publisher in task.wanted:
             try:
                 output = OUTPUTS[name].make(seen)
-            except ValueError as error:  # `Unavailable`, or a camera that lies on its side, say
+            except ValueError as error:  # `Unavailable`, or e.g. a camera that lies on its side
                 self._warn(f"No {self._topics}{name}: {error}", REPEAT)
                 self._health.trouble(name, f"no {name}: {error}")
                 continue
@@ -562,7 +570,7 @@ class CameraStream:
         task.watch.lap("derive")
 
     def _check_mounting(self, seen: FrameOutputs) -> None:
-        """Warn where the ground in the depth is not where the mounting has it."""
+        """Warn if the ground in the depth and the mounting disagree."""
         settings, now = seen.settings, time.monotonic()
         of = tuple(getattr(settings, name) for name in MOUNTING)
         if of != self._mounting_of:
@@ -580,48 +588,50 @@ class CameraStream:
                 given = f"tf from {settings.ground_frame}"
             hint = f"check {given} and camera_info"
             if not settings.correct_scale:
-                hint += "; if they are right, correct_scale corrects a wrong scale of the depth"
+                hint += "; if they are right, correct_scale corrects the depth scale"
             self._warn(f"{text[0].upper()}{text[1:]}; {hint}", MOUNTING_REPEAT)
 
     def _check_background(
         self, background: NDArray[np.uint8] | None, width: int, height: int
     ) -> None:
-        """Raise `ValueError` where there is none yet; warn where its shape is not the picture's."""
+        """Raise `ValueError` without a background; warn if its aspect ratio differs."""
         if background is None:
             name = self._node.get_fully_qualified_name()
             raise ValueError(
-                "the model compares with a background and there is none yet; with nothing but that"
-                f" in view: ros2 service call {name}/capture_background std_srvs/srv/Trigger"
-                + ("" if self.camera else "; or give a picture of it as the parameter background")
+                "the model needs a background image and there is none yet; capture one while no"
+                f" foreground is in view: ros2 service call {name}/capture_background"
+                " std_srvs/srv/Trigger"
+                + ("" if self.camera else "; or set the parameter background to an image file")
             )
         background_height, background_width = background.shape[:2]
         if abs(background_height * width / background_width - height) > 1:
             self._warn(
-                f"The background is of {background_width}x{background_height} pixels, the image of"
-                f" {width}x{height}: another shape; stretching it, labels may be wrong"
+                f"The background image is {background_width}x{background_height}, the camera image"
+                f" {width}x{height}: the aspect ratios differ, so the background is stretched and"
+                " labels may be wrong; capture it again"
             )
 
     def _resolved(self, name: str) -> str:
-        """The topic that an input is, after remapping."""
+        """The topic of an input, after remapping."""
         return self._node.resolve_topic_name(f"{self._topics}{name}")  # type: ignore[no-any-return]
 
     def _image_name(self) -> str:
-        """The topic of the images, after remapping, as image_transport's base topic."""
+        """The base topic of image_transport for the images, after remapping."""
         return self._resolved("image").removesuffix("/compressed")
 
     def _of_camera(self, text: str) -> str:
-        """A line about this camera, which names it if it has a name."""
+        """A line that begins with the camera's name, if it has one."""
         return f"{self.camera}: {text}" if self.camera else text
 
     def _warn(
         self, text: str, repeat: float = math.inf, hint: Callable[[], str] = lambda: ""
     ) -> None:
-        """Log a warning, and one like it again only after `repeat` seconds; see `LogThrottle`.
+        """Log a warning, and similar ones only after `repeat` seconds; see `LogThrottle`.
 
         Args:
             text: The warning.
             repeat: Seconds.
-            hint: Gives what follows it; a change of that alone is not logged.
+            hint: Returns text to append; a change only of this text is not logged.
         """
         if self._log.admits(text, repeat):
             self._node.get_logger().warning(self._of_camera(text + hint()))

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Subscriptions whose topic and QoS follow the publishers, as those of `ros2 topic echo` do.
+"""Subscriptions whose topic and QoS follow the publishers, as with `ros2 topic echo`.
 
 A best-effort subscription receives from every publisher, but DDS loses large images on the way; a
 reliable one loses none, but receives nothing from a best-effort publisher. So the subscription is
-reliable where all publishers of the topic offer that, and best effort otherwise.
+reliable if all publishers of the topic are reliable, and best effort otherwise.
 """
 
 from __future__ import annotations
@@ -46,26 +46,25 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 SETTLE = 5.0
-"""Seconds from one change of QoS to the next that is not urgent: no messages are missed without
-it."""
+"""Minimum seconds between two changes of QoS, unless messages would be missed."""
 ALONE = 0.75
 """Seconds without a publisher of the preferred topic after which another topic is used."""
 _FOLLOWED = (QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 
 
 def type_name(kind: type) -> str:
-    """The name of a message class as ROS has it, e.g. sensor_msgs/msg/Image."""
+    """The ROS name of a message class, e.g. sensor_msgs/msg/Image."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 
 def matching_qos(offers: Sequence[QoSProfile], depth: int, latched: bool = False) -> QoSProfile:
-    """QoS that receives from all publishers, and loses nothing where they allow it.
+    """QoS that receives from all publishers, without losses if they allow it.
 
     Args:
         offers: QoS of each publisher.
-        depth: Messages that may wait.
-        latched: Whether messages published before the subscription are wanted, where all
-            publishers keep them (transient local).
+        depth: Length of the queue.
+        latched: Whether to receive messages from before the subscription, if all publishers keep
+            them (transient local).
     """
     qos = QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
     if offers and all(o.reliability == QoSReliabilityPolicy.RELIABLE for o in offers):
@@ -77,7 +76,7 @@ def matching_qos(offers: Sequence[QoSProfile], depth: int, latched: bool = False
 
 
 def published_topics(node: Node, kind: type) -> list[str]:
-    """Topics on which nodes of other names than this one publish messages of a class, sorted."""
+    """Topics on which other nodes publish messages of a class, sorted."""
     return sorted(
         topic
         for topic, types in node.get_topic_names_and_types()
@@ -90,24 +89,24 @@ def published_topics(node: Node, kind: type) -> list[str]:
 
 
 class FollowingSubscription:
-    """A subscription whose topic and QoS follow the publishers; `follow` is to be called often.
+    """A subscription whose topic and QoS follow the publishers; call `follow` often.
 
-    QoS overrides (parameters) win. While a topic has no publisher nothing changes.
+    QoS overrides (parameters) take precedence. While a topic has no publisher, nothing changes.
 
     Args:
-        node: Has the topics.
+        node: The node that subscribes.
         kind: Class of the messages.
-        topics: Names of the topic, in order of preference: another than the first is used only
-            while the first has not had a publisher of this type yet.
-        callback: Takes the messages.
-        depth: Messages that may wait.
+        topics: Names of the topic, in order of preference: the others are only used while the
+            first has not had a publisher of this type yet.
+        callback: Receives the messages.
+        depth: Length of the queue.
         latched: See `matching_qos`.
-        on_incompatible: Takes the topic and the policy (as QoS overrides name it) of a publisher
-            whose messages are not received, because an override does not fit.
-        on_lost: Takes the number of messages that the middleware has lost.
+        on_incompatible: Called with the topic and the policy (its name in QoS overrides) of a
+            publisher whose messages are not received because of an override.
+        on_lost: Called with the number of messages that the middleware has lost.
 
     Raises:
-        Exception: whatever rclpy raises for wrong QoS overrides.
+        Exception: Whatever rclpy raises for wrong QoS overrides.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class FollowingSubscription:
         on_lost: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._node, self.kind, self._callback = node, kind, callback
-        self._names: dict[str, str] = {}  # before remapping, of the topics after it
+        self._names: dict[str, str] = {}  # topic after remapping -> before
         for name in topics:
             self._names.setdefault(node.resolve_topic_name(name), name)
         self._depth, self._latched = depth, latched
@@ -156,19 +155,19 @@ class FollowingSubscription:
         return bool(self._subscription.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE)
 
     def offers(self, topic: str = "") -> list[QoSProfile]:
-        """QoS of the publishers of this type on a topic; by default the one in use."""
+        """QoS of the publishers of this type on a topic; by default the topic in use."""
         name = self._names[topic or self.topic]
         found = self._node.get_publishers_info_by_topic(name)
         return [each.qos_profile for each in found if each.topic_type == self.type]
 
     def follow(self) -> bool:
-        """Take the topic and QoS that fit the publishers there are now.
+        """Adapt topic and QoS to the current publishers.
 
         Returns:
-            Whether another topic is used than before.
+            Whether the topic has changed.
 
         Raises:
-            Exception: whatever rclpy raises for wrong QoS overrides; then all is as before.
+            Exception: Whatever rclpy raises for wrong QoS overrides; then nothing changes.
         """
         topic, offers = self._chosen()
         qos = matching_qos(offers, self._depth, self._latched)
@@ -178,7 +177,7 @@ class FollowingSubscription:
         if before:
             if choice == before or not offers:
                 return False
-            # What a publisher does not offer keeps its messages from us: that cannot wait.
+            # With incompatible QoS messages are not received: that cannot wait.
             fits = self._check(offers)
             if topic == before[0] and fits and now - self._changed < SETTLE:
                 return False
@@ -189,7 +188,7 @@ class FollowingSubscription:
         return bool(before) and before[0] != topic
 
     def _chosen(self) -> tuple[str, list[QoSProfile]]:
-        """The topic to be used, and what its publishers offer."""
+        """The topic to use, and the QoS of its publishers."""
         first = self.topics[0]
         offers = {topic: self.offers(topic) for topic in self.topics}
         self._preferred = self._preferred or bool(offers[first])
@@ -200,7 +199,7 @@ class FollowingSubscription:
         return topic, offers[topic]
 
     def _overrides(self, topic: str) -> list[QoSPolicyKind]:
-        """Which of the policies that would follow the publishers the parameters override."""
+        """The policies among `_FOLLOWED` that parameters override."""
         if topic not in self._overridden:
             prefix = f"qos_overrides.{topic}.subscription"
             self._overridden[topic] = [
@@ -211,7 +210,7 @@ class FollowingSubscription:
         return self._overridden[topic]
 
     def _subscribe(self, name: str, qos: QoSProfile, overridden: list[QoSPolicyKind]) -> Any:
-        # Only what was overridden is declared: what is followed is nothing that a parameter says.
+        # Only overridden policies are declared: the others follow the publishers, not parameters.
         policies = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, *overridden)
         topic = self._node.resolve_topic_name(name)
 
@@ -232,7 +231,7 @@ class FollowingSubscription:
 
         try:
             return create(message_lost=lambda event: self._on_lost(event.total_count_change))
-        except UnsupportedEventTypeError:  # of a middleware that does not count them
+        except UnsupportedEventTypeError:  # the middleware does not count them
             return create()
 
     def _check(self, offers: list[QoSProfile]) -> bool:
@@ -247,7 +246,7 @@ class FollowingSubscription:
         return self._check(self.offers())
 
     def destroy(self) -> None:
-        """Subscribe no more."""
+        """Unsubscribe."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the ground is, by tf; the only place that knows tf2, which not every installation has."""
+"""The ground plane from tf; the only module that imports tf2, which may not be installed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ except ImportError:
 
 
 class Transforms:
-    """What tf says; `listen` is the executor's, `ground` any thread's."""
+    """Transforms from tf; call `listen` in the executor's thread, `ground` in any."""
 
     def __init__(self) -> None:
         self._buffer: Any = None
         self._listener: Any = None
 
     def listen(self, node: Node) -> None:
-        """Hear tf from now on, where tf2 is installed; once is enough."""
+        """Subscribe to tf, if tf2 is installed and it has not been done."""
         if tf2_ros is not None and self._listener is None:
             self._buffer = tf2_ros.Buffer()
             self._listener = tf2_ros.TransformListener(self._buffer, node)
@@ -47,23 +47,23 @@ class Transforms:
         """The plane z = 0 of a frame, in the camera's optical frame.
 
         Raises:
-            ValueError: tf2 is not installed, or tf does not know the way, at least not yet.
+            ValueError: tf2 is not installed, or tf has no such transform (yet).
         """
         if tf2_ros is None:
             raise ValueError(
-                "tf2_ros is not installed: apt install ros-$ROS_DISTRO-tf2-ros-py, or give"
+                "tf2_ros is not installed: apt install ros-$ROS_DISTRO-tf2-ros-py, or set"
                 " camera_height and ground: mounting"
             )
         if self._listener is None:
-            raise ValueError("tf is not listened to yet")
+            raise ValueError("the subscription to tf has not started yet")
         time = Time.from_msg(stamp)
         try:
             if not self._buffer.can_transform(optical_frame, ground_frame, time):
-                time = Time()  # the newest: a camera is mounted, and tf comes late
+                time = Time()  # the newest: the mounting is fixed, and tf may be delayed
             found = self._buffer.lookup_transform(optical_frame, ground_frame, time).transform
         except tf2_ros.TransformException as error:
             raise ValueError(
-                f"tf does not tell where {ground_frame} is from {optical_frame}: {error}"
+                f"tf has no transform from {ground_frame} to {optical_frame}: {error}"
             ) from None
         t, r = found.translation, found.rotation
         return Ground.from_pose((t.x, t.y, t.z), (r.x, r.y, r.z, r.w))

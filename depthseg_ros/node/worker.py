@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The thread that shows frames to the network, and what is to be known of it from outside.
+"""The thread that runs the network on frames, and its supervision.
 
-A runtime may fail, or hang where nothing can interrupt it. Then the thread is given up: whatever
-it comes back with is stale and is not published, and it gives back its model by itself.
+A runtime may fail, or get stuck where nothing can interrupt it. Then the thread is abandoned: if it
+returns, its result is out of date and is not published, and it releases its model itself.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from ..texts import one_line
 from .stream import Frame, Task, Waiting
 
 FAILURES = 3
-"""So many runs of the network that fail one after another are no accident."""
+"""Number of consecutive failed runs after which the model is reloaded."""
 COMPILING = 600.0
-"""Seconds in which a compilation gets on by a tenth, or it hangs."""
+"""Seconds within which a compilation must progress by a tenth; otherwise it is stuck."""
 SLOW = 1.0
-"""Seconds at one picture from which the network may be called slow."""
+"""Seconds for one image from which the network may be reported as slow."""
 
 
 class Worker:
-    """Takes frames, runs the network and publishes, from its beginning until it is stopped.
+    """Takes frames, runs the network and publishes, until it is stopped.
 
     Args:
-        frames: Where frames come from; opened.
+        frames: Source of the frames; is opened.
         perception: The model.
-        together: How many cameras' frames go through the network at once, if all wait.
-        give_back: What a thread that was given up does with its model in the end.
+        together: Number of cameras whose frames form a batch, if all have one waiting.
+        release: Called by an abandoned thread to release its model when it returns.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Worker:
         frames: Waiting,
         perception: Perception,
         together: int,
-        give_back: Callable[[Perception], None],
+        release: Callable[[Perception], None],
     ) -> None:
         self._frames, self._perception, self._together = frames, perception, together
-        self._give_back = give_back
-        self._given_up = False
+        self._release = release
+        self._abandoned = False
         self._tasks: Sequence[Task] = ()
         self._since = math.nan  # when the network began to run, or its state changed
         self._state = ""
         self._longest = 0.0
         self._failed, self._reason = 0, ""
         self.succeeded = False
-        """Whether the network has run well yet."""
+        """Whether the network has run successfully at least once."""
         frames.open()
         self.thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self.thread.start()
@@ -72,37 +72,37 @@ class Worker:
     # --- The executor's thread ------------------------------------------------------------------
 
     def busy(self) -> float:
-        """Seconds for which the network has been at its picture, or got no further compiling."""
+        """Seconds since the network began with its image or its compilation last progressed."""
         if (state := self._perception.backend.state) != self._state:
             self._state, self._since = state, time.monotonic()
         return float(max(0.0, time.monotonic() - self._since)) if self._tasks else 0.0
 
     def slow(self) -> bool:
-        """Whether it is at a picture for much longer than at any before."""
+        """Whether it takes much longer for the current image than for any before."""
         return self.busy() > max(SLOW, 2 * self._longest)
 
     def trouble(self, deadline: float) -> str:
-        """What calls for the model to be loaded anew, in words; empty: nothing.
+        """The reason why the model must be reloaded; empty if there is none.
 
         Args:
-            deadline: Seconds that the network may take for a picture.
+            deadline: Time limit of the network for one image, seconds.
         """
         if not self.thread.is_alive():
-            return "the thread of the network has ended by a fault of ours"
+            return "the inference thread died (internal error)"
         busy, state = self.busy(), self._state
         if busy > (max(COMPILING, deadline) if state else deadline):
-            return f"the network has been at one picture for {busy:.0f} s" + (
+            return f"the network has been running on one image for {busy:.0f} s" + (
                 f", {state}" if state else ""
             )
         if self._failed >= FAILURES:
-            return f"the network failed {self._failed} times, at last: {self._reason}"
+            return f"the network failed {self._failed} times, most recently: {self._reason}"
         return ""
 
     def stop(self, deadline: float) -> bool:
-        """End the thread after what it does now; whether it gives the model back to the caller.
+        """Stop the thread after its current image; returns whether the model can be used again.
 
-        It does not where it has been at one picture for `deadline` seconds, or goes on compiling
-        for as long when it is told to end.
+        If the thread takes more than `deadline` seconds, for the image or to interrupt a
+        compilation, it is abandoned together with its model.
         """
         self._frames.close()
         began = time.monotonic()
@@ -111,8 +111,8 @@ class Worker:
             self.thread.join(0.1)
             waited = time.monotonic() - began
             if self._tasks and (waited > deadline or (not self._state and self.busy() > deadline)):
-                self._given_up = True
-                error = BackendError(f"the network did not answer in {deadline:g} s")
+                self._abandoned = True
+                error = BackendError(f"the network timed out after {deadline:g} s")
                 for task in self._tasks:
                     task.stream.lose(task.watch, error)
                 return False
@@ -121,16 +121,16 @@ class Worker:
     # --- The worker's thread --------------------------------------------------------------------
 
     def _work(self) -> None:
-        while not self._given_up and (taken := self._frames.take(self._together)):
+        while not self._abandoned and (taken := self._frames.take(self._together)):
             self._process(taken)
-        if self._given_up:
-            self._give_back(self._perception)
+        if self._abandoned:
+            self._release(self._perception)
 
     def _process(self, frames: Sequence[Frame]) -> None:
-        """Perceive frames and publish what is wanted, or say why not; raises nothing.
+        """Run the network on frames and publish the wanted outputs; logs errors, raises nothing.
 
-        Several at once if all of them are wanted and of one size, so that the network is run in
-        batches of one or of all cameras: for another number TensorRT would compile another engine.
+        Runs them in one batch if all are wanted and have the same size. So batches have one image
+        or one of each camera: for other numbers TensorRT would compile another engine.
         """
         prepared = [frame.stream.prepare(frame, self._perception) for frame in frames]
         tasks = [task for task in prepared if task is not None]
@@ -141,19 +141,19 @@ class Worker:
             self._since, self._tasks = time.monotonic(), batch
             try:
                 predictions = self._perception.batch([task.view for task in batch])
-            except Exception as error:  # anything a backend raises: the next frame may do
+            except Exception as error:  # anything a backend raises: the next frame may work
                 predictions, reason = None, error
             took, self._tasks = time.monotonic() - self._since, ()
-            if self._given_up:
+            if self._abandoned:
                 return
             if predictions is None:
-                if not isinstance(reason, (ValueError, UnservedError)):  # the picture's fault
+                if not isinstance(reason, (ValueError, UnservedError)):  # caused by the image
                     self._failed, self._reason = self._failed + 1, one_line(reason)
                 for task in batch:
                     task.stream.lose(task.watch, reason)
                 continue
             self._failed, self.succeeded = 0, True
-            if not self._state:  # compiling is another matter
+            if not self._state:  # without compiling
                 self._longest = max(self._longest, took)
             for task in batch:
                 task.watch.lap("infer")

@@ -55,7 +55,7 @@ WIDTH, HEIGHT = 96, 64
 FRAMES = 5
 STAMPS = count(1)
 SCENE = np.random.default_rng(0).integers(0, 150, (HEIGHT, WIDTH, 3), np.uint8)
-MISSING = "compares with a background and there is none yet"
+MISSING = "needs a background image and there is none yet"
 
 # Foreground is what differs from the background by more than 30 in any channel.
 DIFFERENCE = """
@@ -181,7 +181,7 @@ def test_a_background_is_captured_from_the_camera_though_things_move_in_it(depth
     passing = cycle([scene_with_an_object(column) for column in range(0, 88, 11)])
     response = answer(depthseg, ask(depthseg), passing)
     assert response.success
-    assert response.message == "background of 5 frames, 96x64"
+    assert response.message == "background image of 5 frames, 96x64"
     seen = mask(depthseg, labels, scene_with_an_object(40))
     np.testing.assert_array_equal(seen, expected_mask(40))
     depthseg.until_diagnostics(
@@ -205,8 +205,8 @@ def test_a_capture_whose_frames_change_size_fails_and_the_background_stays(depth
     response = answer(depthseg, ask(depthseg), sizes)
     assert not response.success
     assert response.message in (
-        "the frames changed from 96x64 to 48x32",
-        "the frames changed from 48x32 to 96x64",
+        "the image size changed from 96x64 to 48x32",
+        "the image size changed from 48x32 to 96x64",
     )
     seen = mask(depthseg, labels, scene_with_an_object(16))
     np.testing.assert_array_equal(seen, expected_mask(16))
@@ -215,7 +215,7 @@ def test_a_capture_whose_frames_change_size_fails_and_the_background_stays(depth
 def test_a_capture_without_frames_gives_up_and_says_how_many_came(depthseg):
     response = answer(depthseg, ask(depthseg))
     assert not response.success
-    assert response.message.startswith("0 of 5 frames came, and none that could be used for 5 s")
+    assert response.message.startswith("received 0 of 5 frames, and no usable one for 5 s")
 
 
 def test_deactivating_ends_a_capture_and_keeps_the_background_and_cleaning_up_drops_it(
@@ -251,7 +251,7 @@ def test_the_count_of_frames_can_be_set_between_3_and_100(depthseg):
         assert "out of range" in depthseg.set("background_frames", wrong).reason
     assert depthseg.set("background_frames", 3).successful
     response = answer(depthseg, ask(depthseg), cycle([SCENE]))
-    assert response.message == "background of 3 frames, 96x64"
+    assert response.message == "background image of 3 frames, 96x64"
 
 
 def test_a_signal_during_a_capture_ends_the_node_in_order(depthseg):
@@ -283,12 +283,14 @@ def test_several_cameras_take_their_backgrounds_at_once_and_each_says_how_it_wen
     observer.until(both_shown, f"the answer\n{node.process.log}")
     assert response.result().success
     assert response.result().message == (
-        "a: background of 5 frames, 96x64; b: background of 5 frames, 96x64"
+        "a: background image of 5 frames, 96x64; b: background image of 5 frames, 96x64"
     )
     response = ask(node)
     one = answer(cameras[0], response, cycle([SCENE]))
     assert not one.success
-    assert one.message.startswith("a: background of 5 frames, 96x64; b: 0 of 5 frames came")
+    captured, missing = one.message.split("; b: ")
+    assert captured == "a: background image of 5 frames, 96x64"
+    assert missing.startswith("received 0 of 5 frames, and no usable one")
     seen = mask(cameras[1], cameras[1].collect("label/image"), scene_with_an_object(16))
     np.testing.assert_array_equal(seen, expected_mask(16))
 
@@ -315,15 +317,15 @@ def test_a_background_file_serves_from_the_start_and_a_wrong_one_is_one_line(
     assert not node.process.lines(MISSING)
 
     assert mask(node, labels, SCENE[:, :48]).shape == (HEIGHT, 48)
-    (line,) = node.process.says("another shape")
-    assert "background is of 96x64 pixels, the image of 48x64" in line
+    (line,) = node.process.says("aspect ratios differ")
+    assert "background image is 96x64, the camera image 48x64" in line
 
 
 def test_a_model_of_one_image_takes_no_background_and_works_without(start_depthseg):
     node = start_depthseg(background="nowhere.png")
-    node.process.says("takes no background; that parameter is not used")
+    node.process.says("does not use a background image: the parameter background is ignored")
     service = f"{node.name}/capture_background"
     response = node.observer.call(Trigger, service, Trigger.Request(), again=True)
     assert not response.success
-    assert response.message == "the model street takes no background"
+    assert response.message == "the model street does not use a background image"
     assert mask(node, node.collect("label/image"), SCENE).shape == (HEIGHT, WIDTH)

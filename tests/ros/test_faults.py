@@ -290,28 +290,28 @@ def test_a_subscriber_that_never_reads_keeps_nothing_from_others(start, watched)
 
 @pytest.mark.parametrize("fault", ["raise", "memory", "shape", "type", "nothing", "exit"])
 def test_a_runtime_that_fails_is_loaded_anew(faulty, order, recovers, fault):
-    why = "the thread of the network has ended" if fault == "exit" else "the network failed"
+    why = "the inference thread died" if fault == "exit" else "the network failed"
     labels = faulty.collect("label/image")
     faulty.perceive(frame(), None, labels)
-    reported = len(faulty.process.lines("loading it anew"))
+    reported = len(faulty.process.lines("reloading the model in"))
     order(fault)
 
     def given_up():
         faulty.send(frame())
-        return f"loading the model anew: {why}" in level(faulty)
+        return f"reloading the model: {why}" in level(faulty)
 
     faulty.until_diagnostics(given_up, "that the network fails")
-    assert len(faulty.process.lines("loading it anew")) == reported + 1
+    assert len(faulty.process.lines("reloading the model in")) == reported + 1
     order("")
     recovers(faulty, labels)
-    faulty.until_diagnostics(lambda: "anew" not in level(faulty), "that all is well")
+    faulty.until_diagnostics(lambda: "reloading" not in level(faulty), "that all is well")
     assert faulty.state() == "active"
 
 
 def test_a_size_that_a_runtime_does_not_serve_costs_no_more_than_its_frames(faulty, order):
     labels = faulty.collect("label/image")
     faulty.perceive(frame(), None, labels)
-    reported, failed = len(faulty.process.lines("anew")), faulty.frames("failed")
+    reported, failed = len(faulty.process.lines("reloading")), faulty.frames("failed")
     order("unserved")
 
     def lost():
@@ -320,7 +320,7 @@ def test_a_size_that_a_runtime_does_not_serve_costs_no_more_than_its_frames(faul
         return said and faulty.frames("failed") >= failed + 6
 
     faulty.until_diagnostics(lost, "that frames fail")
-    assert len(faulty.process.lines("anew")) == reported
+    assert len(faulty.process.lines("reloading")) == reported
     order("")
     faulty.perceive(frame(), None, labels)
 
@@ -334,26 +334,26 @@ def test_a_runtime_that_hangs_is_given_up_and_what_it_gives_later_is_not_shown(
 
     def hangs():
         faulty.send(hung)
-        return "hangs" in level(faulty) or "the network has been" in level(faulty)
+        return "stuck" in level(faulty) or "the network has been" in level(faulty)
 
     faulty.until_diagnostics(hangs, "that the network hangs")
-    faulty.process.says("been at one picture for 1 s; loading it anew")
+    faulty.process.says("been running on one image for 1 s; reloading the model")
     recovers(faulty, labels)
     assert hung.header.stamp not in [label.header.stamp for label in labels]
-    faulty.until_diagnostics(lambda: "anew" not in level(faulty), "that all is well")
+    faulty.until_diagnostics(lambda: "reloading" not in level(faulty), "that all is well")
 
 
 def test_a_runtime_that_hangs_keeps_nobody_from_deactivating(faulty, order, recovers):
     labels = faulty.collect("label/image")
     faulty.perceive(frame(), None, labels)
     order("hang")
-    busy = len(faulty.process.lines("Lost a frame"))
+    busy = len(faulty.process.lines("Processing a frame failed"))
     faulty.send(frame())
     faulty.observer.until(lambda: not Path(os.environ["DEPTHSEG_FAULT"]).read_text(), "a hang")
     assert faulty.change("deactivate") and faulty.state() == "inactive"
     assert faulty.change("activate")
     recovers(faulty, labels)
-    assert busy <= len(faulty.process.lines("Lost a frame"))
+    assert busy <= len(faulty.process.lines("Processing a frame failed"))
 
 
 def test_a_runtime_that_hangs_each_time_is_not_loaded_until_memory_is_full(faulty, order, recovers):
@@ -364,13 +364,13 @@ def test_a_runtime_that_hangs_each_time_is_not_loaded_until_memory_is_full(fault
 
     def given_up():
         faulty.send(frame())
-        return "threads hang: " in level(faulty)
+        return "threads are stuck: " in level(faulty)
 
     faulty.until_diagnostics(given_up, "that no more are loaded")
-    assert faulty.process.lines("when one of [0-9] threads that hang in it returns")
+    assert faulty.process.lines("when one of [0-9] threads stuck in it returns")
     order("")
     recovers(faulty, labels)
-    faulty.until_diagnostics(lambda: "hang" not in level(faulty), "that all is well")
+    faulty.until_diagnostics(lambda: "stuck" not in level(faulty), "that all is well")
 
 
 def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, recovers):
@@ -380,7 +380,7 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
 
     def given_up():
         faulty.send(frame())
-        return faulty.process.lines("did not load within 5 s; once more")
+        return faulty.process.lines("the model was not loaded within 5 s; retrying in")
 
     faulty.observer.until(given_up, "that the model does not load")
 
@@ -389,7 +389,7 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
         service = f"{faulty.name}/load_model"
         answer = faulty.observer.call(LoadModel, service, LoadModel.Request(), again=True)
         assert not answer.success
-        return "being loaded anew just now, ask again" in answer.message
+        return "being reloaded at the moment: retry later" in answer.message
 
     faulty.observer.until(refused, "that it is being loaded")
     order("")
@@ -397,7 +397,7 @@ def test_a_model_whose_loading_hangs_is_given_up_and_loaded_anew(faulty, order, 
     assert faulty.change("deactivate") and faulty.change("cleanup")
     order("load")
     assert not faulty.change("configure") and faulty.state() == "unconfigured"
-    assert faulty.process.lines("Cannot configure: the model did not load within 5 s")
+    assert faulty.process.lines("Cannot configure: the model was not loaded within 5 s")
     order("")
     assert faulty.change("configure") and faulty.change("activate")
     faulty.perceive(frame(), None, labels)
@@ -411,7 +411,7 @@ def test_a_node_that_is_cleaned_up_takes_no_model_that_was_asked_for_before(faul
     faulty.observer.until(lambda: not Path(os.environ["DEPTHSEG_FAULT"]).read_text(), "loading")
     assert faulty.change("deactivate") and faulty.change("cleanup")
     faulty.observer.until(asked.done, "an answer")
-    assert not asked.result().success and "cleaned up meanwhile" in asked.result().message
+    assert not asked.result().success and "cleaned up in the meantime" in asked.result().message
     assert faulty.change("configure") and faulty.change("activate")
 
 
@@ -439,7 +439,7 @@ def test_auto_goes_from_a_tensorrt_that_fails_to_onnx_runtime(start_depthseg, or
 
     def given_up():
         node.send(frame())
-        return "loading the model anew: the network failed" in level(node)
+        return "reloading the model: the network failed" in level(node)
 
     node.until_diagnostics(given_up, "that TensorRT fails")
     assert "unspecified launch failure" in level(node)
@@ -452,7 +452,7 @@ def test_a_tensorrt_that_cannot_load_leaves_auto_to_onnx_runtime(start_depthseg,
     order("tensorrt")  # fails at the warm-up
     program = [sys.executable, "-c", FAULTY + TENSORRT + MAIN]
     node = start_depthseg(executable=program)
-    node.process.says("tensorrt does not serve: .*launch failure; taking onnxruntime")
+    node.process.says("tensorrt cannot be used: .*launch failure; using onnxruntime")
     node.process.says("Model street on onnxruntime.*not tensorrt")
     node.perceive(frame(), None, node.collect("label/image"))
     order("")

@@ -153,14 +153,15 @@ def test_a_quality_issue_ends_with_the_subscription_and_with_the_camera(start_de
 
 def test_a_publisher_whose_qos_does_not_fit_is_named(start_depthseg, observer):
     node = start_depthseg(image_qos={"reliability": "reliable"})  # its publisher is best effort
-    node.process.says("camera0?[0-9]*/image has a publisher whose reliability does not fit")
+    node.process.says(r"camera0?[0-9]*/image: a publisher has incompatible QoS \(reliability\)")
     node.until_diagnostics(
-        lambda: "reliability does not fit" in node.diagnostics().get("message", ""), "a warning"
+        lambda: "incompatible QoS (reliability)" in node.diagnostics().get("message", ""),
+        "a warning",
     )
 
     def silent_and_why():  # after some seconds still
         said = node.diagnostics().get("message", "")
-        return said.startswith("no images") and "reliability does not fit" in said
+        return said.startswith("no images") and "incompatible QoS (reliability)" in said
 
     node.until_diagnostics(silent_and_why, "both")
     observer.node.destroy_publisher(node.image)
@@ -168,7 +169,7 @@ def test_a_publisher_whose_qos_does_not_fit_is_named(start_depthseg, observer):
     labels = node.collect("label/image")
     node.perceive(image_message(image(), "rgb8", header()), info(), labels)
     node.until_diagnostics(
-        lambda: "does not fit" not in node.diagnostics()["message"], "no warning"
+        lambda: "incompatible" not in node.diagnostics()["message"], "no warning"
     )
 
 
@@ -263,8 +264,8 @@ def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observ
     assert node.state() == "active" and node.get("model") == ""
     assert node.change("deactivate") and node.change("cleanup")
     response = load(model=indoor)
-    assert not response.success and "holds no model" in response.message
-    assert len(node.process.lines("Not loaded")) == 4
+    assert not response.success and "no model is loaded" in response.message
+    assert len(node.process.lines("Model not loaded")) == 4
 
 
 def test_outputs_that_cannot_be_announced_leave_the_old_model_in_place(

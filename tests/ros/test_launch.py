@@ -143,7 +143,7 @@ def test_a_running_camera_is_taken_from_its_own_topics(launch, observer, tmp_pat
         return depth_info
 
     observer.until(perceived, f"depth\n{process.log}")
-    assert process.lines(r"nothing came on /driver/camera_info.* 0.9 rad")
+    assert process.lines(r"no camera_info received on /driver/camera_info.* 0.9 rad")
     assert intrinsics(depth_info[0]).width == 64
     values = parameters(observer, "/robot/depthseg", "camera_height", "model", "image_transport")
     assert values == [1.0, "street", "raw"]

@@ -262,7 +262,7 @@ def test_a_fast_camera_has_its_older_pictures_dropped(start_depthseg, observer):
     stamps = [message.header.stamp.sec for message in labels]
     assert stamps == sorted(set(stamps))
     # No camera_info at all here; the first picture was not held up for ever.
-    assert len(node.process.lines(r"nothing came on \S+/camera_info.*default_fov")) == 1
+    assert len(node.process.lines(r"no camera_info received on \S+/camera_info.*default_fov")) == 1
 
 
 def test_silence_is_explained_once(start_depthseg, observer):
@@ -305,6 +305,6 @@ def test_diagnostics_say_that_every_frame_fails_until_one_does_not(start_depthse
         return re.search("(all frames fail|the network failed .* times).*: ONNX Runtime", message)
 
     node.until_diagnostics(fails, "an error")
-    assert len(node.process.says("Lost a frame: ONNX Runtime failed")) == 1
+    assert len(node.process.says("Processing a frame failed: ONNX Runtime failed")) == 1
     node.perceive(frame(), None, labels)
     node.until_diagnostics(lambda: "fail" not in node.diagnostics()["message"], "no error")

@@ -533,7 +533,7 @@ def test_tf_tells_where_the_ground_is(start_depthseg, model, observer):
     node = start_depthseg(model=model, ground="tf", ground_frame="floor")
     grounds = node.collect("ground")
     image = painted_ground()
-    until_says(node, image, "No ground: tf does not tell where floor is from front_optical_frame")
+    until_says(node, image, "No ground: tf has no transform from floor to front_optical_frame")
     latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
     static = observer.node.create_publisher(tf2_msgs.TFMessage, "/tf_static", latched)
     # 0.8 m above the floor, looking down by 0.2 rad, and from there to z forward.

@@ -179,7 +179,7 @@ def test_camera_info_beside_the_image_is_found_and_logged(start_depthseg, observ
     latched.publish(info())  # once, before anyone listens
     camera = observer.node.create_publisher(Image, "/cam/color/image_raw", RELIABLE)
     depth_infos = observer.collect(CameraInfo, f"{node.name}/depth/camera_info")
-    line = rf"Subscribed to /cam/color/camera_info, as nobody publishes {node.namespace}/camera_in"
+    line = rf"Subscribed to /cam/color/camera_info, because {node.namespace}/camera_info has no pub"
     node.process.says(line)
     pixels = np.zeros((64, 96, 3), np.uint8)
 
@@ -201,9 +201,17 @@ def test_camera_info_beside_the_image_is_found_and_logged(start_depthseg, observ
         (
             "raw",
             {
-                "a": (CompressedImage, "image", "a/image is of type .*CompressedImage.* to compr"),
-                "b": (CompressedImage, "image/compressed", "b/image/compressed is of .* to compr"),
-                "c": (CameraInfo, "image", "of type sensor_msgs/msg/CameraInfo, expected .*/Image"),
+                "a": (
+                    CompressedImage,
+                    "image",
+                    "a/image has the type .*CompressedImage.* to compr",
+                ),
+                "b": (CompressedImage, "image/compressed", "b/image/compressed has .* to compr"),
+                "c": (
+                    CameraInfo,
+                    "image",
+                    "has the type sensor_msgs/msg/CameraInfo, expected .*/Image",
+                ),
                 "d": (
                     Image,
                     "image_raw",
@@ -214,7 +222,7 @@ def test_camera_info_beside_the_image_is_found_and_logged(start_depthseg, observ
         (
             "compressed",
             {
-                "e": (Image, "image", "image is of type sensor_msgs/msg/Image.* to raw"),
+                "e": (Image, "image", "image has the type sensor_msgs/msg/Image.* to raw"),
                 "f": (CompressedImage, "image", ""),
             },
         ),

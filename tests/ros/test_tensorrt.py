@@ -83,7 +83,7 @@ def test_while_an_engine_is_compiled_the_node_says_so_and_obeys(
     program = [sys.executable, "-c", COMPILING]
     node = start_depthseg(executable=program, backend="tensorrt_rtx")
     node.collect("label/image")
-    node.process.says("The first picture will wait for its engine to be compiled")
+    node.process.says("The first image waits until its engine is compiled")
     picture = image_message(np.zeros((1080, 1920, 3), np.uint8), "rgb8", Header())
 
     def compiling():
