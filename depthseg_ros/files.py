@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files that are there wholly or not at all, and pointers in the place of files."""
+"""Atomic writing of files, and detection of Git LFS pointers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LFS_POINTER = "a pointer of Git LFS, not the file itself: run git lfs pull where it was cloned"
-"""What a file is that `is_lfs_pointer`, for messages."""
+LFS_POINTER = "a pointer of Git LFS, not the file itself: run git lfs pull in the clone"
+"""Description of a file for which `is_lfs_pointer` is true, for messages."""
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path`, with its ending, whose file becomes `path` after the block.
+    """Yield a hidden name beside `path`, with its suffix; the file becomes `path` after the block.
 
-    Where the block raises, nothing is left of it, and what was at `path` stays.
+    If the block raises, the file is deleted and `path` stays as it was.
     """
     unfinished = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -40,5 +40,5 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def is_lfs_pointer(data: bytes) -> bool:
-    """Whether a file, by its first bytes, only points to one that Git LFS keeps elsewhere."""
+    """Whether a file's first bytes are those of a Git LFS pointer."""
     return data.startswith(b"version https://git-lfs.github.com/spec/")

@@ -35,7 +35,7 @@ class Package(NamedTuple):
     title: str
     module: str
     advice: str
-    """What to do where it cannot be imported."""
+    """What to do if it cannot be imported."""
     needed: bool = False
     """Whether `depthseg` needs it."""
 
@@ -60,12 +60,12 @@ PACKAGES = (
     Package("TensorRT", "tensorrt", "optional: in JetPack, or from NVIDIA's archive"),
     Package("TensorRT for RTX", "tensorrt_rtx", "optional: pip install tensorrt-rtx-cu13"),
     Package("cuda-python", "cuda.bindings", "optional, with TensorRT: pip install cuda-bindings"),
-    Package("PyCUDA", "pycuda", "optional, in place of cuda-python: pip install pycuda"),
+    Package("PyCUDA", "pycuda", "optional, instead of cuda-python: pip install pycuda"),
     Package("rerun", "rerun", "optional, for depthseg view: pip install rerun-sdk"),
     Package("PyTorch", "torch", "for training: pip install .[train]"),
 )
 
-# Shared libraries whose Debian package is not called as their name and version.
+# Shared libraries whose Debian package is not named after their name and version.
 _DEBIAN = {
     "libglib-2.0.so.0": "libglib2.0-0",
     "libgthread-2.0.so.0": "libglib2.0-0",
@@ -79,7 +79,7 @@ class MissingError(ImportError):
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise a `MissingError` for what cannot be imported within."""
+    """Convert failed imports in the block to a `MissingError`."""
     try:
         yield
     except Exception as error:
@@ -90,7 +90,7 @@ def explained() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str | None:
-    """The line about a failed import; None where `error` is none of another package's import.
+    """The line about a failed import; None if `error` is not from importing another package.
 
     A package that was compiled for another version of a library may raise anything while it is
     imported, not only `ImportError`.
@@ -104,12 +104,12 @@ def explain(error: Exception) -> str | None:
         return None
     text, todo = one_line(error), "" if package is None else package.advice
     library = re.search(r"\b(lib[\w.+-]+\.so[.\d]*): cannot open shared object", str(error))
-    if library and ".so." in library[1]:  # ROS's own have no version in their names
+    if library and ".so." in library[1]:  # libraries of ROS have no version in their names
         todo = f"apt install {debian_package(library[1])} (Debian, Ubuntu)"
     elif "numpy.core.multiarray" in text or "numpy.dtype size changed" in text:
-        todo = "it is compiled for another NumPy; often pip install 'numpy<2' helps"
+        todo = "it was compiled for another NumPy version; often pip install 'numpy<2' helps"
     elif "C extension" in text and "isn't present" in text:
-        todo = f"ROS 2 is compiled for another Python than this {platform.python_version()}"
+        todo = f"ROS 2 was compiled for another Python version than {platform.python_version()}"
     elif ros := re.search(r"No module named '(\w+_(?:msgs|srvs|interfaces))", text):
         todo = f"apt install ros-{_DISTRO}-{ros[1].replace('_', '-')}"
     what = "" if package is None else f"{package.title} ({package.module}) cannot be imported: "
@@ -119,7 +119,7 @@ def explain(error: Exception) -> str | None:
 def debian_package(library: str) -> str:
     """The Debian package of a shared library, such as `libGL.so.1`.
 
-    By Debian's rule, name and version, with a hyphen between two digits.
+    Debian's rule: name and version, with a hyphen between two digits.
     """
     if library in _DEBIAN:
         return _DEBIAN[library]
@@ -136,7 +136,7 @@ def _known(module: str) -> Package | None:
 
 
 def _importing(error: Exception) -> Package | None:
-    """The innermost known package in whose import the error came."""
+    """The innermost known package whose import raised the error."""
     found, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_name == "<module>" or isinstance(error, ImportError):

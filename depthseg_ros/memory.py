@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the nodes keep and give back memory, by glibc's malloc; elsewhere nothing is done."""
+"""Configure glibc's malloc for the nodes; without glibc nothing is done."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _KEPT = 32 << 20
 
 
 def keep_memory() -> None:
-    """Let malloc keep freed blocks of up to 32 MiB for the next picture, 256 MiB in all.
+    """Let malloc keep freed blocks of up to 32 MiB for the next image, 256 MiB in total.
 
-    Left alone, glibc gives them back to the kernel, which clears new pages for every message again:
-    twice the time of publishing one (docs/performance.md).
+    By default, glibc returns them to the kernel, which then clears new pages for every message.
+    This doubles the time of publishing (docs/performance.md).
 
-    All threads share one arena, so this comes before any of them, as before numpy is imported:
-    models are loaded in threads of their own, and each would leave holes in another arena
+    All threads share one arena, so call this before any thread starts and before numpy is imported.
+    Models are loaded in their own threads, and each would fragment another arena
     (docs/reliability.md).
     """
     with suppress(OSError, AttributeError):
@@ -41,6 +41,6 @@ def keep_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Let malloc give back all that is free, after something large has gone."""
+    """Return all free memory to the kernel, after a large object was released."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a model file says of itself: read, written and checked here, and nowhere else.
+"""Read, write and check the model card, a model file's metadata.
 
-A model file is one `.onnx` whose graph takes the camera's picture and gives what the topics carry,
-with a JSON card in its metadata under `METADATA_KEY`. `docs/model_file.md` describes both.
+A model file is one `.onnx` file. Its graph maps a camera image to the node's outputs, and its
+metadata has a JSON card under `METADATA_KEY`. `docs/model_file.md` describes both.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ from .texts import shortened
 
 METADATA_KEY = "depthseg_ros"
 FP32_KEY = "depthseg_ros.fp32_sha256"
-"""Metadata entry of an int8 file: SHA-256 of the fp32 file that it was made of."""
+"""Metadata entry of an int8 file: SHA-256 of the fp32 file that it was made from."""
 SCHEMA_VERSION = 2
-"""Of what is written. In files of version 1 the graph stretches every image to `network_size`."""
+"""Version of written files. In version 1 the graph stretches every image to `network_size`."""
 DEFAULT = "street"
-"""Name of the default model, wherever one is named."""
+"""Name of the default model."""
 UNLABELLED = 255
 """The class id of pixels without a class, in labels and in label images."""
 
 NETWORK_STRIDE = 32
-"""Widths and heights of the network are multiples of it, pixels."""
+"""The network's widths and heights are multiples of it, pixels."""
 MAX_SIZE = 8192
-"""Greatest width or height of a network, pixels."""
+"""Maximum width or height of a network, pixels."""
 MAX_CARD = 2**20
-"""Greatest length of a card, characters."""
+"""Maximum length of a card, characters."""
 MAX_NAME = 100
-"""Greatest length of the name of a model, a system or a class, characters."""
+"""Maximum length of the name of a model, a system or a class, characters."""
 
 MAX_BYTES = 2**31
-"""Size of a model file that is not read any more."""
+"""Size from which a model file is refused."""
 
 CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
 DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
 PRECISIONS = ("fp32", "fp16", "int8")
 
-# The graph's contract: name -> (element type, rank). The last axis of pictures is RGB.
+# The graph's contract: name -> (element type, rank). The last axis of images is RGB.
 _INPUTS = {"image": ("UINT8", 4), "fx": ("FLOAT", 1), "background": ("UINT8", 4)}
 _OUTPUTS = {"labels": ("UINT8", 3), "confidence": ("UINT8", 3), "depth": ("FLOAT", 3)}
 
 
 class ModelFileError(ValueError):
-    """A model file cannot be used; the message says what was wrong and what was expected."""
+    """A model file cannot be used; the message gives what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class SemanticClass:
     """One class of the label image."""
 
     id: int
-    """Its number in the label image, 0 to 254."""
+    """Class id in the label image, 0 to 254."""
     name: str
-    """Unique in the model."""
+    """Name, unique in the model."""
     color: tuple[int, int, int]
     """RGB, 0 to 255."""
     flags: tuple[str, ...] = ()
@@ -96,14 +96,14 @@ class SemanticClass:
 
 @dataclass(frozen=True)
 class DepthRange:
-    """What the depth output means, and between which values the model was trained."""
+    """Kind and range of the depth output."""
 
     kind: str
     """One of `DEPTH_KINDS`."""
     min: float
-    """What is nearer is `min`; metres for metric depth."""
+    """Minimum; smaller depth is set to it. In metres for metric depth."""
     max: float
-    """What is farther is NaN."""
+    """Maximum; larger depth is NaN."""
 
     def __post_init__(self) -> None:
         _require(self.kind in DEPTH_KINDS, f"depth kind {self.kind!r}", f"one of {DEPTH_KINDS}")
@@ -118,7 +118,7 @@ class ModelCard:
     """The card of a model file."""
 
     name: str
-    """What the model is called."""
+    """Name of the model."""
     system: str
     """The training system that made it, e.g. `shared_encoder`."""
     classes: tuple[SemanticClass, ...]
@@ -126,27 +126,27 @@ class ModelCard:
     depth: DepthRange | None
     """None for a model without depth."""
     network_size: tuple[int, int]
-    """Width and height in pixels whose product is how many pixels the network has; `size_for` is
+    """Width and height in pixels; their product is the network's number of pixels. `size_for` gives
     the size at which it runs."""
     canonical_fx: float | None = None
-    """Focal length, in pixels at the network's size, of the camera that metric depth is learned
-    in; the graph scales its depth by the real camera's (needed for metric depth)."""
+    """Focal length, in pixels at the network's size, of the canonical camera of metric depth; the
+    graph scales depth by the focal length of the real camera (needed for metric depth)."""
     needs_background: bool = False
-    """Whether the graph takes, beside each picture, the same view without foreground."""
+    """Whether the graph needs a background image: the same view without foreground."""
     trained_on: tuple[str, ...] = ()
     """Data sources."""
     terms: str = ""
-    """The terms under which the training data allow the model's use."""
+    """Terms of use that follow from the training data."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Measured on validation data; the keys name data set and measure, e.g. `camvid-val/miou`."""
+    """Metrics on validation data; keys are data set and metric, e.g. `camvid-val/miou`."""
     precision: str = "fp32"
-    """What the graph computes in, one of `PRECISIONS`."""
+    """Precision of the graph, one of `PRECISIONS`."""
     parameters: int = 0
-    """Count of the network's weights."""
+    """Number of the network's weights."""
     tools: Mapping[str, str] = field(default_factory=dict)
-    """Versions of what made the file."""
+    """Versions of the tools that made the file."""
     schema_version: int = SCHEMA_VERSION
-    """Version of the contract that the graph keeps."""
+    """Version of the graph's contract."""
 
     def __post_init__(self) -> None:
         _require(bool(self.classes) or self.depth is not None, "no classes and no depth", "either")
@@ -156,7 +156,7 @@ class ModelCard:
         for what in ("id", "name"):
             values = [getattr(c, what) for c in self.classes]
             twice = sorted({v for v in values if values.count(v) > 1})
-            _require(not twice, f"class {what} {twice} given twice", "each once")
+            _require(not twice, f"class {what} {twice} twice", "each once")
         size = self.network_size
         _require(
             len(size) == 2 and all(_is_int(v) and v > 0 for v in size),
@@ -203,7 +203,7 @@ class ModelCard:
             _require(
                 fx is not None and _is_number(fx) and math.isfinite(fx) and fx > 0,
                 f"canonical_fx {fx!r}",
-                "a focal length in pixels, since the depth is metric",
+                "a focal length in pixels, because the depth is metric",
             )
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
@@ -214,7 +214,7 @@ class ModelCard:
 
     @property
     def needs_fx(self) -> bool:
-        """Whether the graph takes the camera's focal length."""
+        """Whether the graph needs the camera's focal length."""
         return self.depth is not None and self.depth.kind == "metric"
 
     @property
@@ -230,22 +230,25 @@ class ModelCard:
         return (*labels, *(("depth",) if self.depth is not None else ()))
 
     def to_json(self) -> str:
-        """The card as the JSON text that is kept in the file."""
+        """The card as JSON text."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        """Read a card; raises `ModelFileError` naming the entry that is wrong."""
+        """Read a card; raises `ModelFileError` with the name of a wrong entry."""
         if len(text) > MAX_CARD:
             raise ModelFileError(
                 f"the model card has {len(text)} characters, expected at most {MAX_CARD}"
             )
         try:
             entries = json.loads(text)
-            json.dumps(entries, ensure_ascii=False).encode()  # half characters: printable nowhere
-        except (ValueError, RecursionError) as error:  # ValueError: a number of 5000 digits, too
+            json.dumps(entries, ensure_ascii=False).encode()  # lone surrogates cannot be printed
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # ValueError: also for a number of 5000 digits
             raise ModelFileError(f"the model card is not JSON: {error}") from None
-        _require(isinstance(entries, dict), "model card that is no JSON object", "an object")
+        _require(isinstance(entries, dict), "a model card that is not a JSON object", "an object")
         version = entries.get("schema_version")
         _require(_is_int(version) and version >= 1, f"schema_version {version!r}", "an integer")
         if version > SCHEMA_VERSION:
@@ -271,7 +274,7 @@ class ModelCard:
             )
         except KeyError as error:
             raise ModelFileError(
-                f"the model card lacks the entry {shortened(str(error))}"
+                f"the model card does not have the entry {shortened(str(error))}"
             ) from None
         except (TypeError, AttributeError, RecursionError) as error:
             raise ModelFileError(
@@ -280,12 +283,12 @@ class ModelCard:
 
 
 def fitted_size(width: int, height: int, pixels: int) -> tuple[int, int]:
-    """The network's width and height for an image: its shape, of about so many pixels.
+    """The network's width and height for an image: its shape, with about `pixels` pixels.
 
-    Both are multiples of `NETWORK_STRIDE`. The short side is rounded first and the long one follows
-    from it, which keeps pixels square but for half a stride of it (3 % of 480 pixels). An image of
-    an extreme shape is stretched where the network would have more than twice its pixels. Model
-    files compute the same inside.
+    Both are multiples of `NETWORK_STRIDE`. The short side is rounded first and the long side
+    follows from it, so that pixels are square up to half a stride (3 % of 480 pixels). An image of
+    an extreme aspect ratio is stretched, so that the network has at most twice its pixels. The
+    graph of a model file computes the same.
     """
     short, long = sorted((width, height))
 
@@ -299,9 +302,9 @@ def fitted_size(width: int, height: int, pixels: int) -> tuple[int, int]:
 
 
 def default_model() -> Path:
-    """Where the package's own model file lies: in the checkout, or in the prefix's share folder.
+    """Path of the package's default model file, in the checkout or in the prefix's share folder.
 
-    The same rule finds it after `pip install` and after `colcon build`, without asking ROS.
+    The same rule works after `pip install` and after `colcon build`, without ROS.
     """
     package = Path(__file__).parent
     shares = (prefix / "share" / "depthseg_ros" for prefix in package.parents)
@@ -312,10 +315,10 @@ def default_model() -> Path:
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
-    """The file that a model's path means, or its name, for which an int8 file may lie beside it.
+    """The model file for a path or a name.
 
-    A name is `street` or `indoor`, the package's own, or the path of a file without its `.onnx`. A
-    file of just that name in the working folder comes first.
+    A name is `street` or `indoor`, which come with the package, or the path of a file without
+    `.onnx`. A file with exactly that name in the working folder comes first.
     """
     path = Path(os.path.expanduser(model))
     if path.suffix == ".onnx" or path.is_file() or not path.name:
@@ -327,27 +330,27 @@ def find_model(model: str | os.PathLike[str]) -> Path:
 
 
 def int8_beside(path: Path) -> Path:
-    """Where the int8 file of an fp32 file lies: beside `NAME.onnx`, `NAME-int8.onnx`."""
+    """Path of the int8 file of an fp32 file: `NAME-int8.onnx` beside `NAME.onnx`."""
     return path.with_stem(f"{path.stem}-int8")
 
 
 def check_int8(int8: Path, fp32: Path) -> None:
-    """Check that an int8 file was made of an fp32 file, and says the same of itself.
+    """Check that an int8 file was made from an fp32 file and has the same metadata.
 
     Raises:
-        ModelFileError: it was not, does not, or one of them is missing or wrong.
+        ModelFileError: It was not, the cards differ, or one of the files is missing or wrong.
     """
     with explained():
         import onnx
 
     card = read(int8)
     if card.precision != "int8":
-        raise ModelFileError(f"{int8} computes in {card.precision}, expected int8")
+        raise ModelFileError(f"{int8} has the precision {card.precision}, expected int8")
     metadata = {
         entry.key: entry.value for entry in onnx.load(int8, load_external_data=False).metadata_props
     }
     if metadata.get(FP32_KEY) != _sha256(fp32):
-        raise ModelFileError(f"{int8} was not made of {fp32} as it is now")
+        raise ModelFileError(f"{int8} was not made from the current {fp32}")
     expected = read(fp32)
     different = [
         entry.name
@@ -366,7 +369,7 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     """Read and check the card of a model file; `path` may be a name, see `find_model`.
 
     Raises:
-        ModelFileError: the file is missing, is not ONNX, has no card, has a card of a newer
+        ModelFileError: The file is missing, is not ONNX, has no card, has a card of a newer
             schema, or its card contradicts itself or the graph.
     """
     with explained():
@@ -377,10 +380,10 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     if not path.is_file():
         files = default_model().parent.glob("*.onnx")
         own = ", ".join(sorted(each.stem for each in files if each.stem.isidentifier()))
-        names = f"; the package's own are {own}" if str(path).isidentifier() else ""
+        names = f"; the package has {own}" if str(path).isidentifier() else ""
         raise ModelFileError(f"there is no model file {path}{names}")
     if path.stat().st_size >= MAX_BYTES:
-        raise ModelFileError(f"{path} is of 2 GiB or more, which no ONNX file can be")
+        raise ModelFileError(f"{path} has 2 GiB or more, expected an ONNX file of less")
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
@@ -408,16 +411,16 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
 def write(
     path: str | os.PathLike[str], model: Any, card: ModelCard, fp32: Path | None = None
 ) -> None:
-    """Write the `onnx.ModelProto` with its card to `path`, whole or not at all.
+    """Write the `onnx.ModelProto` with its card to `path`, atomically.
 
     Args:
         path: The file to write.
         model: The graph.
         card: Its card.
-        fp32: Of an int8 file, the fp32 file that it was made of; see `check_int8`.
+        fp32: For an int8 file, the fp32 file that it was made from; see `check_int8`.
 
     Raises:
-        ModelFileError: the card contradicts the graph.
+        ModelFileError: The card contradicts the graph.
     """
     with explained():
         import onnx
@@ -433,19 +436,21 @@ def write(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
-        onnx.save(model, unfinished, format="protobuf")  # whatever the name ends with
+        onnx.save(model, unfinished, format="protobuf")  # independent of the suffix
 
 
 def _check_graph(model: Any, card: ModelCard) -> None:
-    """Compare the graph's inputs and outputs with what the card promises."""
+    """Compare the graph's inputs and outputs with those of the card."""
     from onnx import TensorProto
 
     for part in _tensors_and_nodes(model):
         if isinstance(part, TensorProto):
             if part.data_location == TensorProto.EXTERNAL:
-                raise ModelFileError("its weights lie in another file; a model file is one file")
+                raise ModelFileError("its weights are in another file; expected all in one file")
         elif part.op_type == "EPContext":
-            raise ModelFileError("it holds an engine (EPContext), which is code; export the graph")
+            raise ModelFileError(
+                "it contains an engine (EPContext), which is code; export the graph"
+            )
 
     elements = {number: name for name, number in TensorProto.DataType.items()}
 
@@ -464,7 +469,7 @@ def _check_graph(model: Any, card: ModelCard) -> None:
 
 
 def _tensors_and_nodes(message: Any) -> Iterator[Any]:
-    """Those of a protobuf message, also in attributes, subgraphs and functions."""
+    """Yield those of a protobuf message, also in attributes, subgraphs and functions."""
     from onnx import NodeProto, TensorProto
 
     if isinstance(message, TensorProto | NodeProto):
@@ -485,8 +490,8 @@ def _compare(
 ) -> None:
     if set(found) != promised:
         raise ModelFileError(
-            f"its graph has the {kind}s {shortened(repr(sorted(found)), 200)}, its card promises"
-            f" {sorted(promised)}"
+            f"its graph has the {kind}s {shortened(repr(sorted(found)), 200)}, expected"
+            f" {sorted(promised)} from its card"
         )
     for name, (element, rank) in found.items():
         if (element, rank) != contract[name]:
@@ -517,7 +522,7 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Also whether it is of a float's size: JSON has integers of any."""
+    """Whether it is a number in the range of a float; JSON has integers of any size."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) < 2**1023

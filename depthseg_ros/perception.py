@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Image in, prediction out: a model file, its card and the backend that runs it."""
+"""Predict labels and depth of images with a model file and a backend."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ from .shaping import Shaping
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one picture, at the picture's own size H x W."""
+    """The network's prediction for one image, at the image's size H x W."""
 
     labels: NDArray[np.uint8] | None
     """(H, W) class ids, 255 unlabelled; None for a model without classes."""
     confidence: NDArray[np.uint8] | None
     """(H, W) probability of the label, 0 to 255; None for a model without classes."""
     depth: NDArray[np.float32] | None
-    """(H, W) along the optical axis, metres if the card says metric, else up to an unknown scale or
-    0 to 1 as the card says; NaN where there is none; None for a model without depth."""
+    """(H, W) along the optical axis, NaN if unknown. The model card gives the kind: metres, up to
+    an unknown scale, or 0 to 1. None for a model without depth."""
 
 
 class View(NamedTuple):
-    """A picture to be perceived, and what is known of it."""
+    """An image with its camera parameters."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB."""
     fx: float | None = None
-    """Focal length in pixels at that size; needed for metric depth, else ignored."""
+    """Focal length in pixels at that size; needed for metric depth, otherwise ignored."""
     background: NDArray[np.uint8] | None = None
-    """(H', W', 3) uint8 RGB, the same view without foreground, for the models that need it and for
-    no others. One of another size is resized to H x W."""
+    """(H', W', 3) uint8 RGB, the same view without foreground; must be given for models that need
+    it and only for them. It is resized to H x W."""
     fy: float | None = None
-    """Vertical focal length in pixels; None: that of square pixels, `fx`."""
+    """Vertical focal length in pixels; None: square pixels, as `fx`."""
     rotation: int = 0
-    """Degrees clockwise, one of `shaping.ROTATIONS`, that make the image upright, as the network
-    has to see it. The prediction is of the image as it is."""
+    """Clockwise rotation, one of `shaping.ROTATIONS` degrees, that makes the image upright before
+    it enters the network. The prediction keeps the image's original orientation."""
 
 
 class Perception:
-    """A model file ready to be shown pictures. One thread at a time."""
+    """A loaded model file. Not thread-safe."""
 
     def __init__(
         self,
@@ -75,15 +75,15 @@ class Perception:
     ) -> None:
         """Load a model file; the arguments are those of `backends.open_backend`.
 
-        `model` may also be a name, `street` or `indoor`, the package's own, or a path without its
-        `.onnx`: `precision` says whether the file of that name runs, or the int8 file beside it
-        (`precision.choose_file`). `path` is the file that runs, `why` says why in words, empty
-        where there was no choice.
+        `model` may also be a name: `street` or `indoor`, which come with the package, or a path
+        without `.onnx`. Then `precision` selects the file of that name or the int8 file beside it
+        (`precision.choose_file`). `path` is the selected file and `why` the reason, empty if there
+        was no choice.
 
         Raises:
-            ModelFileError: the file is missing, is not ONNX, is of another precision, or its card
+            ModelFileError: The file is missing, is not ONNX, has another precision, or its card
                 is missing or wrong.
-            BackendError: the backend is missing or refuses the model.
+            BackendError: The backend is missing or refuses the model.
         """
         chosen = choose_file(model, precision, backend, providers, threads)
         self.path, self.why = chosen.path, chosen.why
@@ -104,15 +104,15 @@ class Perception:
         fy: float | None = None,
         rotation: int = 0,
     ) -> Prediction:
-        """Perceive one picture; the arguments are those of `View`, the errors those of `batch`."""
+        """Predict for one image; arguments as in `View`, errors as in `batch`."""
         return self.batch([View(image, fx, background, fy, rotation)])[0]
 
     def batch(self, views: Sequence[View]) -> list[Prediction]:
-        """Perceive pictures of one size, at least one, in one run of the network.
+        """Predict for one or more images of the same size in one run of the network.
 
         Raises:
-            ValueError: a view is not as described, or their sizes differ.
-            BackendError: the backend failed.
+            ValueError: A view is not as described, or the sizes differ.
+            BackendError: The backend failed.
         """
         stacks: dict[str, list[Any]] = {}
         shapings = []
@@ -125,8 +125,8 @@ class Perception:
                 stacks.setdefault(name, []).append(value)
         shapes = {view.image.shape for view in views}, {image.shape for image in stacks["image"]}
         if max(map(len, shapes)) > 1:
-            raise ValueError("pictures of several sizes cannot be perceived at once")
-        # Of one picture no copy is made.
+            raise ValueError("the images of a batch have different sizes, expected one size")
+        # A single image is not copied.
         inputs = {
             name: np.stack(values) if len(values) > 1 else np.asarray(values[0])[None]
             for name, values in stacks.items()
@@ -141,10 +141,10 @@ class Perception:
         ]
 
     def _check(self, outputs: dict[str, Any], shape: tuple[int, ...]) -> None:
-        """Hold outputs, by name, to the model file's contract, whatever the runtime gave.
+        """Check the outputs against the model file's contract.
 
-        What is out of the card's range, infinite or negative depth, is NaN from then on; labels
-        that the card does not know are unlabelled.
+        Depth outside of the card's range, infinite or negative depth is replaced by NaN; labels
+        that the card does not have are replaced by unlabelled.
         """
         for name, kind in self._promised.items():
             output = outputs.get(name)
@@ -155,21 +155,21 @@ class Perception:
             flat = outputs["labels"].reshape(shape[0], -1)
             outputs["labels"] = cv2.LUT(flat, self._known).reshape(shape)
         if limits := self.card.depth:
-            depth = outputs["depth"].reshape(shape[0], -1)  # float32's rounding is no fault
+            depth = outputs["depth"].reshape(shape[0], -1)  # tolerance for float32 rounding
             inside = cv2.inRange(depth, limits.min * (1 - 1e-3), limits.max * (1 + 1e-3))
             if cv2.countNonZero(inside) < depth.size:
                 depth = np.where(inside, depth, np.float32(np.nan))
             outputs["depth"] = depth.reshape(shape)
 
     def _inputs(self, view: View, shaping: Shaping) -> dict[str, Any]:
-        """The network's inputs for one picture, without the batch axis."""
+        """The network's inputs for one image, without the batch axis."""
         image, background = view.image, view.background
         inputs: dict[str, Any] = {"image": np.ascontiguousarray(shaping.apply(image))}
         if self.card.needs_background and background is None:
-            raise ValueError(f"the model {self.card.name} needs a background")
+            raise ValueError(f"the model {self.card.name} needs a background image")
         if background is not None:
             if not self.card.needs_background:
-                raise ValueError(f"the model {self.card.name} takes no background")
+                raise ValueError(f"the model {self.card.name} does not use a background image")
             _check_picture("background", background)
             if background.shape != image.shape:
                 size = image.shape[1::-1]  # width, height
@@ -180,9 +180,9 @@ class Perception:
         return inputs
 
     def warm_up(self) -> None:
-        """Run once on a black picture, so that the first real one is not slower than the rest.
+        """Run once on a black image, so that the first real image is not slower.
 
-        Of a size that needs no compilation; where all do, nothing is run.
+        Uses a size that needs no compilation; does nothing if all sizes need one.
         """
         if size := self.backend.ready_for(self.card.network_size):
             width, height = size
@@ -190,7 +190,7 @@ class Perception:
             self(black, float(width), black if self.card.needs_background else None)
 
     def close(self) -> None:
-        """Give back the backend's memory."""
+        """Release the backend's memory."""
         self.backend.close()
 
 
@@ -198,20 +198,20 @@ _OUTPUTS: dict[str, Any] = {"labels": np.uint8, "confidence": np.uint8, "depth":
 
 
 def median_picture(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """What stands still in pictures of one view: the median over time of each sample.
+    """Compute the background of images of one view: the median of each sample over time.
 
     Args:
-        pictures: (H, W, 3) uint8 each, all of one size; of an even number of them the median is
-            the upper one of the middle two.
+        pictures: (H, W, 3) uint8 each, all of one size; for an even number of images the median
+            is the upper one of the middle two.
 
     Raises:
-        ValueError: there are none, or their sizes differ.
+        ValueError: There are no images, or their sizes differ.
     """
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) != 1:
-        raise ValueError(f"got pictures of {len(shapes)} shapes {shapes}, expected one")
+        raise ValueError(f"got images of {len(shapes)} shapes {shapes}, expected one")
     median = np.empty_like(pictures[0])
-    for y in range(len(median)):  # row by row: a copy of all pictures may be more than fits
+    for y in range(len(median)):  # row by row: a copy of all images may not fit into memory
         rows = np.stack([picture[y] for picture in pictures])
         rows.partition(len(pictures) // 2, axis=0)
         median[y] = rows[len(pictures) // 2]

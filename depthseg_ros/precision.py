@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which of a model's files runs: the one in fp32, or the int8 file beside it.
+"""Choose which of a model's files runs: the fp32 file or the int8 file beside it.
 
-A model that is named without `.onnx` may have two files, `NAME.onnx` and `NAME-int8.onnx`. On a CPU
-the faster one runs. Which one that is depends on the processor, the runtime and the network (int8
-pays where there are instructions for it, and only in operators that the runtime has in 8 bits), so
-both are measured, once: the times are kept in the user's cache.
+A model that is given by name, without `.onnx`, may have two files, `NAME.onnx` and
+`NAME-int8.onnx`. On a CPU the faster one runs. Which one is faster depends on the processor, the
+runtime and the network (int8 helps if the processor has instructions for it, in operators that the
+runtime implements in 8 bits). So both are measured once, and the times are kept in the user's
+cache.
 """
 
 from __future__ import annotations
@@ -47,19 +48,19 @@ from .texts import one_line
 _LOG = logging.getLogger(__name__)
 PRECISIONS = ("auto", "fp32", "int8")
 GAIN = 1.1
-"""How many times as fast as fp32 int8 has to be: it costs a little accuracy, and times vary."""
+"""Minimum speed-up of int8 over fp32: int8 costs a little accuracy, and times vary."""
 ROUNDS, PATIENCE = 8, 2.0
-"""Runs of each file that are measured, the files in turn; none begins after so many seconds."""
+"""Measured runs of each file, in turn, and seconds after which no further run begins."""
 
 
 class Chosen(NamedTuple):
-    """The file that runs."""
+    """The chosen file."""
 
     path: Path
     why: str = ""
-    """In words; empty where there was nothing to choose."""
+    """The reason; empty if there was no choice."""
     backend: Backend | None = None
-    """The file in its runtime, where choosing has opened it."""
+    """The backend with the file, if choosing has opened it."""
 
 
 def choose_file(
@@ -69,19 +70,19 @@ def choose_file(
     providers: Sequence[str] = (),
     threads: int = 0,
 ) -> Chosen:
-    """Choose the file of a model that runs on this machine, and log which and why.
+    """Choose the file of a model that runs on this machine, and log the choice and its reason.
 
     Args:
-        model: A file, which is taken as it is, or a model's name, see `model_card.find_model`.
-        precision: One of `PRECISIONS`; `auto` takes a name's int8 file on a CPU where it is `GAIN`
-            times as fast as the one in fp32.
-        backend: As for `backends.open_backend`, as are the others.
-        providers: Likewise.
-        threads: Likewise.
+        model: A file, which is used as it is, or a model's name, see `model_card.find_model`.
+        precision: One of `PRECISIONS`; with `auto`, a name's int8 file is used on a CPU if it is
+            `GAIN` times as fast as the fp32 file.
+        backend: As in `backends.open_backend`.
+        providers: As in `backends.open_backend`.
+        threads: As in `backends.open_backend`.
 
     Raises:
-        ModelFileError: there is no such file, or it is of another precision than was asked for.
-        BackendError: the file in fp32 does not run.
+        ModelFileError: The file does not exist or has another precision.
+        BackendError: The fp32 file does not run.
         ValueError: `precision` is unknown.
     """
     if precision not in PRECISIONS:
@@ -93,7 +94,7 @@ def choose_file(
         if backend.startswith("tensorrt"):
             raise BackendError(
                 f"precision int8 is for CPUs: for {backend} export a file with --precision int8"
-                " --for tensorrt, and give its path"
+                " --for tensorrt and use its path"
             )
         model_card.check_int8(int8, path)
         return Chosen(int8, "precision is int8")
@@ -101,8 +102,8 @@ def choose_file(
         found = model_card.read(path).precision
         if found != precision:
             raise ModelFileError(
-                f"{path} computes in {found}, and precision is {precision}: set it to auto, or name"
-                " the model without .onnx, for which the file beside it is looked for"
+                f"{path} has the precision {found}, but precision is {precision}: set it to auto,"
+                " or give the model without .onnx, so that the file beside it is found"
             )
         return Chosen(path, f"precision is {precision}" if named else "")
     if not named or not int8.is_file():
@@ -110,7 +111,7 @@ def choose_file(
     try:
         model_card.check_int8(int8, path)
     except ModelFileError as error:
-        _LOG.warning("%s; running %s in fp32", error, path)
+        _LOG.warning("%s; using %s in fp32", error, path)
         return Chosen(path, "the int8 file beside it does not belong to it")
     if backend == "auto":
         backend = "onnxruntime" if providers else choose()[0]
@@ -118,25 +119,25 @@ def choose_file(
         return Chosen(path, "int8 is for CPUs")
     chosen = _faster(path, int8, backend, tuple(providers), threads)
     if chosen.why:
-        _LOG.info("running %s: %s", chosen.path.name, chosen.why)
+        _LOG.info("using %s: %s", chosen.path.name, chosen.why)
     return chosen
 
 
 def forget() -> None:
-    """Forget what was measured; raises `OSError`."""
+    """Delete the measured times; raises `OSError`."""
     _cache().unlink(missing_ok=True)
 
 
 def _faster(
     fp32: Path, int8: Path, backend: str, providers: tuple[str, ...], threads: int
 ) -> Chosen:
-    """The faster file on a CPU; elsewhere the one in fp32."""
+    """The faster file on a CPU; otherwise the fp32 file."""
     try:
         import_module(backend)
-    except ImportError:  # whoever opens it says so
+    except ImportError:  # reported when it is opened
         return Chosen(fp32)
     opened = None
-    if backend == "onnxruntime" and not _cpu_alone(providers):  # its GPU may not be there
+    if backend == "onnxruntime" and not _cpu_alone(providers):  # the GPU may be missing
         opened = open_backend(fp32, backend, providers, threads)
         if "CPUExecutionProvider" not in opened.name:
             return Chosen(fp32, "int8 is for CPUs", opened)
@@ -151,7 +152,7 @@ def _faster(
         except BackendError as error:
             if opened is None:
                 raise
-            _LOG.warning("%s does not run: %s; running fp32", int8, one_line(error))
+            _LOG.warning("%s does not run: %s; using fp32", int8, one_line(error))
             return Chosen(fp32, "its int8 file does not run", opened)
         finally:
             if other is not None:
@@ -167,7 +168,7 @@ def _faster(
 
 
 def _cpu_alone(providers: tuple[str, ...]) -> bool:
-    """Whether ONNX Runtime has nothing but the CPU to run on."""
+    """Whether ONNX Runtime can only use the CPU."""
     import onnxruntime
 
     on_request = {"AzureExecutionProvider"}
@@ -176,7 +177,7 @@ def _cpu_alone(providers: tuple[str, ...]) -> bool:
 
 
 def _measure(backends: Sequence[Backend], card: ModelCard) -> tuple[float, float]:
-    """Seconds of a run of both files at the network's size, the least of several in turn."""
+    """Minimum seconds per run of both files at the network's size, which run in turn."""
     width, height = card.network_size
     image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     values: dict[str, Any] = {
@@ -198,11 +199,11 @@ def _measure(backends: Sequence[Backend], card: ModelCard) -> tuple[float, float
     return least[0], least[1]
 
 
-# --- What was measured -------------------------------------------------------------------------
+# --- Measured times ----------------------------------------------------------------------------
 
 
 def _key(fp32: Path, int8: Path, backend: str, providers: tuple[str, ...], threads: int) -> str:
-    """What the times depend on."""
+    """Cache key: a hash of all that the times depend on."""
     contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (fp32, int8)]
     version = getattr(import_module(backend), "__version__", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -211,23 +212,23 @@ def _key(fp32: Path, int8: Path, backend: str, providers: tuple[str, ...], threa
 
 
 def _processor() -> str:
-    """What Linux says of the processor and its instructions; elsewhere what Python knows."""
+    """The processor and its instructions from /proc/cpuinfo, or else from Python."""
     with contextlib.suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(errors="replace")
-        said = re.findall(r"^(?:model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
-        return "\n".join(sorted(set(said)))
+        found = re.findall(r"^(?:model name|flags|Features|CPU part)\s*:.*$", text, re.MULTILINE)
+        return "\n".join(sorted(set(found)))
     return f"{platform.machine()} {platform.processor()}"
 
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(home):  # which the XDG specification rules out
+    if not os.path.isabs(home):  # not allowed by the XDG specification
         home = os.path.expanduser("~/.cache")
     return Path(home, "depthseg_ros", "precision.json")
 
 
 def _all() -> dict[str, Any]:
-    """What the file of the cache holds; nothing, where it is not readable."""
+    """The content of the cache file; empty if it cannot be read."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads(_cache().read_text())
         if isinstance(found, dict):
@@ -236,7 +237,7 @@ def _all() -> dict[str, Any]:
 
 
 def _remembered(key: str) -> tuple[float, float] | None:
-    """The times of a key, if they were measured before."""
+    """The times of a key, or None."""
     with contextlib.suppress(TypeError, ValueError):
         fp32, int8 = map(float, _all().get(key, ()))
         if 0 < fp32 < math.inf and 0 < int8 < math.inf:
@@ -245,7 +246,7 @@ def _remembered(key: str) -> tuple[float, float] | None:
 
 
 def _remember(key: str, times: tuple[float, float]) -> None:
-    """Keep the times of a key; where that fails, they are measured again each time."""
+    """Store the times of a key; if that fails, they are measured again each time."""
     path = _cache()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is done to a camera's image before the graph of a model file, and undone on its outputs."""
+"""Rotate, resize and pad an image for the graph of a model file, and undo this on its outputs."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from numpy.typing import NDArray
 from .model_card import ModelCard
 
 ROTATIONS = (0, 90, 180, 270)
-"""Degrees clockwise by which an image may have to be rotated to be upright."""
+"""Allowed clockwise rotations of an image, degrees."""
 _CLOCKWISE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _TOLERANCE = 0.02
-"""Share by which sides of pixels or shapes may differ before an image is resized or padded."""
+"""Relative difference of pixel sides or aspect ratios up to which nothing is changed."""
 
 
 @dataclass(frozen=True)
 class Shaping:
-    """What is done to an image before the graph, and undone on its outputs.
+    """Changes of an image before the graph, which are undone on the outputs.
 
-    A graph takes upright images of square pixels. Those of schema version 1 besides stretch every
-    shape to the network's, which spoils depth: for them the image is padded to that shape.
+    A graph needs upright images with square pixels. Graphs of schema version 1 also stretch every
+    image to the network's shape, which distorts depth; for them the image is padded to that shape.
     """
 
     rotation: int
     """Degrees clockwise."""
     size: tuple[int, int]
-    """Width and height of the image when it is upright."""
+    """Width and height of the upright image."""
     square: tuple[int, int]
-    """The same once its pixels are square."""
+    """Width and height of the upright image with square pixels."""
     padding: tuple[int, int]
-    """Pixels added on the left and on the right each, and above and below each."""
+    """Pixels added on the left and the right, and above and below."""
     focal: float | None
     """Focal length in pixels at the size `square`."""
 
@@ -62,25 +62,25 @@ class Shaping:
         fy: float | None = None,
         rotation: int = 0,
     ) -> Shaping:
-        """What an image of a camera needs.
+        """Compute the changes that a camera image needs.
 
         Args:
-            card: Of the model.
-            width: Of the image as it is, pixels.
-            height: Likewise.
+            card: Model card.
+            width: Width of the original image, pixels.
+            height: Height of the original image, pixels.
             fx: Focal length in pixels at that size; needed for metric depth. Without metric
-                depth, one that is unknown or wrong is ignored.
-            fy: The vertical one; None: that of square pixels.
-            rotation: One of `ROTATIONS`, clockwise, that makes the image upright.
+                depth, an unknown or wrong one is ignored.
+            fy: Vertical focal length; None: square pixels.
+            rotation: Clockwise rotation, one of `ROTATIONS`, that makes the image upright.
 
         Raises:
-            ValueError: an argument is not as described.
+            ValueError: An argument is not as described.
         """
         if rotation not in ROTATIONS:
             raise ValueError(f"rotation is {rotation}, expected one of {ROTATIONS} degrees")
         fy = fx if fy is None else fy
         for name, length in (("fx", fx), ("fy", fy)):
-            if length is None or not 1e-3 < length < 1e9:  # NaN is not, either
+            if length is None or not 1e-3 < length < 1e9:  # also excludes NaN
                 if card.needs_fx:
                     raise ValueError(
                         f"{name} is {length}, metric depth needs a focal length in pixels"
@@ -91,7 +91,7 @@ class Shaping:
         square, focal = (width, height), None
         if fx is not None and fy is not None:
             focal = math.sqrt(fx * fy)
-            if abs(math.log(fx / fy)) > _TOLERANCE:  # made smaller where pixels are finer
+            if abs(math.log(fx / fy)) > _TOLERANCE:  # reduces the axis with smaller pixels
                 focal = min(fx, fy)
                 square = (max(1, round(width * focal / fx)), max(1, round(height * focal / fy)))
         padding = (0, 0)
@@ -104,7 +104,7 @@ class Shaping:
         return cls(rotation, (width, height), square, padding, focal)
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image (H, W, 3) as the graph takes it; itself where nothing is to be done."""
+        """The image (H, W, 3) for the graph; unchanged if nothing is needed."""
         shaped: Any = image
         if self.rotation:
             shaped = cv2.rotate(shaped, _CLOCKWISE[self.rotation])
@@ -116,12 +116,12 @@ class Shaping:
         return shaped  # type: ignore[no-any-return]
 
     def undo(self, output: NDArray[Any]) -> NDArray[Any]:
-        """An output (H', W') of the graph as it is of the original image, (H, W)."""
+        """Convert an output (H', W') of the graph to the original image, (H, W)."""
         shaped: Any = output
         if any(self.padding):
             (width, height), (x, y) = self.square, self.padding
             shaped = shaped[y : y + height, x : x + width]
-        if self.square != self.size:  # depth has NaN, which nothing may be mixed with
+        if self.square != self.size:  # no interpolation, because depth contains NaN
             shaped = cv2.resize(shaped, self.size, interpolation=cv2.INTER_NEAREST)
         if self.rotation:
             shaped = cv2.rotate(shaped, _CLOCKWISE[360 - self.rotation])

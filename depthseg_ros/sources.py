@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where images come from without ROS: a rendered street, a folder, video, device or stream."""
+"""Image sources without ROS: a rendered street, a folder, a video, a device or a stream."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .street import Camera, Street
 _LOG = logging.getLogger(__name__)
 
 STREAM_TIMEOUT = 5.0
-"""Seconds in which a stream must connect, and give its next image."""
+"""Time limit of a stream for connecting and for its next image, seconds."""
 RECONNECT = 1.0
 """Seconds from a stream's end to the next attempt to connect."""
 _CONTAINERS = re.compile(
@@ -46,26 +46,26 @@ _CONTAINERS = re.compile(
     rb"|0&\xb2\x75\x8e\x66|G.{187}G|.{4}G.{191}G",
     re.DOTALL,
 )
-"""How videos begin: MP4, MOV and 3GP; Matroska and WebM; AVI; MPEG; FLV; Ogg; WMV; TS; MTS."""
+"""First bytes of videos: MP4, MOV and 3GP; Matroska and WebM; AVI; MPEG; FLV; Ogg; WMV; TS; MTS."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture, and the truth about it where that is known."""
+    """An image, with ground truth if known."""
 
     image: NDArray[np.uint8]
     """(H, W, 3)"""
     encoding: str
-    """Of the image, rgb8 or bgr8."""
+    """Encoding of the image, rgb8 or bgr8."""
     intrinsics: Intrinsics
     labels: NDArray[np.uint8] | None = None
     """(H, W) class ids."""
     depth: NDArray[np.float32] | None = None
-    """(H, W) metres, NaN where there is none."""
+    """(H, W) metres, NaN if unknown."""
 
 
 def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
-    """An endless drive along a rendered street, with its truth."""
+    """Yield images of an endless drive along a rendered street, with ground truth."""
     street = Street(seed, width, height, camera)
     for index in count():
         frame = street.frame(index)
@@ -73,10 +73,10 @@ def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterato
 
 
 def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:
-    """The images of a folder in natural order, so that 2.png comes before 10.png.
+    """Yield the images of a folder in natural order (2.png before 10.png).
 
     Raises:
-        ValueError: the folder has no images, or one of them cannot be read.
+        ValueError: The folder has no images, or one of them cannot be read.
     """
     paths = list_images(folder)
     if not paths:
@@ -89,22 +89,22 @@ def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:
 
 
 def is_video(path: Path, try_it: bool = False) -> bool:
-    """Whether a file is a video: by its content, whatever its ending.
+    """Whether a file is a video, according to its content.
 
     Args:
-        path: A file; one with an image's ending is no video.
-        try_it: Let OpenCV open it where its container is not a known one. FFmpeg opens much that is
-            no video, such as point clouds, so that this is for files that a user has named.
+        path: A file; one with an image's suffix is not a video.
+        try_it: Let OpenCV open it if its container is unknown. FFmpeg also opens files that are not
+            videos, such as point clouds, so use this only for files that a user has named.
     """
     if path.suffix.lower() in IMAGES or not path.is_file():
         return False
     with path.open("rb") as file:
         head = file.read(4096)
-    if other_format(head):  # HEIC, whose tiles FFmpeg takes for a video
+    if other_format(head):  # HEIC: FFmpeg reads its tiles as a video
         return False
     if _CONTAINERS.match(head):
         return True
-    if not try_it or b"\0" not in head:  # FFmpeg draws text as a terminal would
+    if not try_it or b"\0" not in head:  # FFmpeg renders text files as video
         return False
     try:
         read_stored(path, cv2.IMREAD_COLOR)
@@ -115,10 +115,10 @@ def is_video(path: Path, try_it: bool = False) -> bool:
 
 
 def file_frames(path: Path, fov: float) -> Iterator[Frame]:
-    """The image of an image file, or the images of a video.
+    """Yield the image of an image file, or the images of a video.
 
     Raises:
-        ValueError: it cannot be read as either.
+        ValueError: It cannot be read as either.
     """
     if is_video(path, try_it=True):
         yield from video_frames(path, False, fov)
@@ -134,7 +134,7 @@ def file_frames(path: Path, fov: float) -> Iterator[Frame]:
 
 
 def open_video(video: Path) -> cv2.VideoCapture:
-    """A video file as OpenCV reads it; `ValueError` for a name that it cannot read."""
+    """Open a video file with OpenCV; raises `ValueError` if the name is not UTF-8."""
     try:
         str(video).encode()
     except UnicodeEncodeError:
@@ -143,10 +143,10 @@ def open_video(video: Path) -> cv2.VideoCapture:
 
 
 def video_frames(video: Path, loop: bool, fov: float) -> Iterator[Frame]:
-    """The pictures of a video file.
+    """Yield the images of a video file.
 
     Raises:
-        ValueError: the file is not a video that OpenCV can read.
+        ValueError: The file is not a video that OpenCV can read.
     """
     while True:
         capture = open_video(video)
@@ -172,21 +172,21 @@ def is_stream(source: str) -> bool:
 
 
 def public(source: str) -> str:
-    """A source as it may be logged: an address without user and password."""
+    """The source for logs: an address without user and password."""
     return re.sub("//[^/]*@", "//", source) if is_stream(source) else source
 
 
 def stream_frames(address: str, loop: bool, fov: float) -> Iterator[Frame]:
-    """The images of a network camera, by FFmpeg; where they end, it connects again if `loop`.
+    """Yield the images of a network camera with FFmpeg; reconnects at the end if `loop`.
 
     Raises:
-        ValueError: OpenCV has no FFmpeg, or the first connection gives no image.
+        ValueError: OpenCV has no FFmpeg, or the first connection yields no image.
     """
     name = public(address)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
         raise ValueError(
-            f"source {name} needs FFmpeg, and this OpenCV ({cv2.__version__}) is built without:"
-            " pip install opencv-python"
+            f"source {name} needs FFmpeg, but this OpenCV ({cv2.__version__}) was built without"
+            " it: pip install opencv-python"
         )
     timeout = int(1e3 * STREAM_TIMEOUT)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout]
@@ -197,11 +197,11 @@ def stream_frames(address: str, loop: bool, fov: float) -> Iterator[Frame]:
             read, image = capture.read()
             if not read and not connected:
                 raise ValueError(
-                    f"source {name} gives no images: check the address and that the camera can be"
-                    " reached; ffprobe says more"
+                    f"source {name} sends no images: check the address and the network; ffprobe"
+                    " gives details"
                 )
             if read and lost:
-                _LOG.info("Source %s gives images again", name)
+                _LOG.info("Source %s sends images again", name)
                 lost = False
             connected = True
             while read:
@@ -212,13 +212,13 @@ def stream_frames(address: str, loop: bool, fov: float) -> Iterator[Frame]:
         if not loop:
             return
         if not lost:
-            _LOG.warning("Source %s has ended; connecting again every %g s", name, RECONNECT)
+            _LOG.warning("Source %s has ended; reconnecting every %g s", name, RECONNECT)
         lost = True
         time.sleep(RECONNECT)
 
 
 class Newest:
-    """The newest frame of a source that goes its own pace; a thread of its own reads it.
+    """The newest frame of a live source, which is read in its own thread.
 
     Args:
         frames: The source.
@@ -245,23 +245,23 @@ class Newest:
 
 
 def device_frames(device: Path, width: int, height: int, fov: float) -> Iterator[Frame]:
-    """The pictures of a camera at `/dev/videoN`, as near to the wanted size as it can.
+    """Yield the images of a camera at `/dev/videoN`, in the size nearest to the given one.
 
     Raises:
-        ValueError: the device is no camera, or gives no pictures.
+        ValueError: The device is not a camera or sends no images.
     """
-    video = re.fullmatch(r"/dev/video(\d+)", str(device.resolve()))  # of /dev/v4l/by-id/..., too
+    video = re.fullmatch(r"/dev/video(\d+)", str(device.resolve()))  # also for /dev/v4l/by-id/...
     if video is None:
-        raise ValueError(f"source {device} is no camera, expected /dev/videoN")
+        raise ValueError(f"source {device} is not a camera, expected /dev/videoN")
     capture = cv2.VideoCapture(int(video[1]), cv2.CAP_V4L2)
     try:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no old pictures
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # no old images
         while True:
             read, image = capture.read()
             if not read:
-                raise ValueError(f"source {device} gives no pictures")
+                raise ValueError(f"source {device} sends no images")
             yield _bgr_frame(image, fov)
     finally:
         capture.release()

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How the package's executables start: what cannot be imported is one line, no traceback."""
+"""Start the package's executables; a failed import is reported in one line, without traceback."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def start(module: str, name: str) -> int:
     """Run `main()` of a module of this package; returns the exit code.
 
     Args:
-        module: Such as `node.camera_node`.
-        name: Of the executable, for the line.
+        module: Name of the module, e.g. `node.camera_node`.
+        name: Name of the executable, for the error line.
     """
     try:
         main = import_module(f"{__package__}.{module}").main
     except Exception as error:
         line = explain(error)
-        if line is None:  # a fault of ours
+        if line is None:  # an internal error
             raise
         print(f"{name}: {line}", file=sys.stderr)
         return 1

@@ -12,15 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Text that came from elsewhere, fit to be told: it may be of megabytes, and of any characters."""
+"""Shorten text from outside for log lines: it may be very long and have any characters."""
 
 from __future__ import annotations
 
 
 def shortened(text: str, limit: int = 80) -> str:
-    """The text in one line of at most `limit` characters; `...` stands for what is left out.
+    """Return the text in one line of at most `limit` characters; `...` marks a cut.
 
-    What breaks lines or steers terminals becomes a blank.
+    Line breaks and control characters are replaced by blanks.
     """
     head = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
     line = " ".join(head.split())
@@ -30,5 +30,5 @@ def shortened(text: str, limit: int = 80) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The error's text in a line that is not endless, or its kind if it says nothing."""
+    """The error's text in one line of limited length, or its type if it has no text."""
     return shortened(str(error), 500) or type(error).__name__

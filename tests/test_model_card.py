@@ -123,7 +123,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
         ({"palette": []}, r"unknown entries \['palette'\]"),
         ({"classes": [], "depth": None}, "no classes and no depth"),
         ({"classes": 5}, "wrong type"),
-        ({"classes": [{"id": 0}]}, "lacks the entry"),
+        ({"classes": [{"id": 0}]}, "does not have the entry"),
         ({"network_size": [0, 384]}, "network_size"),
         ({"network_size": None}, "wrong type"),
         ({"canonical_fx": None}, "canonical_fx None"),
@@ -151,7 +151,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
         ({"tools": None}, "tools None"),
         ({"parameters": "many"}, "parameters 'many'"),
         ({"network_size": [1000000, 1000000]}, "network_size"),
-        ({"depth": None}, r"inputs \['fx', 'image'\], its card promises \['image'\]"),
+        ({"depth": None}, r"inputs \['fx', 'image'\], expected \['image'\] from its card"),
         ({"classes": []}, r"outputs \['confidence', 'depth', 'labels'\], .* \['depth'\]"),
     ],
 )
@@ -178,11 +178,11 @@ def test_a_card_of_numbers_or_lists_without_end_is_refused(value):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"id": 3}, r"class id \[3\] given twice"),
+        ({"id": 3}, r"class id \[3\] twice"),
         ({"id": 255}, "class id 255"),
         ({"id": -1}, "class id -1"),
         ({"id": True}, "class id True"),
-        ({"name": "road"}, r"class name \['road'\] given twice"),
+        ({"name": "road"}, r"class name \['road'\] twice"),
         ({"name": ""}, "class name ''"),
         ({"color": (1, 2)}, r"color \(1, 2\)"),
         ({"color": (1, 2, 256)}, "color"),
@@ -231,7 +231,7 @@ def classes(count):
         (lambda: DepthRange("metric", 1, 1), "depth range 1..1", "0<=min<max"),
         (lambda: of_card(classes=(), depth=None), "no classes and no depth", "either"),
         (lambda: of_card(classes=(CARD.classes * 128)), "256 classes", "at most 255"),
-        (lambda: of_card(classes=CARD.classes * 2), "class id [0, 3] given twice", "each once"),
+        (lambda: of_card(classes=CARD.classes * 2), "class id [0, 3] twice", "each once"),
         (lambda: of_card(network_size=(4,)), "network_size (4,)", "[width, height] in pixels"),
         (lambda: of_card(network_size=(4, 0)), "network_size (4, 0)", "[width, height] in pixels"),
         (lambda: of_card(network_size=(8193, 4)), "network_size (8193, 4)", "at most 8192"),
@@ -256,7 +256,7 @@ def classes(count):
             )
             for fx in (None, 0, math.inf)
         ),
-        (lambda: ModelCard.from_json("[]"), "model card that is no JSON object", "an object"),
+        (lambda: ModelCard.from_json("[]"), "a model card that is not a JSON object", "an object"),
         (lambda: ModelCard.from_json("{}"), "schema_version None", "an integer"),
         (lambda: ModelCard.from_json('{"schema_version": 0}'), "schema_version 0", "an integer"),
         (
@@ -312,7 +312,9 @@ def test_what_a_card_may_leave_out_has_defaults():
     plain = ModelCard("test", "shared_encoder", CARD.classes, CARD.depth, (512, 384), 450.0)
     assert ModelCard.from_json(json.dumps(entries)) == plain
     del entries["network_size"]
-    with pytest.raises(ModelFileError, match=r"^the model card lacks the entry 'network_size'$"):
+    with pytest.raises(
+        ModelFileError, match=r"^the model card does not have the entry 'network_size'$"
+    ):
         ModelCard.from_json(json.dumps(entries))
     entries["network_size"] = 5
     with pytest.raises(ModelFileError, match=r"wrong type: 'int' object is not iterable$"):
@@ -402,7 +404,7 @@ def in_function(model):
 def test_weights_in_another_file_are_refused_wherever_the_graph_names_them(tmp_path, put):
     model = graph()
     put(model)
-    message = "its weights lie in another file; a model file is one file$"
+    message = "its weights are in another file; expected all in one file$"
     with pytest.raises(ModelFileError, match=f"^{message}"):
         model_card.write(tmp_path / "m.onnx", model, CARD)
     model.metadata_props.add(key=model_card.METADATA_KEY, value=CARD.to_json())
@@ -416,7 +418,8 @@ def test_an_engine_in_a_model_file_is_refused_wherever_it_lies(tmp_path):
     inner = helper.make_graph([helper.make_node("EPContext", [], ["y"])], "inner", [], [])
     model.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=inner))
     with pytest.raises(
-        ModelFileError, match=r"^it holds an engine \(EPContext\), which is code; export the graph$"
+        ModelFileError,
+        match=r"^it contains an engine \(EPContext\), which is code; export the graph$",
     ):
         model_card.write(tmp_path / "m.onnx", model, CARD)
 

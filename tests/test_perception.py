@@ -97,7 +97,7 @@ def test_pictures_at_once_are_perceived_as_one_by_one(perception):
         alone = perception(*view)
         assert np.mean(at_once.labels == alone.labels) > 0.99
         assert np.nanmedian(np.abs(at_once.depth / alone.depth - 1)) < 1e-3
-    with pytest.raises(ValueError, match="of several sizes"):
+    with pytest.raises(ValueError, match="different sizes"):
         perception.batch([views[0], View(views[0].image[1:], 90.0)])
 
 
@@ -245,9 +245,9 @@ def test_a_background_of_another_size_is_resized(two_images, size):
 
 def test_a_missing_or_needless_background_is_refused_in_one_line(two_images, perception):
     image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"^the model difference needs a background$"):
+    with pytest.raises(ValueError, match=r"^the model difference needs a background image$"):
         two_images(image)
-    with pytest.raises(ValueError, match=r"^the model street takes no background$"):
+    with pytest.raises(ValueError, match=r"^the model street does not use a background image$"):
         perception(image, 50.0, image)
 
 
@@ -428,7 +428,7 @@ def test_what_is_wrong_with_pictures_is_said_of_the_right_one(told):
     with pytest.raises(ValueError, match=r"^image: got float32 \(4, 6, 3\), expected uint8"):
         perception(np.float32(PICTURE), 5.0)
     with pytest.raises(
-        ValueError, match=r"^pictures of several sizes cannot be perceived at once$"
+        ValueError, match=r"^the images of a batch have different sizes, expected one size$"
     ):
         perception.batch([View(PICTURE, 5.0), View(PICTURE[:2], 5.0)])
 
@@ -436,5 +436,5 @@ def test_what_is_wrong_with_pictures_is_said_of_the_right_one(told):
 def test_the_packages_own_models_have_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Perception("indoor").card.name == "indoor"
-    with pytest.raises(ModelFileError, match="file kitchen; the package's own are indoor, street"):
+    with pytest.raises(ModelFileError, match="file kitchen; the package has indoor, street"):
         Perception("kitchen")

@@ -111,9 +111,13 @@ def test_precision_chooses_of_a_name_and_is_held_to_a_path(mine, takes):
     assert choose_file(mine, "fp32").path == fp32(mine)
     assert choose_file(mine, "int8").path == int8(mine)
     assert choose_file(int8(mine), "int8").path == int8(mine)
-    with pytest.raises(ModelFileError, match=r"mine\.onnx computes in fp32, and precision is int8"):
+    with pytest.raises(
+        ModelFileError, match=r"mine\.onnx has the precision fp32, but precision is int8"
+    ):
         choose_file(fp32(mine), "int8")
-    with pytest.raises(ModelFileError, match=r"int8\.onnx computes in int8, and precision is fp32"):
+    with pytest.raises(
+        ModelFileError, match=r"int8\.onnx has the precision int8, but precision is fp32"
+    ):
         choose_file(int8(mine), "fp32")
     with pytest.raises(ValueError, match="precision is 'int4', expected one of auto, fp32, int8"):
         choose_file(mine, "int4")
@@ -150,10 +154,10 @@ def swap(path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (change_weights, "was not made of"),
+        (change_weights, "was not made from"),
         (change_card, "differ in name"),
         (garble, "is a pointer of Git LFS"),
-        (swap, "computes in fp32, expected int8"),
+        (swap, "has the precision fp32, expected int8"),
     ],
 )
 def test_an_int8_file_that_does_not_belong_costs_a_line(mine, takes, caplog, change, said):
@@ -219,7 +223,7 @@ def test_an_int8_file_that_does_not_run_costs_a_line(mine, monkeypatch, caplog):
 
     monkeypatch.setattr(precision, "open_backend", open_backend)
     assert choose_file(mine).path == fp32(mine)
-    assert "it has no such operator; running fp32" in caplog.text
+    assert "it has no such operator; using fp32" in caplog.text
 
 
 def test_commands_say_which_file_runs(mine, takes, monkeypatch, capsys):

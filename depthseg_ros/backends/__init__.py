@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What runs a model file: one small interface, one module a runtime.
+"""Backends, which run a model file: one small interface, one module for each runtime.
 
-Imports the model card, `files`, `imports` and `memory`; a runtime's own package is imported when
-it is asked for. Start with `base.Backend` and `open_backend`.
+Imports the model card, `files`, `imports` and `memory`; a runtime's own package is only imported
+when it is used. Start with `base.Backend` and `open_backend`.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ def open_backend(
     threads: int = 0,
     engine: str | os.PathLike[str] = "",
 ) -> Backend:
-    """Load the model file with the backend of that name.
+    """Load a model file with a backend.
 
     Args:
         model: Path of the `.onnx` file.
-        name: One of `BACKENDS`; `auto` takes what `choose` says.
-        providers: ONNX Runtime execution providers in order of preference; empty: all it has but
-            TensorRT's and Azure's.
-        threads: Threads within one operator, on a CPU; 0: the runtime's own choice.
-        engine: TensorRT's: a file that `depthseg compile --output` wrote; empty: the cache's.
+        name: One of `BACKENDS`; `auto` uses the result of `choose`.
+        providers: ONNX Runtime execution providers in order of preference; empty: all that are
+            available, except those of TensorRT and Azure.
+        threads: Threads within one operator, on a CPU; 0: the runtime chooses.
+        engine: For TensorRT: a file written by `depthseg compile --output`; empty: the cache.
 
     Raises:
-        BackendError: unknown or missing backend, it refuses the model, or has no such option.
+        BackendError: The backend is unknown or missing, refuses the model, or has no such option.
         ValueError: `threads` is negative or more than `MAX_THREADS`.
     """
     if name not in BACKENDS:
@@ -70,9 +70,9 @@ def open_backend(
     if name == "auto":
         name = "onnxruntime" if providers else choose()[0]
     if providers and name != "onnxruntime":
-        raise BackendError(f"providers are ONNX Runtime's; {name} takes none")
+        raise BackendError(f"providers are only for onnxruntime, but the backend is {name}")
     if engine and not name.startswith("tensorrt"):
-        raise BackendError(f"an engine is TensorRT's; {name} takes none")
+        raise BackendError(f"engine is only for TensorRT, but the backend is {name}")
     if name.startswith("tensorrt"):
         from .tensorrt import TensorRtBackend
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The interface of backends, and how they fail."""
+"""The interface of backends and their errors."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class BackendError(RuntimeError):
 
 
 class UnservedError(BackendError):
-    """A runtime works, but not for pictures of this size."""
+    """A runtime works, but not for images of this size."""
 
 
 class Backend(Protocol):
     """A loaded model."""
 
     name: str
-    """The runtime and where it runs, for people, e.g. `onnxruntime (CPUExecutionProvider)`."""
+    """The runtime and its device, for display, e.g. `onnxruntime (CPUExecutionProvider)`."""
     state: str = ""
-    """What `run` is busy with beside running, e.g. `compiling, 40 %`; for other threads to read."""
+    """Other work of `run`, e.g. `compiling, 40 %`; other threads may read it."""
     memory: tuple[int, int] | None = None
-    """Bytes in use of the GPU's memory and all of it, as of the last second with a picture; None
-    without a GPU, or where that is not known; for other threads to read."""
+    """Used and total bytes of the GPU's memory, updated once a second while images arrive; None
+    without a GPU or if unknown; other threads may read it."""
 
     def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """A width and height of pictures that need no compilation now.
+        """A width and height of images that need no compilation now.
 
-        `size` itself where nothing is ever compiled; None where every size would be.
+        `size` itself if this backend compiles nothing; None if every size needs a compilation.
         """
         return size
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        """Run the graph once: input name -> array in, output name -> array out.
+        """Run the graph once: maps input names to arrays, returns output names with arrays.
 
         The arrays are those of `docs/model_file.md`, batch axis first. Outputs are owned by the
         caller. Raises `BackendError`.
@@ -58,9 +58,9 @@ class Backend(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Ask a `run` that is under way in another thread to give up what takes it long."""
+        """Ask a `run` in another thread to stop a long compilation."""
         return
 
     def close(self) -> None:
-        """Give back what the model holds; `run` must not be called afterwards."""
+        """Release the model; do not call `run` afterwards."""
         ...

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which backends can run on this machine, and which one `auto` takes."""
+"""Find out which backends can run on this machine, and which one `auto` uses."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .base import BackendError
 
 
 def why_not(name: str) -> str:
-    """What keeps a backend from running on this machine, in words; empty: nothing."""
+    """Why a backend cannot run on this machine; empty if it can."""
     try:
         if name in compiler.FLAVOURS:
             if name not in compiler.installed():
-                compiler.load_flavour(name)  # which says what to install
-            device = cuda.open_device()  # first: it costs next to nothing where there is none
+                compiler.load_flavour(name)  # raises with what to install
+            device = cuda.open_device()  # first: fast if there is no GPU
             device.close()
             trt = compiler.load_flavour(name)
             if served := getattr(trt, "ComputeCapability", None):
                 kind = f"SM{device.compute_capability.replace('.', '')}"
-                # Turing is listed, but served from Ampere on only.
+                # Turing is listed, but only Ampere and later are supported.
                 if kind == "SM75" or kind not in served.__members__:
-                    return f"{compiler.FLAVOURS[name].title} does not serve {device.name}, {kind}"
+                    return f"{compiler.FLAVOURS[name].title} does not support {device.name}, {kind}"
         else:
             import_module(name)
     except (BackendError, ImportError) as error:
@@ -44,12 +44,12 @@ def why_not(name: str) -> str:
 
 
 def choose() -> tuple[str, str]:
-    """The backend that `auto` takes on this machine, and why, in words."""
+    """The backend that `auto` uses on this machine, and the reason."""
     reasons = []
     for flavour in compiler.installed():
         reason = why_not(flavour)
         if not reason:
-            return flavour, "it is installed, and there is a GPU"
+            return flavour, "it is installed and there is a GPU"
         reasons.append(f"not {flavour}: {reason}")
-    reasons = reasons or ["no TensorRT is installed"]
-    return "onnxruntime", f"the fastest measured on CPUs; {'; '.join(reasons)}"
+    reasons = reasons or ["TensorRT is not installed"]
+    return "onnxruntime", f"the fastest on CPUs in our measurements; {'; '.join(reasons)}"

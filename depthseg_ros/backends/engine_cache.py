@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compiled engines, kept from one start to the next.
+"""Cache of compiled engines.
 
-An engine is code that the GPU and this process will run. So only files are loaded that this user's
-cache wrote, in a folder that nobody else can write to, or that the user names. Whatever is wrong
-with one in the cache, it is compiled anew and one line in the log says so.
+An engine is code that the GPU and this process will run. So files are only loaded if this user's
+cache wrote them, in a folder that only this user can write to, or if the user gives their path. If
+anything is wrong with a cached engine, it is compiled again and this is logged in one line.
 """
 
 from __future__ import annotations
@@ -41,48 +41,48 @@ from .compiler import Shapes
 _LOG = logging.getLogger(__name__)
 _MAGIC = b"depthseg engine 1\n"
 _POLL = 0.2
-"""Seconds between two looks at whether another process is ready."""
+"""Seconds between two checks whether another process has finished."""
 
 
 class EngineFileError(BackendError):
-    """A file is no engine, or not the one that is wanted; the message says what was found."""
+    """A file is not an engine, or not the wanted one; the message gives what was found."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What an engine is of and for: where any of it differs, it cannot be used."""
+    """All that an engine depends on; an engine with another key cannot be used."""
 
     model: str
     """SHA-256 of the model file."""
     name: str
-    """The model's, as its card has it."""
+    """Name of the model, from its card."""
     precision: str
     flavour: str
     version: str
-    """Of TensorRT."""
+    """Version of TensorRT."""
     gpu: str
-    """Name and compute capability; `any` of a flavour whose engines are portable."""
+    """Name and compute capability; `any` for a flavour with portable engines."""
     shapes: Shapes
     dla: int | None = None
-    """The Jetson's accelerator that it is for."""
+    """DLA core of a Jetson, or None."""
 
     @property
     def file_name(self) -> str:
-        """A name that says to people what it is, and is another for another key."""
-        said = f"{self.name}-{self.precision}-{self.shapes.width}x{self.shapes.height}"
+        """A readable file name that is unique for the key."""
+        readable = f"{self.name}-{self.precision}-{self.shapes.width}x{self.shapes.height}"
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"{re.sub('[^A-Za-z0-9_-]', '_', said)[:80]}-{digest[:16]}.engine"
+        return f"{re.sub('[^A-Za-z0-9_-]', '_', readable)[:80]}-{digest[:16]}.engine"
 
 
 def write_engine(path: Path, key: Key, engine: bytes) -> None:
-    """Write an engine with its key, whole or not at all; raises `OSError`."""
+    """Write an engine with its key, atomically; raises `OSError`."""
     digest = hashlib.sha256(engine).hexdigest()
     header = json.dumps(asdict(key) | {"bytes": len(engine), "sha256": digest})
     _write(path, _MAGIC, header.encode(), b"\n", engine)
 
 
 def _write(path: Path, *parts: bytes) -> None:
-    """Write a file for this user alone, whole or not at all."""
+    """Write a file that only this user can read, atomically."""
     with (
         whole(path) as unfinished,
         open(unfinished, "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as file,
@@ -163,40 +163,40 @@ class EngineCache:
         return engine
 
     def load(self, key: Key, quietly: bool = False) -> bytes | None:
-        """The engine of a key, if there is one that can be trusted and used."""
+        """Load the engine of a key; None if there is no trusted and valid one."""
         path = self.folder / key.file_name
         try:
             self._check(path)
             found, engine = read_engine(path)
             if found != key:
-                raise EngineFileError(f"{path} is of another model, TensorRT, GPU or size")
+                raise EngineFileError(f"{path} belongs to another model, TensorRT, GPU or size")
         except FileNotFoundError:
             return None
         except (EngineFileError, OSError) as error:
             if not quietly:
-                _LOG.warning("%s; compiling anew", error)
+                _LOG.warning("%s; compiling again", error)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # the newest is the one used last
+            os.utime(path)  # the newest was used last
         return engine
 
     def store(self, key: Key, engine: bytes) -> bool:
-        """Keep an engine; returns whether that went well, and where not the log says why."""
+        """Store an engine; returns whether that succeeded, and logs a failure."""
         try:
             self._make()
             write_engine(self.folder / key.file_name, key, engine)
         except (EngineFileError, OSError) as error:
-            _LOG.warning("the engine is not kept, and will be compiled each time: %s", error)
+            _LOG.warning("the engine cannot be stored and is compiled at each start: %s", error)
             return False
         return True
 
     def discard(self, key: Key) -> None:
-        """Forget an engine that turned out to be unusable."""
+        """Delete an unusable engine."""
         with contextlib.suppress(OSError):
             (self.folder / key.file_name).unlink()
 
     def entries(self) -> list[tuple[Path, Key | None]]:
-        """The engine files, used last first, and what each is of; None where it does not say."""
+        """The engine files, last used first, with their keys; None for an unreadable key."""
         found: list[tuple[float, Path, Key | None]] = []
         for path in filter(Path.is_file, self.folder.glob("[!.]*.engine")):
             with contextlib.suppress(FileNotFoundError):
@@ -215,7 +215,7 @@ class EngineCache:
         return engines
 
     def timings(self, key: Key) -> bytes:
-        """How fast kernels are on a key's GPU, as far as earlier compilations measured."""
+        """The timing cache of a key's GPU from earlier compilations; empty if there is none."""
         with contextlib.suppress(EngineFileError, OSError):
             path = self._timings_file(key)
             self._check(path)
@@ -223,7 +223,7 @@ class EngineCache:
         return b""
 
     def keep_timings(self, key: Key, timings: bytes) -> None:
-        """Keep them for the next compilation."""
+        """Store a timing cache for the next compilation."""
         with contextlib.suppress(EngineFileError, OSError):
             if timings:  # TensorRT for RTX has none
                 self._make()
@@ -235,24 +235,26 @@ class EngineCache:
 
     def _make(self) -> None:
         if not self.folder.is_absolute():  # no HOME
-            raise EngineFileError(f"there is no home folder for {self.folder}")
+            raise EngineFileError(
+                f"there is no home folder for {self.folder}: set HOME or XDG_CACHE_HOME"
+            )
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._check(self.folder)
 
     def _check(self, path: Path) -> None:
-        """Raise `EngineFileError` where others than this user can have written it."""
+        """Raise `EngineFileError` if other users can write it."""
         for part in {self.folder, path}:
             status = part.stat()
             if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise EngineFileError(
-                    f"{part} is not this user's alone to write, expected mode"
+                    f"{part} can be written by other users, expected mode"
                     f" {'0700' if part == self.folder else '0600'}"
                 )
 
     @contextlib.contextmanager
     def _alone(self, key: Key, go_on: Callable[[], bool]) -> Iterator[None]:
-        """While no other process makes the same engine; at once where locks cannot be had."""
+        """Lock out other processes that make the same engine; without locks, do not wait."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(EngineFileError, OSError):
                 self._make()

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""ONNX Runtime: the default where there is no TensorRT; any CPU, and what it has providers for."""
+"""ONNX Runtime: the default without TensorRT, for any CPU and all devices with a provider."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .base import Backend, BackendError
 
 _LOG = logging.getLogger(__name__)
 
-# Providers that `providers=()` never takes by itself, but only by name: TensorRT's compile for
-# minutes at the first frame, Azure's would send pictures away.
+# Providers that are used only by name, not with `providers=()`: TensorRT's compile for minutes at
+# the first frame, Azure's would send images to a server.
 _ON_REQUEST = (
     "TensorrtExecutionProvider",
     "NvTensorRTRTXExecutionProvider",
@@ -47,14 +47,14 @@ _ON_CUDA = {
 
 
 SMALLER = 5
-"""Runs on inputs of less than half the size after which the memory for the larger ones goes."""
+"""Runs with inputs below half the size after which the memory for larger ones is released."""
 
 
 class OnnxRuntimeBackend(Backend):
     """A model file in an ONNX Runtime session; see `Backend`."""
 
     def __init__(self, model: Path, providers: Sequence[str], threads: int) -> None:
-        """Load `model`; raises `BackendError` in one line when that fails."""
+        """Load `model`; raises `BackendError` if that fails."""
         try:
             with explained():
                 import onnxruntime
@@ -64,31 +64,34 @@ class OnnxRuntimeBackend(Backend):
         missing = [provider for provider in providers if provider not in available]
         if missing:
             raise BackendError(
-                f"ONNX Runtime has no provider {', '.join(missing)}; it has {', '.join(available)}"
+                f"ONNX Runtime has no provider {', '.join(missing)}, expected some of"
+                f" {', '.join(available)}"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Its threads wait for work in a busy loop, which is fast within a run; after it they only
-        # take the time of what is made of its outputs.
+        # Its threads wait for work in a busy loop. That is fast during a run; after it, they only
+        # take time from the computation of outputs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = 3  # its warnings are for those who make graphs
+        options.log_severity_level = 3  # its warnings are for authors of graphs
         chosen = list(providers) or [p for p in available if p not in _ON_REQUEST]
         try:
             if _ON_CUDA.intersection(chosen) and hasattr(onnxruntime, "preload_dlls"):
-                # CUDA's libraries as pip installs them, where no loader looks for them; what it
-                # prints of those that are missing, the provider's own error says as well.
+                # Loads the CUDA libraries that pip installs, which the loader does not find. It
+                # prints missing ones; the provider's own error reports them, too.
                 with redirect_stdout(io.StringIO()):
                     onnxruntime.preload_dlls()
             self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # its exceptions have no common base
             raise BackendError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from None
-        loaded = self._session.get_providers()  # it replaces by the CPU's what it cannot load
+        loaded = (
+            self._session.get_providers()
+        )  # providers that cannot be loaded are replaced by the CPU
         unloaded = ", ".join(provider for provider in providers if provider not in loaded)
         if unloaded and loaded[0] not in providers:
             raise BackendError(
                 f"ONNX Runtime cannot load {unloaded}: there is no such GPU, or its libraries are"
-                " missing or of another version, see the lines before; where the CPU will do, name"
-                " CPUExecutionProvider as the last provider"
+                " missing or have another version (see the lines before); to fall back to the CPU,"
+                " add CPUExecutionProvider as the last provider"
             )
         if unloaded:
             _LOG.warning("ONNX Runtime cannot load %s, running on %s", unloaded, loaded[0])
@@ -108,16 +111,16 @@ class OnnxRuntimeBackend(Backend):
 
     def _run(self, inputs: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
         if self._outgrown(inputs):
-            # Its arena never shrinks by itself. What a run's outputs lie in is not free at its end,
-            # so it is a later, smaller run that can release the memory of a large one.
-            with suppress(Exception):  # where there is no such arena
+            # Its arena never shrinks by itself. The memory of a run's outputs is not free at its
+            # end, so only a later, smaller run can release the memory of a large one.
+            with suppress(Exception):  # without such an arena
                 results = self._session.run(self._outputs, inputs, self._shrinking)
                 trim_memory()
                 return results
         return self._session.run(self._outputs, inputs)
 
     def _outgrown(self, inputs: Mapping[str, NDArray[np.generic]]) -> bool:
-        """Whether more memory is kept than the last runs needed: after one very large image."""
+        """Whether more memory is held than the last runs needed, after one very large image."""
         size = sum(each.nbytes for each in inputs.values())
         if 2 * size >= self._largest:
             self._largest, self._smaller = max(size, self._largest), 0
@@ -129,11 +132,11 @@ class OnnxRuntimeBackend(Backend):
         return True
 
     def close(self) -> None:
-        """Drop the session; see `Backend.close`."""
+        """Release the session; see `Backend.close`."""
         del self._session
 
 
 def _first_line(error: Exception) -> str:
-    """Of a long one the end: it says why, after what of the runtime's code found it."""
+    """The first line; of a long one mostly the end, which has the reason."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return line if len(line) <= 300 else f"{line[:40]} ... {line[-255:]}"

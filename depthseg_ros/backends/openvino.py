@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""OpenVINO: for x86 CPUs; on request, since ONNX Runtime measured faster (docs/performance.md)."""
+"""OpenVINO, for x86 CPUs; only on request: ONNX Runtime is faster (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class OpenVinoBackend(Backend):
     """A model file compiled by OpenVINO for the CPU; see `Backend`."""
 
     def __init__(self, model: Path, threads: int) -> None:
-        """Compile `model`; raises `BackendError` in one line when that fails."""
+        """Compile `model`; raises `BackendError` if that fails."""
         try:
             with explained():
                 import openvino
         except MissingError as error:
             raise BackendError(str(error)) from None
-        # Left to itself it computes an fp32 model in bf16 where the CPU can. Precision is the
-        # model file's affair.
+        # By default it computes an fp32 model in bf16 if the CPU can. The model file sets the
+        # precision.
         options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -49,7 +49,7 @@ class OpenVinoBackend(Backend):
             self._request = (
                 openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
             )
-            # In the graph's order, but perhaps under the name of what an output is a copy of.
+            # In the graph's order; OpenVINO may rename outputs that are copies of others.
             self._outputs = [output.name for output in onnx.load(model).graph.output]
         except Exception as error:  # its exceptions have no common base
             raise BackendError(f"OpenVINO refuses {model}: {_last_line(error)}") from None
@@ -68,10 +68,10 @@ class OpenVinoBackend(Backend):
         }
 
     def close(self) -> None:
-        """Drop the compiled model; see `Backend.close`."""
+        """Release the compiled model; see `Backend.close`."""
         del self._request
 
 
 def _last_line(error: Exception) -> str:
-    """What OpenVINO says; the lines before it say where in its sources."""
+    """The last line, which has the reason; the lines before are positions in its sources."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""TensorRT, of both flavours: the backend of robots and of PCs with an NVIDIA GPU.
+"""TensorRT and TensorRT for RTX: the backend for robots and PCs with an NVIDIA GPU.
 
-An engine is compiled for the size of the camera's pictures when the first of them comes, kept in
-the user's cache, and loaded from there the next time. Nothing of it runs without a GPU.
+An engine is compiled for the size of the camera's images when the first image arrives, stored in
+the user's cache, and loaded from there the next time. It needs a GPU.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ from .engine_cache import EngineCache, EngineFileError, Key, read_engine
 
 _LOG = logging.getLogger(__name__)
 _ENGINES = 4
-"""Sizes of pictures whose engines stay loaded."""
+"""Number of image sizes whose engines stay loaded."""
 
 
 class TensorRtBackend(Backend):
-    """A model file as engines of TensorRT; see `Backend`."""
+    """A model file as TensorRT engines; see `Backend`."""
 
     def __init__(self, model: Path, flavour: str, engine: Path | None = None) -> None:
-        """Open the GPU, and what the cache has of the model.
+        """Open the GPU and the cached engines of the model.
 
         Args:
             model: Path of the `.onnx` file.
             flavour: One of `FLAVOURS`.
-            engine: An engine of the model to run in place of the cache's.
+            engine: An engine of the model to use instead of the cache.
 
         Raises:
-            ModelFileError: the model file is missing or wrong.
-            BackendError: the flavour or a GPU is missing, or `engine` is not the model's.
+            ModelFileError: The model file is missing or wrong.
+            BackendError: The flavour or a GPU is missing, or `engine` belongs to another model.
         """
         if reason := why_not(flavour):
             raise BackendError(reason)
@@ -66,7 +66,7 @@ class TensorRtBackend(Backend):
         self._cache = EngineCache()
         self._engines: dict[Shapes, _Engine] = {}
         self._refused: dict[Shapes, str] = {}
-        """What cannot be compiled, and why: not to be tried again for every picture."""
+        """Shapes that cannot be compiled, with the reason; they are not retried."""
         self._interrupted = False
         self._named: tuple[Key, bytes] | None = None
         with contextlib.ExitStack() as on_failure:
@@ -75,7 +75,7 @@ class TensorRtBackend(Backend):
             self._model, self._identity = identify(model, flavour, device)
             self._runtime = trt.Runtime(self._logger)
             with device.active():
-                self._look_at_memory()
+                self._update_memory()
             if engine is not None:
                 self._named = self._read(engine)
             on_failure.pop_all()
@@ -93,25 +93,25 @@ class TensorRtBackend(Backend):
         return None
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        """Run the engine of the pictures' size, compiled first if need be; see `Backend.run`."""
+        """Run the engine for the images' size, compiled first if needed; see `Backend.run`."""
         batch, height, width = inputs["image"].shape[:3]
         self._interrupted = False
         with self._device.active():
             outputs = self._engine(Shapes(width, height, batch)).run(inputs)
-            if time.monotonic() - self._looked > 1:
-                self._look_at_memory()
+            if time.monotonic() - self._updated > 1:
+                self._update_memory()
         return outputs
 
-    def _look_at_memory(self) -> None:
-        self.memory, self._looked = self._device.memory(), time.monotonic()
+    def _update_memory(self) -> None:
+        self.memory, self._updated = self._device.memory(), time.monotonic()
 
     def interrupt(self) -> None:
-        """Let a compilation under way in another thread end; `run` then raises `Cancelled`."""
+        """Stop a compilation in another thread; `run` then raises `Cancelled`."""
         self._interrupted = True
 
     def close(self) -> None:
-        """Give back engines and memory; see `Backend.close`."""
-        with contextlib.ExitStack() as stack:  # all of it, whatever fails
+        """Release engines and memory; see `Backend.close`."""
+        with contextlib.ExitStack() as stack:  # everything, even if a part fails
             stack.callback(self._device.close)
             stack.enter_context(self._device.active())
             while self._engines:
@@ -119,7 +119,7 @@ class TensorRtBackend(Backend):
         del self._runtime
 
     def _engine(self, shapes: Shapes) -> _Engine:
-        """The engine of a size, loaded."""
+        """Load the engine of a size."""
         engine = self._engines.pop(shapes, None)
         if engine is None:
             if shapes in self._refused:
@@ -132,23 +132,23 @@ class TensorRtBackend(Backend):
                 engine = _Engine(self._trt, plan, self._device, self._logger, shapes)
             finally:
                 self.state = ""
-        self._engines[shapes] = engine  # the last one is the one used last
+        self._engines[shapes] = engine  # the last one was used last
         return engine
 
     def _load(self, shapes: Shapes) -> Any:
-        """TensorRT's engine of a size: the named one, the cache's, or compiled."""
+        """The engine of a size: the given one, from the cache, or compiled."""
         if self._named is not None:
             key, content = self._named
             if not key.shapes.takes(shapes.batch, *shapes.size):
-                raise UnservedError(f"the engine takes pictures of {key.shapes}, got {shapes}")
+                raise UnservedError(f"the engine accepts images of {key.shapes}, got {shapes}")
             return self._deserialized(content)
         key = self._key(shapes)
         kept = self._cache.load(key)
         if kept is not None:
             try:
                 return self._deserialized(kept)
-            except BackendError as error:  # it passed the cache's checks and is of no use
-                _LOG.warning("%s; compiling anew", error)
+            except BackendError as error:  # it passed the checks of the cache, but does not load
+                _LOG.warning("%s; compiling again", error)
                 self._cache.discard(key)
         try:
             return self._deserialized(
@@ -185,18 +185,24 @@ class TensorRtBackend(Backend):
         return Key(**self._identity, shapes=shapes)
 
     def _read(self, path: Path) -> tuple[Key, bytes]:
-        """A file that the user names, and so trusts."""
+        """Read an engine file that the user gave, and therefore trusts."""
         try:
             key, content = read_engine(path)
         except OSError as error:
             raise BackendError(f"{path} cannot be read: {error.strerror}") from None
         wanted = self._key(key.shapes)
-        for part in ("model", "flavour", "gpu"):  # a version-compatible one may be of another
+        for part in (
+            "model",
+            "flavour",
+            "gpu",
+        ):  # the version may differ for a version-compatible engine
             if getattr(key, part) != getattr(wanted, part):
                 raise EngineFileError(
-                    f"{path} is of {part} {getattr(key, part)}, expected {getattr(wanted, part)}"
+                    f"{path} has the {part} {getattr(key, part)}, expected {getattr(wanted, part)}"
                 )
-        if hasattr(self._runtime, "engine_host_code_allowed"):  # a version-compatible one has some
+        if hasattr(
+            self._runtime, "engine_host_code_allowed"
+        ):  # version-compatible engines contain host code
             self._runtime.engine_host_code_allowed = True
         if key.dla is not None:
             self._runtime.DLA_core = key.dla
@@ -212,21 +218,21 @@ class TensorRtBackend(Backend):
 
 
 class _Engine:
-    """An engine for one size of pictures, with its memory."""
+    """An engine for one image size, with its memory."""
 
     def __init__(self, trt: Any, engine: Any, device: Device, logger: Any, shapes: Shapes) -> None:
         self._engine, self._device, self._logger = engine, device, logger
         self._graph: Any = None
         self._context = context = _context(trt, engine)
         if context is None:
-            raise BackendError(f"TensorRT has no memory for the engine: {logger.why()}")
+            raise BackendError(f"TensorRT has not enough memory for the engine: {logger.why()}")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self._inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if name not in self._inputs]
         for name in self._inputs:
             shape = (shapes.height, shapes.width, 3) if name != "fx" else ()
             if not context.set_input_shape(name, (shapes.batch, *shape)):
-                raise BackendError(f"the engine takes no pictures of {shapes}: {logger.why()}")
+                raise BackendError(f"the engine refuses images of {shapes}: {logger.why()}")
         self._buffers = Buffers(
             device,
             {
@@ -238,7 +244,7 @@ class _Engine:
             for name in names:
                 if not context.set_tensor_address(name, self._buffers[name].pointer):
                     raise BackendError(f"TensorRT refuses memory for {name}: {logger.why()}")
-            # Twice: the first run takes memory and compiles kernels, which no graph may hold.
+            # Twice: the first run allocates memory and compiles kernels, unlike a graph.
             for _ in range(2):
                 self._queue()
                 device.synchronize()
@@ -252,7 +258,7 @@ class _Engine:
                 _LOG.info("running without a CUDA graph: %s", error)
 
     def _queue(self) -> None:
-        """Queue copies in, network, copies out."""
+        """Queue the input copies, the network and the output copies."""
         for name in self._inputs:
             self._device.upload(self._buffers[name])
         if not self._context.execute_async_v3(self._device.stream):
@@ -261,7 +267,7 @@ class _Engine:
             self._device.download(self._buffers[name])
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        """Run once; the outputs are copies, of the caller's own."""
+        """Run once; the outputs are copies."""
         for name in self._inputs:
             np.copyto(self._buffers[name].host, inputs[name])
         (self._graph or self._queue)()
@@ -269,14 +275,14 @@ class _Engine:
         return {name: self._buffers[name].host.copy() for name in self._outputs}
 
     def close(self) -> None:
-        """Give back everything, the graph before what it works on."""
+        """Release everything, the graph before its buffers."""
         self._graph = None
         self._buffers.close()
         del self._context, self._engine
 
 
 def _context(trt: Any, engine: Any) -> Any:
-    """An execution context; of TensorRT for RTX one whose kernels are final from the first run."""
+    """Create an execution context; for TensorRT for RTX with all kernels compiled at once."""
     strategy = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
     if strategy is None:
         return engine.create_execution_context()
@@ -286,11 +292,11 @@ def _context(trt: Any, engine: Any) -> Any:
 
 
 def identify(model: Path, flavour: str, device: Device | None) -> tuple[bytes, dict[str, Any]]:
-    """A model file's content, and all of its `Key` but the shapes and the accelerator.
+    """A model file's content and the fields of its `Key`, except the shapes and the DLA core.
 
     Raises:
-        ModelFileError: the model file is missing or wrong.
-        BackendError: the flavour is missing, or its engines are of one GPU and there is none.
+        ModelFileError: The model file is missing or wrong.
+        BackendError: The flavour is missing, or its engines depend on the GPU and there is none.
     """
     card = model_card.read(model)
     version = str(load_flavour(flavour).__version__)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What planners want from labels and depth, one module each; numpy in, numpy out.
+"""Outputs for planners, computed from labels and depth; one module each, on numpy arrays.
 
 Imports `imaging.geometry` and the model card; no ROS, no backend. Each module stands alone: start
 with the one named for the output, such as `scan`.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How far each class is, and where its nearest part is."""
+"""Compute the distance of each class, and the bearing of its nearest part."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from ..imaging.geometry import sample
 
 @dataclass(frozen=True)
 class ClassDistance:
-    """How far a class is and how much of the picture it fills."""
+    """Distance of a class and its share of the image."""
 
     class_id: int
     class_name: str
     pixel_share: float
-    """Of all pixels, 0 to 1."""
+    """Share of all pixels, 0 to 1."""
     confidence: float
-    """Mean probability of its labels, 0 to 1; NaN where the model gives none."""
+    """Mean probability of its labels, 0 to 1; NaN if the model gives none."""
     nearest: float
     """The depth that 2 % of the class's pixels stay below, metres; robust against single wrong
-    pixels, NaN where the class has no depth."""
+    pixels, NaN if the class has no depth."""
     bearing: float
-    """Of a pixel with the nearest depth, radians; 0 ahead, positive to the left (REP-103)."""
+    """Bearing of a pixel with the nearest depth, radians; 0 ahead, positive left (REP-103)."""
     median: float
-    """Median depth, metres; NaN where the class has no depth."""
+    """Median depth, metres; NaN if the class has no depth."""
 
 
 NEAREST_PERCENTILE = 2
 
 _SAMPLES = 320 * 240
-"""Pixels that are enough for distances; pictures of four times as many or more are sampled."""
+"""Number of pixels used for distances; images with four times as many are subsampled."""
 
 # Depths are counted by the upper bits of their float32: 256 levels an octave, 0.4 % wide, from
 # 1/32 m on, over 15 octaves to 1024 m. Positive floats are in the order of their bits, and as
@@ -66,7 +66,7 @@ def class_distances(
     depth: NDArray[np.float32] | None = None,
     rays: Callable[[int], NDArray[np.float32]] | None = None,
 ) -> list[ClassDistance]:
-    """Distances of every class that a picture shows, in ascending order of class id.
+    """Compute the distances of every class in an image, in ascending order of class id.
 
     Args:
         labels: (H, W) class ids; ids that `names` lacks are left out.
@@ -132,6 +132,6 @@ def class_distances(
 
 
 def _depth_at(levels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The middle of levels of the histogram, metres."""
+    """Centre of histogram bins, metres."""
     bits = ((levels + int(_FIRST)) << _SHIFT) + (1 << (_SHIFT - 1))
     return bits.astype(np.uint32).view(np.float32)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ground plane: from how the camera is mounted, or fitted to the depth of ground pixels.
+"""The ground plane, from the camera's mounting or fitted to the depth of ground pixels.
 
 All in the camera's optical frame, x right, y down, z forward (REP-103). `rays` are x/z and y/z of
 what pixels see, so their points are (rays[0] * depth, rays[1] * depth, depth).
@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from ..imaging.geometry import turned
 
 TOLERANCE = 0.1
-"""A pixel lies on a plane when its depth is the plane's to within this share."""
+"""Maximum relative error in depth of a pixel that lies on a plane."""
 
 FEWEST_PIXELS = 100
-"""Ground pixels with depth below which no plane is fitted."""
+"""Minimum number of ground pixels with depth for fitting a plane."""
 
 LEAST_SHARE = 0.5
-"""Of the ground pixels, on the plane; with fewer it is not what they have in common."""
+"""Minimum share of ground pixels on the plane; otherwise the fit is rejected."""
 
 STEEPEST = math.radians(45)
-"""Greatest angle, rad, between the picture's up and the ground's at which a fit is believed."""
+"""Maximum angle between the image's up and the ground's for an accepted fit, rad."""
 
 _POINTS, _SCORED, _TRIALS, _ROUNDS = 2500, 500, 150, 10
 """Pixels that are enough for a plane, and to tell first planes apart; first planes, of which one in
@@ -52,16 +52,16 @@ leave a direction in which the plane turns about them freely, those in one spot 
 
 @dataclass(frozen=True)
 class Ground:
-    """The ground plane: the height of a point p above it is `height` + `up` . p."""
+    """A ground plane: the height of a point p above it is `height` + `up` . p."""
 
     up: tuple[float, float, float]
-    """Unit vector away from the ground."""
+    """Unit vector that points up from the ground."""
     height: float
-    """Of the camera above the ground, metres; ValueError where it is not positive."""
+    """Height of the camera above the ground, metres; must be positive (ValueError)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.height < math.inf:
-            raise ValueError(f"the camera must be above the ground, got a height of {self.height}")
+            raise ValueError(f"the camera height is {self.height} m, expected more than 0")
 
     @classmethod
     def from_mounting(cls, height: float, pitch: float = 0.0, roll: float = 0.0) -> Ground:
@@ -76,7 +76,7 @@ class Ground:
 
     @classmethod
     def from_pose(cls, translation: Sequence[float], rotation: Sequence[float]) -> Ground:
-        """The plane z = 0 of a frame of which z points up, such as base_footprint (REP-120).
+        """The plane z = 0 of a frame with z up, such as base_footprint (REP-120).
 
         Args:
             translation: (x, y, z) of its origin in the camera's optical frame, metres.
@@ -88,12 +88,12 @@ class Ground:
 
     @property
     def pitch(self) -> float:
-        """As of `from_mounting`, rad, -pi/2 to pi/2."""
+        """Pitch as in `from_mounting`, rad, -pi/2 to pi/2."""
         return math.asin(max(-1.0, min(1.0, -self.up[2])))
 
     @property
     def roll(self) -> float:
-        """As of `from_mounting`, rad, -pi to pi."""
+        """Roll as in `from_mounting`, rad, -pi to pi."""
         return math.atan2(-self.up[0], -self.up[1])
 
     def heights(self, rays: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -111,7 +111,7 @@ class Ground:
         return replace(self, up=(x, y, self.up[2]))
 
     def scaled(self, factor: float) -> Ground:
-        """The ground when all depth is multiplied by `factor`, which is positive."""
+        """The ground after all depth is multiplied by `factor`, which is positive."""
         return replace(self, height=self.height * factor)
 
 
@@ -121,7 +121,7 @@ def fit_ground(
     is_ground: NDArray[np.bool_],
     expected: Ground | None = None,
 ) -> tuple[Ground, float] | None:
-    """The plane that most ground pixels lie on, of least relative error in depth.
+    """Fit the plane that most ground pixels lie on, with minimum relative error in depth.
 
     That is how depth from one picture errs. Up to 40 % of the pixels may be of something else. Of
     road and pavement it is the one with more pixels, or one in between where noise hides the step.

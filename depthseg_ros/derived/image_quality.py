@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Simple tests of whether an image is good enough for a network."""
+"""Simple tests of the image quality."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ BLANK = 1.5
 NOISE = 30.0
 """Grey levels between neighbouring pixels, in the median, above which an image is noise."""
 LOW_CONFIDENCE = 0.91
-"""Mean probability of its own labels, below which the default model is not made for such images."""
+"""Mean probability of the labels below which the default model has low confidence."""
 STILL = 1.0
 """Seconds that an image stays the same to the last bit before it is called frozen: drivers and
 video encoders repeat images for shorter times, and a sensor's noise never does for so long."""
 REPEATS = 3
-"""The least number of identical images, for the same reason."""
+"""Minimum number of identical images, for the same reason."""
 
 _SIZE = 80, 60
 """Columns and rows of patches."""

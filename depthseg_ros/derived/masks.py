@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 
 def class_mask(labels: NDArray[np.uint8], ids: Collection[int]) -> NDArray[np.uint8]:
-    """(H, W) uint8: 255 where `labels` (H, W) has one of the class ids, 0 elsewhere."""
+    """(H, W) uint8 mask: 255 where `labels` (H, W) has one of the class ids, otherwise 0."""
     table = np.zeros(256, np.uint8)
     table[list(ids)] = 255
     return cv2.LUT(labels, table)  # type: ignore[return-value]
@@ -33,7 +33,7 @@ def class_mask(labels: NDArray[np.uint8], ids: Collection[int]) -> NDArray[np.ui
 def cut_out(
     depth: NDArray[np.float32], labels: NDArray[np.uint8], ids: Collection[int]
 ) -> NDArray[np.float32]:
-    """Depth (H, W) with NaN where `labels` (H, W) has one of the class ids; the same if none."""
+    """Set depth (H, W) to NaN where `labels` (H, W) has one of the class ids."""
     if not ids:
         return depth
     return np.where(class_mask(labels, ids) > 0, np.float32(np.nan), depth)

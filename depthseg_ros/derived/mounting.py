@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whether the ground in the depth lies where the camera's mounting puts it."""
+"""Compare the ground in the depth with the camera's mounting."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from numpy.typing import NDArray
 from .ground import Ground
 
 LIMIT = 0.15
-"""Relative error, of the camera's height or of the ground's depth, above which they disagree."""
+"""Relative error of the camera height or the ground's depth above which they disagree."""
 LEAST_SHARE = 0.7
-"""Of the ground pixels, on the fitted plane: with fewer the fit tells nothing of the mounting."""
+"""Minimum share of ground pixels on the fitted plane for a comparison."""
 LEAST_GROUND = 0.05
-"""Of the image, ground pixels with depth, likewise."""
+"""Minimum share of the image with ground pixels with depth for a comparison."""
 FEWEST, MEMORY = 5, 15
-"""Images before which nothing is said, and whose medians count: a ramp or a bump passes."""
+"""Number of images over which medians are taken, so that a ramp or a bump is ignored."""
 
 
 class Comparison(NamedTuple):
-    """The ground of one image, fitted to its depth, beside that of the mounting."""
+    """The ground fitted to the depth of one image, and that of the mounting."""
 
     height: float
-    """The camera's above the fitted ground, metres."""
+    """Height of the camera above the fitted ground, metres."""
     pitch: float
-    """Likewise, rad, positive looks down."""
+    """Pitch of the camera to the fitted ground, rad, positive is down."""
     known_height: float
-    """By the mounting."""
+    """Height according to the mounting, metres."""
     known_pitch: float
-    """Likewise."""
+    """Pitch according to the mounting, rad."""
     depth: float
     """The fitted ground's depth divided by the mounting's, the median over ground pixels; 0 where
     those lie above the mounting's horizon."""
@@ -73,17 +73,17 @@ def compare(fitted: Ground, mounted: Ground, rays: NDArray[np.float32]) -> Compa
 
 
 class MountingCheck:
-    """Compares the grounds of a camera's last images."""
+    """Compares the ground of a camera's last images with the mounting."""
 
     def __init__(self) -> None:
         self._last: deque[Comparison] = deque(maxlen=MEMORY)
 
     def add(self, comparison: Comparison) -> None:
-        """Take one image into account."""
+        """Add the comparison of one image."""
         self._last.append(comparison)
 
     def disagreement(self) -> str:
-        """What disagrees, in words; empty: nothing, or not enough is known yet."""
+        """A line about the disagreement; empty if there is none or too few images."""
         if len(self._last) < FEWEST:
             return ""
         height, pitch, known_height, known_pitch, depth = (
@@ -93,7 +93,7 @@ class MountingCheck:
         if error <= LIMIT:
             return ""
         return (
-            f"the depth shows the ground {height:.2f} m below the camera at a pitch of"
+            f"the ground in the depth is {height:.2f} m below the camera at a pitch of"
             f" {pitch:.2f} rad, the mounting has {known_height:.2f} m and {known_pitch:.2f} rad:"
             f" they disagree by {100 * error:.0f} %"
         )

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The picture as points in space."""
+"""Convert an image with depth to a point cloud."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..model_card import UNLABELLED
 
 OFFSETS = {"x": 0, "y": 4, "z": 8, "rgb": 12, "label": 16, "confidence": 17}
-"""Of the fields of `POINT`, bytes."""
+"""Offsets of the fields of `POINT`, bytes."""
 POINT = np.dtype(
     {
         "names": list(OFFSETS),
@@ -41,7 +41,7 @@ def picture_points(
     labels: NDArray[np.uint8] | None = None,
     confidence: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.void]:
-    """A point for each pixel, in the order of pixels.
+    """Make one point for each pixel, in the order of pixels.
 
     Args:
         image: (H, W, 3) uint8 RGB.

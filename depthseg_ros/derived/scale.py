@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How far off depth is, by what is known of the camera."""
+"""Estimate the scale error of depth from the camera's known height."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ import statistics
 from collections import deque
 
 MEMORY = 30
-"""Pictures whose median counts: about as long as it takes to drive over a bump."""
+"""Number of images over which the median is taken: about the time to drive over a bump."""
 
 
 class ScaleEstimate:
-    """What depth is to be multiplied by, from the camera's height above the ground by its depth."""
+    """Scale factor for depth, from the camera's height above the ground in the depth."""
 
     def __init__(self) -> None:
         self._heights: deque[float] = deque(maxlen=MEMORY)
 
     def add(self, height: float) -> None:
-        """Take one picture into account; a height that is not above 0 and finite tells nothing.
+        """Add the height from one image; it is ignored if it is not positive and finite.
 
         Args:
             height: The camera's above the ground, in the units of its depth.
@@ -40,5 +40,5 @@ class ScaleEstimate:
             self._heights.append(height)
 
     def of(self, height: float) -> float:
-        """What brings the median of the last heights to the known one; NaN before the first."""
+        """Ratio of the known height to the median of the last heights; NaN before the first."""
         return height / statistics.median(self._heights) if self._heights else math.nan

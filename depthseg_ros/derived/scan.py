@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a planner's laser scan would be: how far the nearest obstacle is in each direction."""
+"""Compute a laser scan for planners: the distance of the nearest obstacle in each direction."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from .ground import Ground
 
 BEAM = math.radians(0.5)
-"""From one bearing to the next, where pixels are not farther apart."""
+"""Angle between two beams, unless pixels are farther apart."""
 
 NEAREST_PIXELS = 3
-"""A beam ends at the obstacle pixel of this rank by distance: fewer wrong ones make no obstacle."""
+"""Rank by distance of the obstacle pixel at which a beam ends, to ignore single wrong pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Scan:
     angle_min: float
     """Bearing of the first beam, the rightmost, rad; 0 is forward, positive is left."""
     angle_increment: float
-    """From a beam to the next one, rad."""
+    """Angle between two beams, rad."""
     ranges: NDArray[np.float32]
-    """(N,) metres as of REP-117: +inf where no obstacle was seen, NaN where nothing was."""
+    """(N,) metres as in REP-117: +inf if there is no obstacle, NaN without any measurement."""
 
     @property
     def angle_max(self) -> float:
@@ -60,7 +60,7 @@ def obstacle_scan(
     range_max: float,
     increment: float = BEAM,
 ) -> Scan:
-    """The nearest obstacles around the camera, as they are seen from above.
+    """Compute the nearest obstacles around the camera, seen from above.
 
     Points are moved along the ground's up into the plane of the scan, whatever the camera's pitch
     and roll: in a level frame the scan has them where they are, at other heights. Everything seen
@@ -89,7 +89,9 @@ def obstacle_scan(
         raise ValueError(f"a scan needs rays and a positive increment, got {increment} rad")
     x, y, z = ground.up
     if abs(y) < 0.1:
-        raise ValueError(f"a scan needs a camera that looks along the ground, up is {(x, y, z)}")
+        raise ValueError(
+            f"a scan needs a camera that looks along the ground, but its up vector is {(x, y, z)}"
+        )
     # Whole multiples, so that there is a beam straight ahead.
     first = round(-math.atan(right) / increment)
     ranges = np.full(round(-math.atan(left) / increment) - first + 1, np.nan, np.float32)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compressed pictures, JPEG or PNG -> arrays.
+"""Decode compressed images, JPEG or PNG, to arrays.
 
 OpenCV decodes. Refused here is what it would take: a picture that was cut off, of which versions
 before 5 return the upper part over grey, and some kB that unpack to gigabytes or take minutes.
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from ..texts import shortened
 
 MAX_SIZE = 8192
-"""Greatest width or height of a picture, pixels."""
+"""Maximum width or height of an image, pixels."""
 MAX_SCANS = 100
 """Of a JPEG: each goes over the whole picture, and some kB hold thousands; encoders write ten."""
 
@@ -43,7 +43,7 @@ _SCAN, _END = 0xDA, 0xD9
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """The picture as it is stored: not turned by what EXIF says, alpha ignored.
+    """Decode an image as it is stored: EXIF orientation and alpha are ignored.
 
     16-bit samples keep their upper 8 bits. Damage within a JPEG, other than a missing end, shows in
     the picture: nothing in the file tells.

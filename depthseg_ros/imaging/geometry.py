@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from .lens import PINHOLE, Lens
 
 DEFAULT_FOV = 1.2
-"""Horizontal field of view, radians, of what is not known to have another."""
+"""Default horizontal field of view, radians."""
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A camera: picture size and focal lengths and principal point, all in pixels, and its lens."""
+    """A camera: image size, focal lengths and principal point, all in pixels, and its lens."""
 
     width: int
     height: int
@@ -51,7 +51,7 @@ class Intrinsics:
         return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
     def scaled(self, width: int, height: int) -> Intrinsics:
-        """The same camera when its picture is resized to `width` x `height`."""
+        """The same camera with images resized to `width` x `height`."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self,
@@ -70,12 +70,12 @@ class Intrinsics:
 
 
 def sample(size: int, step: int) -> slice:
-    """Which of `size` rows or columns are looked at if only every `step`-th is; at least one."""
+    """Slice of every `step`-th of `size` rows or columns; at least one."""
     return slice(min(step // 2, (size - 1) // 2), None, step)
 
 
 def rays(camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
-    """Where pixels look: a pixel's point in space is (x/z, y/z, 1) times its depth.
+    """Compute the rays of pixels: a pixel's point in space is (x/z, y/z, 1) times its depth.
 
     Args:
         camera: At the picture's size.
@@ -93,7 +93,7 @@ def rays(camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
 
 
 def turned(rays: NDArray[np.float32], degrees: int) -> NDArray[np.float32]:
-    """Rays as a camera sees them whose image is rotated clockwise.
+    """Convert rays to the axes of an image that is rotated clockwise.
 
     Args:
         rays: (2, ...) x/z and y/z of a camera.
@@ -112,14 +112,14 @@ def turned(rays: NDArray[np.float32], degrees: int) -> NDArray[np.float32]:
 
 
 class RayCache:
-    """Gives what `rays` does, kept for as long as the camera stays the same."""
+    """Cache of `rays` for as long as the camera stays the same."""
 
     def __init__(self) -> None:
         self._camera: Intrinsics | None = None
         self._kept: dict[int, NDArray[np.float32]] = {}
 
     def __call__(self, camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
-        """As `rays`; not to be written to."""
+        """As `rays`; do not write to the result."""
         if camera != self._camera:
             self._camera, self._kept = camera, {}
         if step not in self._kept:
@@ -129,6 +129,6 @@ class RayCache:
 
 
 def to_millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Depth in metres as REP-118's 16UC1: millimetres, 0 where there is none or it does not fit."""
+    """Convert depth in metres to 16UC1 of REP-118: millimetres, 0 if unknown or too large."""
     scaled = np.rint(np.nan_to_num(depth, posinf=0, neginf=0) * 1000)
     return np.where((scaled > 0) & (scaled < 2**16), scaled, 0).astype(np.uint16)

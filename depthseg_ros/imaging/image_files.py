@@ -43,11 +43,11 @@ _reported: list[str] = []
 """The file whose orientation was reported in this process."""
 
 LOSSLESS = frozenset({".bmp", ".pgm", ".png", ".tif", ".tiff"})
-"""Endings of files that can hold labels or depth, in lower case."""
+"""Suffixes of files that can contain labels or depth, in lower case."""
 IMAGES = LOSSLESS | {".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".ppm", ".webp"}
-"""Endings that make a folder's file an image, in lower case."""
+"""Suffixes of image files in a folder, in lower case."""
 BESIDE = (".labels", ".depth", ".overlay")
-"""Ends of the stems of files that belong to an image and are not images themselves."""
+"""Ends of the stems of files that belong to an image but are not camera images."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WHOLE = (b"\xff\xd8\xff", _PNG, b"BM", b"II*\0", b"MM\0*", b"RIFF")  # what OpenCV surely knows
@@ -194,7 +194,7 @@ def decode(data: bytes, flags: int) -> NDArray[Any]:
 
 
 def other_format(data: bytes) -> str:
-    """What a file is in place of an image, by its first bytes; empty if that is not known."""
+    """The format of a file that is not a readable image, from its first bytes; empty if unknown."""
     if is_lfs_pointer(data):
         return LFS_POINTER
     known = next((name for name, pattern in _OTHERS.items() if pattern.match(data)), "")
@@ -202,7 +202,7 @@ def other_format(data: bytes) -> str:
 
 
 def orientation(path: Path) -> int:
-    """The EXIF orientation of an image file, 1 to 8; 1, as stored, where it has none."""
+    """The EXIF orientation of an image file, 1 to 8; 1 (as stored) if it has none."""
     try:
         return _orientation(_content(path))[0]
     except ValueError:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What ROS messages of images and cameras hold -> arrays and cameras; knows encodings, but no ROS.
+"""Convert the content of image and camera messages to arrays and cameras, without ROS.
 
 Any object with the fields of the message will do, rclpy's as well as those of a bag that is read
 without ROS. The conversions are written out here rather than left to cv_bridge: its Python side
@@ -38,11 +38,11 @@ from .geometry import Intrinsics
 from .lens import Lens
 
 MIN_FOCAL = 0.01
-"""Least focal length in widths or heights of the image: K may be the identity, or in mm."""
+"""Minimum focal length in widths or heights of the image: K may be the identity, or in mm."""
 
 
 class Image(Protocol):
-    """What is needed of a sensor_msgs/Image."""
+    """The needed fields of a sensor_msgs/Image."""
 
     height: int
     width: int
@@ -53,14 +53,14 @@ class Image(Protocol):
 
 
 class CompressedImage(Protocol):
-    """What is needed of a sensor_msgs/CompressedImage."""
+    """The needed fields of a sensor_msgs/CompressedImage."""
 
     format: str
     data: Any
 
 
 class CameraInfo(Protocol):
-    """What is needed of a sensor_msgs/CameraInfo."""
+    """The needed fields of a sensor_msgs/CameraInfo."""
 
     height: int
     width: int
@@ -75,11 +75,11 @@ class CameraInfo(Protocol):
 
 @dataclass(frozen=True)
 class _Encoding:
-    """How a pixel lies in a message, and which OpenCV conversion makes RGB of it."""
+    """Layout of a pixel in a message, and the OpenCV conversion to RGB."""
 
     channels: int
     code: int | None
-    """None: it is RGB already."""
+    """None: already RGB."""
     sample_bytes: int = 1
     even_width: bool = False
     """Whether pixels come in pairs that share their colour, as in YUV 4:2:2."""
@@ -155,7 +155,9 @@ def image_to_rgb(message: Image) -> NDArray[np.uint8]:
     """
     width, height = _size(message)
     if is_depth(message):
-        raise ValueError(f"the image is depth, not a camera's image: {message.encoding}")
+        raise ValueError(
+            f"the image is a depth image ({message.encoding}), expected a camera image"
+        )
     name = message.encoding.lower()
     if name in _PLANAR:
         return _planar_to_rgb(message, *_PLANAR[name])
@@ -271,7 +273,7 @@ def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
     source, target = _encodings_of(message)
     try:
         if is_depth(message):
-            raise ValueError("the compressed image is depth, not a camera's image")
+            raise ValueError("the compressed image is a depth image, expected a camera image")
         data, mosaic = bytes(message.data), target or source
         if not mosaic.startswith("bayer_"):
             return compressed.decode(data)
@@ -316,7 +318,7 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
     kind = {"16UC1": "u2", "32FC1": "f4"}.get(message.encoding)
     if kind is None:
         raise ValueError(
-            f"the image holds no depth: {shortened(message.encoding)!r}, expected 16UC1 or 32FC1"
+            f"the image has no depth: {shortened(message.encoding)!r}, expected 16UC1 or 32FC1"
         )
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     stored = np.ascontiguousarray(_rows(message, dtype.itemsize)).view(dtype)
@@ -371,7 +373,7 @@ def labels_of(message: Image) -> NDArray[np.uint8]:
     """
     if message.encoding not in ("mono8", "8UC1"):
         raise ValueError(
-            f"the image holds no labels: {shortened(message.encoding)!r}, expected mono8 or 8UC1"
+            f"the image has no labels: {shortened(message.encoding)!r}, expected mono8 or 8UC1"
         )
     return np.ascontiguousarray(_rows(message, 1))
 
@@ -401,8 +403,8 @@ def camera_of(
     if min(abs(width * rows / columns - height), abs(height * columns / rows - width)) > 1:
         raise ValueError(
             f"camera_info describes {columns}x{rows} pixels, the image has {width}x{height}:"
-            " another aspect ratio, cropped or stretched? Publish camera_info of the image's own"
-            " size, or of the whole sensor with the crop as roi"
+            " another aspect ratio, cropped or stretched? Publish camera_info for the image's"
+            " size, or for the whole sensor with the crop as roi"
         )
     assumed, camera = "", camera.scaled(width, height)
     if rectified:
@@ -411,16 +413,16 @@ def camera_of(
         try:
             camera = replace(camera, lens=lens_of(message))
         except ValueError as error:
-            assumed = f"camera_info: {error}; taking it for a pinhole without distortion"
+            assumed = f"camera_info: {error}; assuming a pinhole without distortion"
         if camera.lens.bends and not len(message.d):
             assumed = (
-                f"camera_info: a lens {message.distortion_model!r} without coefficients; taking it"
-                " for an ideal equidistant projection"
+                f"camera_info: a lens {message.distortion_model!r} without coefficients; assuming"
+                " an ideal equidistant projection"
             )
     elif any(message.d):
         assumed = (
-            "camera_info has lens coefficients, but no K; taking P and no lens, which is right if"
-            " the image is rectified"
+            "camera_info has lens coefficients but no K; using P without distortion, which is only"
+            " correct for a rectified image"
         )
     return camera, assumed
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How lenses bend rays, by the distortion models of `sensor_msgs/CameraInfo`, and back.
+"""Distort and undistort rays with the lens models of `sensor_msgs/CameraInfo`.
 
 The formulas are OpenCV's (calib3d and its fisheye model, Kannala and Brandt 2006). Rays are x/z and
 y/z in the camera's optical frame.
@@ -59,7 +59,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Lens:
-    """How a lens bends the rays of a pinhole camera; by default not at all."""
+    """Distortion of a lens; by default none."""
 
     model: str = "plumb_bob"
     """One of `MODELS`."""
@@ -67,7 +67,7 @@ class Lens:
     """In OpenCV's order, as many as the model has; () is a plumb_bob that does nothing."""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for an unknown model, or coefficients that are not its own."""
+        """Check model and coefficients; raises `ValueError`."""
         counts = MODELS.get(self.model)
         if counts is None:
             raise ValueError(f"lens {shortened(self.model)!r}, expected one of {', '.join(MODELS)}")
@@ -82,12 +82,12 @@ class Lens:
 
     @property
     def bends(self) -> bool:
-        """Whether it does anything; a fisheye without distortion is no pinhole yet."""
+        """Whether it distorts; a fisheye without coefficients still does."""
         return self.model == "equidistant" or any(self.coefficients)
 
     @classmethod
     def named(cls, name: str, coefficients: Sequence[float]) -> Lens:
-        """Make a lens from what drivers and calibration tools call it.
+        """Make a lens from the names that drivers and calibration tools use.
 
         Zeros at the end are dropped and missing coefficients are zero, as in OpenCV, where their
         number alone tells a plumb_bob from a rational_polynomial.

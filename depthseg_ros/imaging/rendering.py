@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures for people: class colours over the camera's picture, a legend, depth in colours."""
+"""Draw images for people: class colours over the camera image, a legend, coloured depth."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def overlay(
     classes: Sequence[SemanticClass],
     opacity: float = 0.5,
 ) -> NDArray[np.uint8]:
-    """Class colours over a picture, with a legend of the classes that it shows.
+    """Draw class colours over an image, with a legend of its classes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -84,7 +84,7 @@ def draw_legend(image: NDArray[np.uint8], classes: Sequence[SemanticClass]) -> N
 def color_depth(
     depth: NDArray[np.float32], near: float = 2.0, far: float = 80.0
 ) -> NDArray[np.uint8]:
-    """Depth (H, W) in colours, (H, W, 3) uint8 RGB: warm near, cold far, black where there is none.
+    """Colour depth (H, W), (H, W, 3) uint8 RGB: warm is near, cold is far, black is unknown.
 
     The scale is logarithmic between `near` and `far` metres, since that is how errors of depth
     grow and how people judge it.
@@ -104,7 +104,7 @@ def from_above(
     reach: float = 40.0,
     marks: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
-    """A map of points, the camera at the middle of its lower border, looking up.
+    """Draw a map of points, with the camera at the middle of the lower border, looking up.
 
     Args:
         points: (N, 3) metres in the camera's optical frame; those that are not finite are left out.

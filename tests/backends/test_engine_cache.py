@@ -107,9 +107,9 @@ def test_an_engine_that_is_not_what_it_should_be_is_compiled_anew_with_one_line(
     assert cache.get(KEY, lambda: b"new") == b"new"
     lines = [record.getMessage() for record in caplog.records]
     if how == "a folder":  # nor can it be replaced
-        assert len(lines) == 2 and "is not kept" in lines[1]
+        assert len(lines) == 2 and "cannot be stored" in lines[1]
         return
-    assert len(lines) == 1 and lines[0].endswith("; compiling anew") and str(path) in lines[0]
+    assert len(lines) == 1 and lines[0].endswith("; compiling again") and str(path) in lines[0]
     assert cache.get(KEY, never) == b"new" and len(caplog.records) == 1
 
 
@@ -159,7 +159,7 @@ def test_without_a_folder_it_is_compiled_each_time_and_the_log_says_so(folder, c
     for _ in range(2):
         assert cache.get(KEY, lambda: ENGINE) == ENGINE
     lines = [record.getMessage() for record in caplog.records]
-    assert all("not kept, and will be compiled each time" in line for line in lines[-1:])
+    assert all("cannot be stored and is compiled at each start" in line for line in lines[-1:])
     assert cache.entries() == [] and cache.clear() == []
 
 
@@ -225,7 +225,7 @@ def test_a_process_that_is_killed_while_it_compiles_leaves_no_lock(cache, proces
 def test_a_full_disk_costs_a_line_and_leaves_nothing_behind(cache, process):
     full = process(cache.folder, 0, 50_000)
     assert full.wait(60) == 0
-    assert "is not kept, and will be compiled each time" in full.stderr.read()
+    assert "cannot be stored and is compiled at each start" in full.stderr.read()
     assert cache.entries() == []
     assert [p.name for p in cache.folder.iterdir() if not p.name.endswith(".lock")] == []
 

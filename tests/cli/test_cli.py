@@ -377,5 +377,5 @@ def test_the_packages_own_models_have_names(capsys, monkeypatch, tmp_path):
     assert cli.main(["info", "street"]) == 1
     assert "street is not an ONNX file" in capsys.readouterr().err
     assert cli.main(["info", "kitchen"]) == 1
-    says = "there is no model file kitchen; the package's own are indoor, street"
+    says = "there is no model file kitchen; the package has indoor, street"
     assert says in capsys.readouterr().err

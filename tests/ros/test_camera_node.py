@@ -192,7 +192,7 @@ def test_a_device_gives_pictures_until_it_is_pulled_out(monkeypatch):
         frame = next(frames)
         assert frame.image[0, 0].tolist() == ([1, 2, 3] if frame.encoding == "bgr8" else [3, 2, 1])
         assert (frame.intrinsics.width, frame.intrinsics.height) == (6, 4)
-    with pytest.raises(ValueError, match="/dev/video3 gives no pictures"):
+    with pytest.raises(ValueError, match="/dev/video3 sends no images"):
         next(frames)
     (device,) = devices
     assert device.set_to[cv2.CAP_PROP_FRAME_WIDTH] == 640 and not device.open
@@ -259,9 +259,9 @@ def test_a_stream_is_published_and_connected_to_again(start, observer):
     address = f"user:secret@127.0.0.1:{server.server_port}/video"
     images = observer.collect(Image, "/streamed/image")
     process = start("camera_node", "/streamed", source=f"http://{address}")
-    ended = f"Source http://{address.partition('@')[2]} has ended; connecting again every 1 s"
+    ended = f"Source http://{address.partition('@')[2]} has ended; reconnecting every 1 s"
     process.says(re.escape(ended))
-    process.says("gives images again")
+    process.says("sends images again")
     seen = len(images)
     observer.until(lambda: len(images) > seen + 3, f"images\n{process.log}")
     assert (images[-1].width, images[-1].height) == (64, 48)
@@ -274,4 +274,4 @@ def test_a_stream_is_published_and_connected_to_again(start, observer):
 def test_a_stream_that_gives_nothing_is_one_line(start):
     process = start("camera_node", "/no_stream", source="rtsp://127.0.0.1:9/live")
     assert process.wait() == 1
-    assert len(process.lines("source rtsp://127.0.0.1:9/live gives no images: check")) == 1
+    assert len(process.lines("source rtsp://127.0.0.1:9/live sends no images: check")) == 1

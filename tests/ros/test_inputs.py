@@ -251,7 +251,7 @@ def test_another_model_is_loaded_while_the_camera_goes_on(start_depthseg, observ
         ({"model": "/none.onnx"}, "there is no model file /none.onnx"),
         (
             {"model": "kitchen"},
-            "there is no model file kitchen; the package's own are indoor, street",
+            "there is no model file kitchen; the package has indoor, street",
         ),
         ({"model": street_model, "backend": "abacus"}, "backend is 'abacus', expected one of"),
     ):

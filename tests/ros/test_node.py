@@ -79,7 +79,7 @@ def camera_info(width=WIDTH, height=HEIGHT, fov=1.0):
 def depthseg(start_depthseg):
     node = start_depthseg()
     node.process.says(
-        r"Model street on onnxruntime \(.*\) \(auto: the fastest measured on CPUs.*\)"
+        r"Model street on onnxruntime \(.*\) \(auto: the fastest on CPUs in our measurements.*\)"
         r" in (fp32 \(street|int8 \(street-int8)\.onnx\), loaded in"
     )
     node.process.says(r"running street(-int8)?\.onnx: int8 is [0-9.]+ times as fast as fp32 here")

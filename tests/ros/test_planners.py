@@ -504,7 +504,7 @@ def test_a_lens_that_is_not_known_is_taken_for_none_and_said(perceive, node):
     odd.distortion_model, odd.d = "brown", [0.1]
     depth = node.collect("depth/image")
     node.perceive(message(painted_ground()), odd, depth)
-    says = "lens 'brown', expected one of plumb_bob.*; taking it for a pinhole"
+    says = "lens 'brown', expected one of plumb_bob.*; assuming a pinhole"
     until_says(node, painted_ground(), says)
 
 

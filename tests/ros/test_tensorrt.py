@@ -49,7 +49,9 @@ def test_without_a_gpu_the_node_refuses_to_configure_and_can_be_mended(start_dep
 
 def test_an_engine_of_another_backend_is_refused(start_depthseg):
     node = start_depthseg(backend="onnxruntime", engine="/none.engine")
-    node.process.says("Cannot configure: an engine is TensorRT's; onnxruntime takes none")
+    node.process.says(
+        "Cannot configure: engine is only for TensorRT, but the backend is onnxruntime"
+    )
     assert node.set("engine", "").successful and node.change("configure")
     assert not node.set("engine", "/other.engine").successful
 
