@@ -22,7 +22,7 @@ from collections.abc import Callable
 from sensor_msgs.msg import CameraInfo
 
 from ..imaging.geometry import Intrinsics
-from ..imaging.images import camera_of
+from ..imaging.images import camera_of, intrinsics
 
 PATIENCE = 1.0
 """Seconds that the first frame waits for camera_info: cameras send both in any order."""
@@ -35,6 +35,7 @@ class Calibration:
         image: Returns the base topic of image_transport for the images.
         topic: Returns the topic of camera_info.
         why: Returns why no camera_info arrives, as the end of a line.
+        log: Logs a line once, as information.
         warn: Logs a line, with the text that the callable `hint` returns.
         trouble: Sets a problem in diagnostics, see `StreamDiagnostics.trouble`.
     """
@@ -44,11 +45,12 @@ class Calibration:
         image: Callable[[], str],
         topic: Callable[[], str],
         why: Callable[[], str],
+        log: Callable[[str], None],
         warn: Callable[..., None],
         trouble: Callable[[str, str], None],
     ) -> None:
         self._image, self._topic, self._why = image, topic, why
-        self._warn, self._trouble = warn, trouble
+        self._log, self._warn, self._trouble = log, warn, trouble
         self._info: CameraInfo | None = None
         self._awaited = threading.Event()  # set when waiting for the first one ends
 
@@ -87,6 +89,7 @@ class Calibration:
                 raise ValueError(f"no camera_info received on {self._topic()}")
             # In ROS, topics of rectified images are named image_rect or image_rect_color.
             rectified = self._image().rsplit("/", 1)[-1].startswith("image_rect")
+            described = intrinsics(info, rectified)
             camera, assumed = camera_of(info, width, height, rectified)
         except ValueError as error:
             text = f"{error}; assuming a horizontal field of view of {fov} rad"
@@ -94,6 +97,11 @@ class Calibration:
             self._warn(f"{text} (parameter default_fov)", hint=hint)
             self._trouble("camera_info", text)
             return None, Intrinsics.from_fov(width, height, fov)
+        if (width, height) != (described.width, described.height):
+            self._log(
+                f"camera_info describes {described.width}x{described.height} pixels, the image has"
+                f" {width}x{height}: using the focal length {camera.fx:.1f} for {described.fx:.1f}"
+            )
         if assumed:
             self._warn(assumed)
         self._trouble("camera_info", assumed)

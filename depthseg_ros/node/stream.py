@@ -139,7 +139,12 @@ class CameraStream:
         self._label_threshold = 0.0
         self._inputs: list[FollowingSubscription] = []
         self._calibration = Calibration(
-            self._image_name, lambda: self._info.topic, self._why_no_info, self._warn, self.trouble
+            self._image_name,
+            lambda: self._info.topic,
+            self._why_no_info,
+            self._inform,
+            self._warn,
+            self.trouble,
         )
         self._background = Background(
             SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
@@ -622,6 +627,11 @@ class CameraStream:
     def _of_camera(self, text: str) -> str:
         """A line that begins with the camera's name, if it has one."""
         return f"{self.camera}: {text}" if self.camera else text
+
+    def _inform(self, text: str) -> None:
+        """Log a line once as information; see `LogThrottle`."""
+        if self._log.admits(text, math.inf):
+            self._node.get_logger().info(self._of_camera(text))
 
     def _warn(
         self, text: str, repeat: float = math.inf, hint: Callable[[], str] = lambda: ""

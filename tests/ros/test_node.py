@@ -82,7 +82,7 @@ def depthseg(start_depthseg):
         r"Model street on onnxruntime \(.*\) \(auto: the fastest on CPUs in our measurements.*\)"
         r" in (fp32 \(street|int8 \(street-int8)\.onnx\), loaded in"
     )
-    node.process.says(r"running street(-int8)?\.onnx: int8 is [0-9.]+ times as fast as fp32 here")
+    node.process.says(r"using street(-int8)?\.onnx: int8 is [0-9.]+ times as fast as fp32 here")
     return node
 
 
@@ -192,6 +192,8 @@ def test_camera_info_of_another_size_is_scaled(depthseg, outputs):
     info = camera_info(2 * WIDTH, 2 * HEIGHT)
     (scaled,) = depthseg.perceive(frame(), info, outputs["depth/camera_info"])
     assert intrinsics(scaled) == intrinsics(info).scaled(WIDTH, HEIGHT)
+    (line,) = depthseg.process.says("192x128 pixels, the image has 96x64: using the focal length")
+    assert f"{intrinsics(scaled).fx:.1f} for {info.k[0]:.1f}" in line
     assert not depthseg.process.lines("another aspect ratio")
 
 
