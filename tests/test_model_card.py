@@ -252,7 +252,7 @@ def classes(count):
             (
                 lambda fx=fx: of_card(canonical_fx=fx),
                 f"canonical_fx {fx}",
-                "a focal length in pixels, since the depth is metric",
+                "a focal length in pixels, because the depth is metric",
             )
             for fx in (None, 0, math.inf)
         ),

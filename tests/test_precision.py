@@ -79,7 +79,7 @@ def test_the_faster_file_of_a_name_runs_and_both_are_measured_once(mine, monkeyp
     )
     assert first.why.startswith("int8 is ") and "measured now" in first.why
     (record,) = caplog.records
-    assert record.getMessage() == f"running {first.path.name}: {first.why}"
+    assert record.getMessage() == f"using {first.path.name}: {first.why}"
     monkeypatch.setattr(precision, "_measure", None)
     again = Perception(mine)
     assert again.path == first.path and "measured before" in again.why

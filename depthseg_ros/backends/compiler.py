@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""TensorRT's compiler, of both flavours: a model file in, a serialised engine out.
+"""Compile a model file to a serialised engine with TensorRT or TensorRT for RTX.
 
-`tensorrt` is what JetPack and data centres have, 10 or later; `tensorrt_rtx` is TensorRT for RTX,
-for the GPUs of PCs, which compiles on machines without a GPU, too, for all that it serves.
-Precision belongs to the model file: networks are strongly typed.
+The flavour `tensorrt` is TensorRT 10 or later, as in JetPack and data centres. `tensorrt_rtx` is
+TensorRT for RTX, for the GPUs of PCs; it also compiles on machines without a GPU, for all supported
+GPUs. The model file sets the precision: networks are strongly typed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class Flavour(NamedTuple):
-    """One of the two TensorRTs."""
+    """TensorRT or TensorRT for RTX."""
 
     module: str
     title: str
     least: int
-    """The oldest major version that has what this module calls."""
+    """Minimum major version."""
     portable: bool
-    """Whether an engine serves other GPUs than the one it was compiled on."""
+    """Whether an engine also runs on other GPUs than the one it was compiled on."""
     advice: str
 
 
@@ -60,23 +60,23 @@ FLAVOURS = {
 }
 
 Progress = Callable[[float, str], bool]
-"""Is told the share that is done, 0 to 1, and of what; answers whether to go on."""
+"""Called with the completed share, 0 to 1, and the phase; returns whether to continue."""
 
 
 class Cancelled(BackendError):
-    """The compilation was told to stop."""
+    """The compilation was stopped."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The pictures that an engine takes: of one size, the fastest, or of all sizes in a range."""
+    """The image sizes of an engine: one size, which is fastest, or a range of sizes."""
 
     width: int
     height: int
-    """The size it is made for."""
+    """The size for which it is optimised."""
     batch: int = 1
     smallest: tuple[int, int] | None = None
-    """Width and height; None: it takes no other size."""
+    """Width and height; None: no other size."""
     largest: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Shapes:
         ordered = all(1 <= a <= b <= c for a, b, c in zip(*sizes, strict=True))
         if not ordered or self.batch < 1:
             raise ValueError(
-                "got pictures of {}x{} between {}x{} and {}x{} in batches of {}, expected sizes"
+                "got images of {}x{} between {}x{} and {}x{} in batches of {}, expected sizes"
                 " in this order and batches of 1 or more".format(
                     *self.size, *sizes[0], *sizes[2], self.batch
                 )
@@ -96,7 +96,7 @@ class Shapes:
         return self.width, self.height
 
     def takes(self, batch: int, width: int, height: int) -> bool:
-        """Whether such pictures may be shown."""
+        """Whether an engine accepts a batch of images of this size."""
         low, high = self.smallest or self.size, self.largest or self.size
         fits = low[0] <= width <= high[0] and low[1] <= height <= high[1]
         return fits and batch == self.batch
@@ -111,14 +111,14 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Options:
-    """What the compiler may be told beside the shapes."""
+    """Options of the compiler other than the shapes."""
 
     workspace: int = 0
-    """MiB of device memory that a layer may take; 0: TensorRT's choice."""
+    """Maximum MiB of device memory per layer; 0: TensorRT chooses."""
     dla: int | None = None
-    """The Jetson's accelerator to run on; what it cannot do runs on the GPU."""
+    """DLA core of a Jetson; unsupported layers run on the GPU."""
     version_compatible: bool = False
-    """Whether later minor versions of TensorRT can load the engine, too; of `tensorrt` alone."""
+    """Whether later minor versions of TensorRT can load the engine; only for `tensorrt`."""
 
     def __post_init__(self) -> None:
         if self.workspace < 0 or (self.dla or 0) < 0:
@@ -126,7 +126,7 @@ class Options:
 
 
 def installed() -> list[str]:
-    """The flavours that this machine has, as far as can be told without loading them."""
+    """The installed flavours, found without importing them."""
     return [name for name, flavour in FLAVOURS.items() if find_spec(flavour.module)]
 
 
@@ -164,18 +164,17 @@ def compile_engine(
     Args:
         model: Content of the `.onnx` file.
         flavour: One of `FLAVOURS`.
-        shapes: Of the pictures.
-        options: Others.
-        timing_cache: What an earlier compilation returned of how fast kernels are, or nothing.
-        progress: Is told how far it is.
+        shapes: Image sizes.
+        options: Other options.
+        timing_cache: Timing cache of an earlier compilation, or empty.
+        progress: See `Progress`.
 
     Returns:
-        The engine, and the timing cache with what was measured this time; TensorRT for RTX has
-        none.
+        The engine and the extended timing cache, which is empty for TensorRT for RTX.
 
     Raises:
-        Cancelled: `progress` said to stop.
-        BackendError: the flavour is missing or has no such option, or TensorRT refuses the model.
+        Cancelled: `progress` stopped the compilation.
+        BackendError: The flavour is missing or has no such option, or TensorRT refuses the model.
     """
     trt = load_flavour(flavour)
     logger = trt_logger(trt)
@@ -260,14 +259,14 @@ def parse(model: bytes, flavour: str, logger: Any = None) -> Parsed:
 
 
 def _words(error: Any) -> str:
-    """What the parser says of an error, without its own assertions."""
+    """The parser's message for an error, without its assertions."""
     code = str(error.code()).rpartition(".")[2].lower().replace("_", " ")
     text = " ".join(str(error.desc()).split())
     return code if text in ("", "false") else f"{code}: {text}"
 
 
 def trt_logger(trt: Any) -> Any:
-    """TensorRT's log as Python's, which remembers errors."""
+    """Make a logger that forwards TensorRT's log to Python's and stores errors."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -288,7 +287,7 @@ def trt_logger(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """TensorRT's progress as one share: phases have steps, and of these some are phases."""
+    """Make a monitor that converts TensorRT's nested phases to one completed share."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -296,7 +295,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
             self.cancelled = False
             self._share = 0.0
             self._phases: dict[str, tuple[str | None, int, int]] = {}
-            """Phase -> the one it is a step of, steps, steps done."""
+            """Phase -> parent phase, number of steps, completed steps."""
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self._phases[name] = parent, max(steps, 1), 0

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The GPU's memory, one stream and its graphs, through cuda-python or PyCUDA.
+"""Memory, one stream and graphs of the GPU, with cuda-python or PyCUDA.
 
-cuda-python is NVIDIA's own and installs from PyPI; PyCUDA is common on JetPack. Either is used
-where the other is missing. Where host and device share their memory, as on Jetson, a buffer is one
-piece of it, and nothing is copied.
+cuda-python is NVIDIA's own package and on PyPI; PyCUDA is common on JetPack. PyCUDA is used if
+cuda-python is missing. If host and device share their memory, as on Jetson, they also share the
+buffers, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from .base import BackendError
 
 @dataclass(frozen=True)
 class Buffer:
-    """The same array on both sides."""
+    """An array on host and device."""
 
     host: NDArray[Any]
-    """Pinned, so that copies need not wait."""
+    """Host array, pinned for asynchronous copies."""
     pointer: int
-    """Of the device."""
+    """Device address."""
     owner: Any
-    """What its device needs to free it."""
+    """Data that the device needs to free it."""
 
 
 class Device(Protocol):
-    """A GPU and one stream of work on it. Any thread may call it, one at a time.
+    """A GPU with one stream. Any thread may use it, one at a time.
 
-    All methods raise `BackendError` with CUDA's own name of what went wrong.
+    All methods raise `BackendError` with the name of the CUDA error.
     """
 
     library: str
-    """The Python package under it and its version."""
+    """The Python package and its version."""
     name: str
     compute_capability: str
     stream: int
@@ -63,47 +63,47 @@ class Device(Protocol):
     """Whether host and device share their memory."""
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of the GPU's memory that are in use, by whomever, and all of them."""
+        """Used bytes of the GPU's memory (by all processes) and total bytes."""
         ...
 
     def active(self) -> contextlib.AbstractContextManager[None]:
-        """Where the GPU's context is this thread's; what works on the device is within it."""
+        """Context manager that makes the GPU's context current; needed for all other calls."""
         ...
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
-        """Memory for an array."""
+        """Allocate memory for an array."""
         ...
 
     def free(self, buffer: Buffer) -> None:
-        """Give it back."""
+        """Free a buffer."""
         ...
 
     def upload(self, buffer: Buffer) -> None:
-        """Queue the copy from host to device."""
+        """Queue a copy from host to device."""
         ...
 
     def download(self, buffer: Buffer) -> None:
-        """Queue the copy from device to host."""
+        """Queue a copy from device to host."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until all that was queued is done."""
+        """Wait for all queued work."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None] | None:
-        """Record what `work` queues as a graph; returns what queues it all at once.
+        """Record the work that `work` queues as a graph; returns a function that queues the graph.
 
-        None where graphs cannot be had. The graph lives as long as what is returned.
+        Returns None if graphs are not supported. The graph lives as long as the function.
         """
         ...
 
     def close(self) -> None:
-        """Give back the stream."""
+        """Release the stream."""
         ...
 
 
 class Buffers:
-    """The buffers of a network's tensors, all of them or none."""
+    """The buffers of a network's tensors."""
 
     def __init__(
         self, device: Device, tensors: Mapping[str, tuple[Sequence[int], DTypeLike]]
@@ -122,16 +122,16 @@ class Buffers:
 
     def close(self) -> None:
         """Free them; a second call does nothing."""
-        with contextlib.ExitStack() as stack:  # all of them, whatever fails of it
+        with contextlib.ExitStack() as stack:  # all of them, even if one fails
             while self._buffers:
                 stack.callback(self._device.free, self._buffers.popitem()[1])
 
 
 def open_device() -> Device:
-    """The machine's first GPU.
+    """Open the machine's first GPU.
 
     Raises:
-        BackendError: there is none that works, or neither cuda-python nor PyCUDA.
+        BackendError: There is no working GPU, or neither cuda-python nor PyCUDA.
     """
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -339,7 +339,7 @@ class PyCudaDevice:
             self._stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None] | None:
-        """See `Device.capture`; PyCUDA knows no graphs."""
+        """See `Device.capture`; PyCUDA does not support graphs."""
         return None
 
     def close(self) -> None:
@@ -349,7 +349,7 @@ class PyCudaDevice:
 
 
 class _Graph:
-    """A recorded graph: called, it is queued; forgotten, it is given back."""
+    """A recorded graph: a call queues it; it is released when it is deleted."""
 
     def __init__(self, launch: Callable[[], None], destroy: Callable[[], None]) -> None:
         self._launch, self._destroy = launch, destroy
@@ -364,7 +364,7 @@ class _Graph:
 
 @functools.cache
 def _primary_context() -> tuple[Any, Any]:
-    """PyCUDA's first device and its context, kept to the process's end: TensorRT shares it."""
+    """PyCUDA's first device and its context, kept until the process ends: TensorRT shares it."""
     cuda = import_module("pycuda.driver")
     cuda.init()
     device = cuda.Device(0)

@@ -93,7 +93,7 @@ def _write(path: Path, *parts: bytes) -> None:
 
 
 def read_key(path: Path) -> Key:
-    """What an engine file says that it is of; raises `EngineFileError`, `OSError`."""
+    """Read the key of an engine file; raises `EngineFileError`, `OSError`."""
     with open(path, "rb") as file:
         return _read_key(path, file)[0]
 
@@ -102,8 +102,8 @@ def read_engine(path: Path) -> tuple[Key, bytes]:
     """Read an engine file.
 
     Raises:
-        EngineFileError: it is something else, truncated or changed.
-        OSError: it cannot be read.
+        EngineFileError: It is not an engine file, or is truncated or changed.
+        OSError: It cannot be read.
     """
     with open(path, "rb") as file:
         key, size, digest = _read_key(path, file)
@@ -119,13 +119,13 @@ def _read_key(path: Path, file: object) -> tuple[Key, int, str]:
             raise ValueError
         header = json.loads(file.readline(1 << 16))  # type: ignore[attr-defined]
         size, digest = int(header.pop("bytes")), str(header.pop("sha256"))
-        size = min(size, path.stat().st_size)  # whatever it says: no more will be read
+        size = min(size, path.stat().st_size)  # a wrong header must not cause a larger read
         shapes = header.pop("shapes")
         for bound in ("smallest", "largest"):
             shapes[bound] = tuple(shapes[bound]) if shapes[bound] else None
         return Key(**header, shapes=Shapes(**shapes)), size, digest
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        raise EngineFileError(f"{path} is no engine that depthseg compiled") from None
+        raise EngineFileError(f"{path} is not an engine compiled by depthseg") from None
 
 
 class EngineCache:
@@ -133,7 +133,7 @@ class EngineCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         home = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(home):  # which the XDG specification rules out
+        if not os.path.isabs(home):  # not allowed by the XDG specification
             home = os.path.expanduser("~/.cache")
         self.folder = folder or Path(home, "depthseg_ros", "engines")
 
@@ -143,16 +143,16 @@ class EngineCache:
         compile_engine: Callable[[], bytes],
         go_on: Callable[[], bool] = lambda: True,
     ) -> bytes:
-        """The engine of a key: from the folder, or compiled and then kept.
+        """Get the engine of a key, from the folder or compiled and then stored.
 
-        Two processes that want the same one compile it once. A folder that cannot be used costs
-        a line in the log and a compilation each time.
+        Two processes that need the same engine compile it once. If the folder cannot be used, this
+        is logged and the engine is compiled each time.
 
         Args:
-            key: Of the engine.
-            compile_engine: Makes it.
-            go_on: Whether to wait on for another process's compilation; where not, this one's
-                begins, and can tell.
+            key: Key of the engine.
+            compile_engine: Compiles it.
+            go_on: Returns whether to keep waiting for another process's compilation; if not,
+                `compile_engine` is called.
         """
         if (engine := self.load(key)) is not None:
             return engine

@@ -58,9 +58,9 @@ class Measures:
         self.confusion = np.zeros((256, 256), np.int64)
         """Pixels by true and predicted class id."""
         self.reliability = np.zeros((3, BINS), np.float64)
-        """By confidence: pixels, sum of their confidence, right ones."""
+        """By confidence: pixels, sum of their confidence, correct pixels."""
         self.errors: list[DepthErrors] = []
-        """Of each picture."""
+        """Errors of each image."""
         self._far = np.zeros((2, len(DISTANCES)))  # by distance: pixels, sum of relative errors
 
     def add_labels(
@@ -69,11 +69,11 @@ class Measures:
         true: NDArray[np.uint8],
         confidence: NDArray[np.uint8] | None = None,
     ) -> float:
-        """Add a picture's labels; gives its own mean IoU.
+        """Add an image's labels; returns the image's mean IoU.
 
         Args:
-            labels: (H, W) class ids as said.
-            true: (H, W) class ids; 255, unlabelled, does not count.
+            labels: (H, W) predicted class ids.
+            true: (H, W) true class ids; 255 (unlabelled) is ignored.
             confidence: (H, W), 0 to 255.
         """
         known = true != UNLABELLED

@@ -69,17 +69,17 @@ def class_distances(
     """Compute the distances of every class in an image, in ascending order of class id.
 
     Args:
-        labels: (H, W) class ids; ids that `names` lacks are left out.
+        labels: (H, W) class ids; ids that are not in `names` are ignored.
         names: Class id -> name.
         confidence: (H, W) probability of the label, 0 to 255.
-        depth: (H, W) metres, NaN where there is none; what is not 1/32 to 1024 m counts as none.
-        rays: Gives those of the picture at a step, see `geometry.rays`; without them there are no
+        depth: (H, W) metres, NaN if unknown; values outside 1/32 to 1024 m count as unknown.
+        rays: Returns the image's rays at a step, see `geometry.rays`; without it there are no
             bearings.
 
     Returns:
-        Distances to within 0.2 %, by one histogram of all classes. Of pictures of 640 x 480 and
-        more, every second row and column counts, and so on, which leaves out no depth: networks
-        give theirs at half their own size or less.
+        Distances with an error below 0.2 %, from one histogram of all classes. From 640 x 480 on,
+        every second row and column is used, and so on. No depth is lost: networks compute it at
+        half their own size or less.
     """
     ids = sorted(names)
     step = max(1, math.isqrt(labels.size // _SAMPLES))

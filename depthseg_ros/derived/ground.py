@@ -14,8 +14,8 @@
 
 """The ground plane, from the camera's mounting or fitted to the depth of ground pixels.
 
-All in the camera's optical frame, x right, y down, z forward (REP-103). `rays` are x/z and y/z of
-what pixels see, so their points are (rays[0] * depth, rays[1] * depth, depth).
+Uses the camera's optical frame, x right, y down, z forward (REP-103). `rays` are x/z and y/z of the
+pixels, so their points are (rays[0] * depth, rays[1] * depth, depth).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ STEEPEST = math.radians(45)
 """Maximum angle between the image's up and the ground's for an accepted fit, rad."""
 
 _POINTS, _SCORED, _TRIALS, _ROUNDS = 2500, 500, 150, 10
-"""Pixels that are enough for a plane, and to tell first planes apart; first planes, of which one in
-five goes through no wrong pixel where 40 % are wrong; reweightings until nothing changes."""
+"""Maximum number of pixels for the fit and for the score of candidates; number of candidates (if
+40 % of the pixels are wrong, one in five has no wrong pixel); maximum number of reweightings."""
 
 _SPREAD = 0.1
-"""Errors of depth may be at most 1 / _SPREAD as large in the plane. Pixels in a line of the picture
-leave a direction in which the plane turns about them freely, those in one spot nearly so."""
+"""Errors of depth may be amplified by at most 1 / _SPREAD in the plane. If all pixels lie near a
+line or a spot of the image, the plane's rotation about it is not determined."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,17 @@ class Ground:
 
     def __post_init__(self) -> None:
         if not 0 < self.height < math.inf:
-            raise ValueError(f"the camera height is {self.height} m, expected more than 0")
+            raise ValueError(
+                f"the camera height above the ground is {self.height} m, expected more than 0"
+            )
 
     @classmethod
     def from_mounting(cls, height: float, pitch: float = 0.0, roll: float = 0.0) -> Ground:
         """The ground below a camera `height` metres above it.
 
-        Angles, rad, turn the camera's body frame (x forward, y left, z up) as REP-103 has it: first
-        by `roll` about x, positive with the right side down; then by `pitch` about the level y,
-        positive looks down.
+        The angles, rad, rotate the camera's body frame (x forward, y left, z up) as in REP-103:
+        first `roll` about x, positive is right side down; then `pitch` about the level y, positive
+        is down.
         """
         sin, cos = math.sin(pitch), math.cos(pitch)
         return cls((-cos * math.sin(roll), -cos * math.cos(roll), -sin), height)
@@ -80,7 +82,7 @@ class Ground:
 
         Args:
             translation: (x, y, z) of its origin in the camera's optical frame, metres.
-            rotation: (x, y, z, w), the quaternion that turns its axes into the optical frame's.
+            rotation: (x, y, z, w), the quaternion that rotates its axes to the optical frame.
         """
         x, y, z, w = rotation
         up = (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y))
@@ -99,7 +101,7 @@ class Ground:
     def heights(self, rays: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """Heights (H, W) above the ground, metres, of pixels with rays (2, H, W) and depth (H, W).
 
-        NaN where there is no ray or no depth. Any shape will do, such as (2, n) and (n,).
+        NaN if there is no ray or no depth. Other shapes are possible, such as (2, n) and (n,).
         """
         x, y, z = np.array(self.up, np.float32)
         rise = rays[0] * x + rays[1] * y + z
@@ -123,21 +125,22 @@ def fit_ground(
 ) -> tuple[Ground, float] | None:
     """Fit the plane that most ground pixels lie on, with minimum relative error in depth.
 
-    That is how depth from one picture errs. Up to 40 % of the pixels may be of something else. Of
-    road and pavement it is the one with more pixels, or one in between where noise hides the step.
+    Errors of depth from one image are relative. Up to 40 % of the pixels may be wrong. With a road
+    and a pavement, the result is the plane with more pixels, or one in between if noise hides the
+    step.
 
     Args:
-        rays: (2, H, W), NaN where there is none.
-        depth: (H, W) metres, NaN where there is none.
-        is_ground: (H, W) whether a pixel is said to show the ground.
-        expected: a plane to try as well, such as that of the mounting; it is not favoured.
+        rays: (2, H, W), NaN if unknown.
+        depth: (H, W) metres, NaN if unknown.
+        is_ground: (H, W) whether a pixel is labelled as ground.
+        expected: Another candidate, such as the plane of the mounting; it is not preferred.
 
     Returns:
         The plane and the share of ground pixels with depth, 0 to 1, within `TOLERANCE` of it. None
-        where it cannot be told: fewer than `FEWEST_PIXELS` of them, all near a line or a spot of
-        the picture, or no plane below the camera within `STEEPEST` that `LEAST_SHARE` lie on.
+        if there are fewer than `FEWEST_PIXELS`, if all are near a line or a spot of the image, or
+        if there is no plane below the camera within `STEEPEST` with `LEAST_SHARE` of them.
     """
-    rng = np.random.default_rng(0)  # the same plane for the same picture
+    rng = np.random.default_rng(0)  # the same plane for the same image
     known = is_ground & (depth > 0) & np.isfinite(depth) & np.isfinite(rays[0] + rays[1])
     pixels = np.flatnonzero(known)
     if pixels.size < FEWEST_PIXELS:

@@ -55,8 +55,8 @@ def compare(fitted: Ground, mounted: Ground, rays: NDArray[np.float32]) -> Compa
     """Compare two grounds, in the axes of the upright image, where pixels show the ground.
 
     Args:
-        fitted: To the depth, metres.
-        mounted: By the mounting.
+        fitted: The ground fitted to the depth, metres.
+        mounted: The ground according to the mounting.
         rays: (2, n) x/z and y/z of the ground pixels, at least one of them below the fitted
             ground's horizon.
     """

@@ -45,13 +45,13 @@ def picture_points(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) metres along the optical axis, NaN where there is none.
+        depth: (H, W) metres along the optical axis, NaN if unknown.
         rays: (2, H, W), see `geometry.rays`.
         labels: (H, W) class ids; without them all are unlabelled.
         confidence: (H, W), 0 to 255; without it all are 0.
 
     Returns:
-        (H, W) of `POINT`; x, y and z are all NaN where there is no depth.
+        (H, W) of `POINT`; x, y and z are all NaN without depth.
     """
     height, width = depth.shape
     points = np.empty((height, width), POINT)

@@ -62,27 +62,27 @@ def obstacle_scan(
 ) -> Scan:
     """Compute the nearest obstacles around the camera, seen from above.
 
-    Points are moved along the ground's up into the plane of the scan, whatever the camera's pitch
-    and roll: in a level frame the scan has them where they are, at other heights. Everything seen
-    along one direction of the ground is then in one beam.
+    Points are projected along the ground's up vector into the plane of the scan, for any pitch and
+    roll of the camera. So in a level frame the scan has their true position, at another height, and
+    all points in one direction of the ground are in one beam.
 
-    +inf says that none of the beam's pixels shows an obstacle, not that there is none: neither
-    where the picture ends before `range_max`, nor below its lower edge, nor where an obstacle has
-    no depth, as beyond the model's range. Beams narrower than a pixel leave some at NaN.
+    +inf means that no pixel of the beam shows an obstacle. There can still be one: outside of the
+    image, below its lower edge, or without depth because it is out of the model's range. If beams
+    are narrower than a pixel, some of them are NaN.
 
     Args:
-        rays: (2, H, W) x/z and y/z of what the pixels see, NaN where there is none. They alone
-            decide which beams there are; what tilt moves out of their bearings is left out.
-        depth: (H, W) metres along the optical axis, NaN where there is none.
-        is_obstacle: (H, W) whether a pixel shows something that may be run into.
-        ground: the ground plane.
-        heights: least and greatest height above the ground, metres, of what counts.
-        range_max: metres; what is farther is no obstacle.
-        increment: rad from beam to beam; no less than a pixel in the middle of the picture.
+        rays: (2, H, W) x/z and y/z of the pixels, NaN if unknown. They define the range of the
+            beams; points that tilt moves out of it are ignored.
+        depth: (H, W) metres along the optical axis, NaN if unknown.
+        is_obstacle: (H, W) whether a pixel shows an obstacle.
+        ground: The ground plane.
+        heights: Minimum and maximum height of obstacles above the ground, metres.
+        range_max: Maximum distance of obstacles, metres.
+        increment: Angle between beams, rad; at least a pixel in the middle of the image.
 
     Raises:
-        ValueError: if no pixel has a ray, the increment is not positive, or the camera looks along
-            the ground's up or lies on its side, to within 6 degrees.
+        ValueError: No pixel has a ray, the increment is not positive, or the camera looks along
+            the ground's up vector or lies on its side, within 6 degrees.
     """
     right, left = np.fmax.reduce(rays[0], axis=None), np.fmin.reduce(rays[0], axis=None)
     if not (increment > 0 and math.isfinite(right)):

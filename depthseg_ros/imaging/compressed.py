@@ -14,8 +14,9 @@
 
 """Decode compressed images, JPEG or PNG, to arrays.
 
-OpenCV decodes. Refused here is what it would take: a picture that was cut off, of which versions
-before 5 return the upper part over grey, and some kB that unpack to gigabytes or take minutes.
+OpenCV decodes. This module refuses data that OpenCV would accept: truncated images, for which
+versions before 5 return the upper part over grey, and small files that unpack to gigabytes or take
+minutes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ..texts import shortened
 MAX_SIZE = 8192
 """Maximum width or height of an image, pixels."""
 MAX_SCANS = 100
-"""Of a JPEG: each goes over the whole picture, and some kB hold thousands; encoders write ten."""
+"""Maximum scans of a JPEG: each takes as long as an image, and a small file can have thousands."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -45,18 +46,18 @@ _SCAN, _END = 0xDA, 0xD9
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode an image as it is stored: EXIF orientation and alpha are ignored.
 
-    16-bit samples keep their upper 8 bits. Damage within a JPEG, other than a missing end, shows in
-    the picture: nothing in the file tells.
+    16-bit samples keep their upper 8 bits. Damage within a JPEG, except a missing end, cannot be
+    detected and is visible in the image.
 
     Args:
-        data: A whole JPEG or PNG file; bytes after its end do not matter.
+        data: A whole JPEG or PNG file; bytes after its end are ignored.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        ValueError: the data are empty, neither JPEG nor PNG, cut off, corrupt, of a picture
-            greater than `MAX_SIZE` or of more than `MAX_SCANS`.
+        ValueError: The data are empty, neither JPEG nor PNG, cut off or corrupt, or the image is
+            larger than `MAX_SIZE` or has more than `MAX_SCANS`.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     return np.asarray(cv2.cvtColor(unpack(data, flags), cv2.COLOR_BGR2RGB), np.uint8)

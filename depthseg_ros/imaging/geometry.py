@@ -78,11 +78,11 @@ def rays(camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
     """Compute the rays of pixels: a pixel's point in space is (x/z, y/z, 1) times its depth.
 
     Args:
-        camera: At the picture's size.
-        step: Every so many rows and columns, see `sample`.
+        camera: Intrinsics at the image's size.
+        step: Distance between rows and columns, see `sample`.
 
     Returns:
-        (2, H', W') float32, x/z and y/z; NaN where the lens sees nothing.
+        (2, H', W') float32, x/z and y/z; NaN outside of the lens's view.
     """
     u = np.arange(camera.width)[sample(camera.width, step)]
     v = np.arange(camera.height)[sample(camera.height, step)]

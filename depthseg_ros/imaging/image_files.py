@@ -65,13 +65,13 @@ _EXIF = ((b"Exif\0\0", 6), (b"eXIf", 4), (b"EXIF", 8))  # of JPEG and WebP, of P
 def visible_files(folder: Path) -> list[Path]:
     """A folder's files in natural order, 2.png before 10.png.
 
-    Names that begin with a dot are left out: `._a.jpg`, beside each `a.jpg` that a Mac copied, is
-    not an image.
+    Names that begin with a dot are ignored: `._a.jpg`, which a Mac writes beside `a.jpg`, is not an
+    image.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: The folder cannot be read.
     """
-    with os.scandir(folder) as entries:  # quicker than asking for each of a million paths
+    with os.scandir(folder) as entries:  # faster than a query for each of a million paths
         names = [e.name for e in entries if not e.name.startswith(".") and not e.is_dir()]
     return [folder / name for name in sorted(names, key=_natural)]
 
@@ -81,7 +81,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a folder's file is one of its images, by its name in upper or lower case."""
+    """Whether a folder's file is an image, according to its name in upper or lower case."""
     if path.suffix.lower() not in IMAGES:
         return False
     return not (path.suffix.lower() in LOSSLESS and path.stem.lower().endswith(BESIDE))
@@ -90,7 +90,7 @@ def is_image(path: Path) -> bool:
 def report_left_out(
     folder: Path, files: Iterable[Path], why: str = "not images by their names"
 ) -> None:
-    """Log in one line how many files of a folder are not used; nothing where there are none."""
+    """Log in one line how many files of a folder are ignored, if any."""
     endings = Counter(file.suffix.lower() or "without an ending" for file in files)
     if endings:
         listed = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
@@ -99,10 +99,10 @@ def report_left_out(
 
 
 def list_images(folder: Path) -> list[Path]:
-    """A folder's images in natural order; what is neither one nor beside one is reported.
+    """A folder's images in natural order; other files are reported.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: The folder cannot be read.
     """
     files = visible_files(folder)
     report_left_out(folder, (f for f in files if f.suffix.lower() not in IMAGES))
@@ -110,10 +110,10 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:
-    """Files by their names without the ending.
+    """Files by their names without the suffix.
 
     Raises:
-        ValueError: two of them have the same; which one is meant?
+        ValueError: Two files have the same name without the suffix.
     """
     found: dict[str, Path] = {}
     for file in files:
@@ -135,13 +135,13 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: it is missing, cut off, or not an image.
+        ValueError: It is missing, cut off, or not an image.
     """
     return np.asarray(cv2.cvtColor(read_stored(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
 
 
 def read_stored(path: str | os.PathLike[str], flags: int) -> NDArray[Any]:
-    """Read an image file by OpenCV's `flags`, without rotating it; errors as of `read_image`."""
+    """Read an image file with OpenCV's `flags`, without rotation; errors as in `read_image`."""
     data = _content(path)
     try:
         image = decode(data, flags)
@@ -156,14 +156,14 @@ def read_stored(path: str | os.PathLike[str], flags: int) -> NDArray[Any]:
 def read_labels(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read a file of class ids.
 
-    A palette's colours are ignored: its indices are the ids. 16 bits are read where all ids fit
-    into 8, and three channels where they are equal.
+    The colours of a palette are ignored: its indices are the ids. 16 bits are accepted if all ids
+    fit into 8, and three channels if they are equal.
 
     Returns:
         (H, W) uint8 class ids as stored.
 
     Raises:
-        ValueError: it is missing, cut off, not an image, has colours or ids above 255.
+        ValueError: It is missing, cut off, not an image, or has colours or ids above 255.
     """
     data = _content(path)
     try:
@@ -173,10 +173,10 @@ def read_labels(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def decode(data: bytes, flags: int) -> NDArray[Any]:
-    """Decode an image file's content by OpenCV's `flags`, without rotating it.
+    """Decode an image file's content with OpenCV's `flags`, without rotation.
 
     Raises:
-        ValueError: with the end of a sentence that begins with the file's name.
+        ValueError: The message continues a sentence that begins with the file's name.
     """
     # OpenCV before 4.11 reads a JPEG that is cut off, grey below.
     if data.startswith(b"\xff\xd8\xff") and jpeg_size(data) is None:
@@ -267,7 +267,7 @@ def _palette_to_gray(data: bytes) -> bytes:
 
 
 def _orientation(data: bytes) -> tuple[int, int]:
-    """The orientation by EXIF or TIFF, and where its two bytes lie; (1, 0) where there is none."""
+    """The orientation from EXIF or TIFF and the offset of its two bytes; (1, 0) if none."""
     places = [0, *(found + skip for mark, skip in _EXIF if (found := data.find(mark)) >= 0)]
     for start in places:
         order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[start : start + 4])

@@ -14,11 +14,11 @@
 
 """Convert the content of image and camera messages to arrays and cameras, without ROS.
 
-Any object with the fields of the message will do, rclpy's as well as those of a bag that is read
-without ROS. The conversions are written out here rather than left to cv_bridge: its Python side
-misreads rows that are padded to anything but whole pixels, copies every picture, and breaks with
-numpy 2 on distributions that were built with numpy 1. Encodings that the table below lacks go to
-cv_bridge where it is installed.
+Accepts any object with the fields of the message, from rclpy or from a bag that is read without
+ROS. It does not use cv_bridge for the usual encodings, because cv_bridge's Python side misreads
+rows whose padding is not a multiple of the pixel size, copies every image, and fails with numpy 2
+on distributions that were built with numpy 1. Encodings that are not in the table below are
+converted by cv_bridge, if it is installed.
 """
 
 from __future__ import annotations
@@ -144,14 +144,14 @@ _BY_NAME = {name.lower(): encoding for name, encoding in _ENCODINGS.items()}
 def image_to_rgb(message: Image) -> NDArray[np.uint8]:
     """Decode an Image message.
 
-    16-bit samples keep their upper 8 bits, the full 16-bit range being taken as black to white.
+    16-bit samples keep their upper 8 bits: the full 16-bit range is black to white.
 
     Returns:
-        (H, W, 3) uint8 RGB, contiguous; a view of the message's own memory if it holds just that.
+        (H, W, 3) uint8 RGB, contiguous; a view of the message's memory if no conversion is needed.
 
     Raises:
-        ValueError: The image is empty or greater than `compressed.MAX_SIZE`, its data are shorter
-            than its size needs, it is depth, or its encoding is unknown.
+        ValueError: The image is empty or larger than `compressed.MAX_SIZE`, its data are too short
+            for its size, it is a depth image, or its encoding is unknown.
     """
     width, height = _size(message)
     if is_depth(message):
@@ -206,9 +206,9 @@ def _rows(message: Image, pixel_bytes: int) -> NDArray[np.uint8]:
 
 
 def _planar_to_rgb(message: Image, code: int | None, colours: float) -> NDArray[np.uint8]:
-    """Decode YUV of planes, see `_PLANAR`; (H, W, 3) RGB.
+    """Decode planar YUV, see `_PLANAR`; (H, W, 3) RGB.
 
-    All bytes are accounted for, since padding between the planes would be taken for colours.
+    Checks the number of bytes, because padding between the planes would be read as colours.
     """
     (width, height), step, name = _size(message), message.step, message.encoding
     data, planes = np.frombuffer(message.data, np.uint8), 3 if code is None else 1.5
@@ -259,16 +259,16 @@ def _through_cv_bridge(message: Image) -> NDArray[np.uint8]:
 def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
     """Decode a CompressedImage message as cameras and image_transport send it.
 
-    The data show whether it is JPEG or PNG. The message's format, `jpeg` or the like of `rgb8; jpeg
-    compressed bgr8` (encoding of the camera; codec, encoding that was compressed), matters only for
-    depth and Bayer mosaics. Colours are true whatever it says.
+    The data determine whether it is JPEG or PNG. The message's format, `jpeg` or e.g. `rgb8; jpeg
+    compressed bgr8` (the camera's encoding; codec, compressed encoding), is only used for depth and
+    Bayer mosaics. Colours are correct for any format.
 
     Returns:
-        (H, W, 3) uint8 RGB, contiguous; of 16-bit samples the upper 8 bits.
+        (H, W, 3) uint8 RGB, contiguous; 16-bit samples keep their upper 8 bits.
 
     Raises:
-        ValueError: The message holds no JPEG or PNG, half of one, one greater than
-            `compressed.MAX_SIZE`, depth, or a mosaic of an unknown pattern.
+        ValueError: The data are not JPEG or PNG, are truncated, larger than `compressed.MAX_SIZE`,
+            depth, or a Bayer mosaic with an unknown pattern.
     """
     source, target = _encodings_of(message)
     try:
@@ -277,7 +277,7 @@ def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
         data, mosaic = bytes(message.data), target or source
         if not mosaic.startswith("bayer_"):
             return compressed.decode(data)
-        # The mosaic itself is stored, in one channel; image_transport of ROS 1 does not say so.
+        # The mosaic is stored in one channel; image_transport of ROS 1 does not mark this.
         stored = compressed.unpack(data, cv2.IMREAD_UNCHANGED)
         if stored.ndim == 3:
             return compressed.decode(data)
@@ -291,9 +291,9 @@ def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
 
 
 def is_depth(message: Image | CompressedImage) -> bool:
-    """Whether a message holds depth by its encoding or format, so that it is not a camera's image.
+    """Whether a message is a depth image, according to its encoding or format.
 
-    It may hold nothing that `depth_to_metres` or `compressed_depth_to_metres` can read.
+    `depth_to_metres` and `compressed_depth_to_metres` may still refuse it.
     """
     if hasattr(message, "encoding"):
         return message.encoding.lower() in _DEPTH
@@ -307,13 +307,13 @@ def _encodings_of(message: CompressedImage) -> tuple[str, str]:
 
 
 def depth_to_metres(message: Image) -> NDArray[np.float32]:
-    """The depth of an Image message by REP-118: 16UC1, millimetres, or 32FC1, metres.
+    """Decode a depth image of REP-118: 16UC1, millimetres, or 32FC1, metres.
 
     Returns:
         (H, W) float32 metres, NaN where unknown.
 
     Raises:
-        ValueError: the image is empty, its data are shorter than it says, or it is no depth.
+        ValueError: The image is empty, its data are too short, or it is not a depth image.
     """
     kind = {"16UC1": "u2", "32FC1": "f4"}.get(message.encoding)
     if kind is None:
@@ -326,13 +326,13 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
 
 
 def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
-    """The depth of a CompressedImage message of image_transport: PNG, also of compressedDepth.
+    """Decode a compressed depth image of image_transport: PNG, also compressedDepth.
 
     Returns:
         (H, W) float32 metres, NaN where unknown.
 
     Raises:
-        ValueError: the message holds no depth, or not as PNG, half of one, or one greater than
+        ValueError: The message is not depth, not PNG, truncated, or larger than
             `compressed.MAX_SIZE`.
     """
     source, _ = _encodings_of(message)
@@ -342,11 +342,11 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
         data = data[12:]
     stored = None
     if data.startswith(b"\x89PNG") and source in _DEPTH:
-        with suppress(ValueError):  # what follows says it
+        with suppress(ValueError):  # reported below
             stored = compressed.unpack(data, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
         raise ValueError(
-            "the compressed image is no depth, or damaged: expected 16UC1 or 32FC1 as a PNG of 16"
+            "the compressed image has no depth or is damaged: expected 16UC1 or 32FC1, as PNG of 16"
             f" bits (format {shortened(message.format)!r})"
         )
     if source == "16uc1":
@@ -356,20 +356,20 @@ def compressed_depth_to_metres(message: CompressedImage) -> NDArray[np.float32]:
 
 
 def _metres(stored: NDArray[Any], units: float) -> NDArray[np.float32]:
-    """Stored depth in metres; what is not positive and finite is unknown."""
+    """Convert stored depth to metres; NaN if it is not positive and finite."""
     with np.errstate(invalid="ignore"):  # NaN of the kind that signals
         depth = stored.astype(np.float32) / np.float32(units)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 
 def labels_of(message: Image) -> NDArray[np.uint8]:
-    """The class ids of an Image message, mono8 or 8UC1.
+    """Decode the class ids of an Image message, mono8 or 8UC1.
 
     Returns:
-        (H, W) uint8; a view of the message's own memory if it holds just that.
+        (H, W) uint8; a view of the message's memory if possible.
 
     Raises:
-        ValueError: the image is empty, its data are shorter than it says, or of another encoding.
+        ValueError: The image is empty, its data are too short, or its encoding is wrong.
     """
     if message.encoding not in ("mono8", "8UC1"):
         raise ValueError(
@@ -381,22 +381,22 @@ def labels_of(message: Image) -> NDArray[np.uint8]:
 def camera_of(
     message: CameraInfo, width: int, height: int, rectified: bool
 ) -> tuple[Intrinsics, str]:
-    """Read the camera, with its lens, of an image that a CameraInfo message accompanies.
+    """Read the camera of an image from its CameraInfo message, with the lens.
 
-    An image of the same aspect ratio as the message describes was resized. One of another aspect
-    ratio was cropped or stretched, and nothing tells which.
+    If the image has the aspect ratio of the message, it was resized. If not, it was cropped or
+    stretched, which cannot be distinguished.
 
     Args:
         message: The CameraInfo.
-        width: Of the image, pixels.
-        height: Likewise.
+        width: Width of the image, pixels.
+        height: Height of the image, pixels.
         rectified: Whether the image is rectified, see `intrinsics`; then it has no lens distortion.
 
     Returns:
-        The camera at the image's size, and what had to be assumed of it; empty if nothing.
+        The camera at the image's size, and a line about assumptions; empty if there are none.
 
     Raises:
-        ValueError: The message is not calibrated or senseless, or of another aspect ratio.
+        ValueError: The message is not calibrated, invalid, or has another aspect ratio.
     """
     camera = intrinsics(message, rectified)
     columns, rows = camera.width, camera.height
@@ -428,19 +428,19 @@ def camera_of(
 
 
 def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
-    """Read the camera, without its lens, of the images that a CameraInfo message accompanies.
+    """Read the camera of images from their CameraInfo message, without the lens.
 
-    Those may be a part (roi) and a reduction (binning) of the calibrated image. roi.do_rectify
-    makes no difference: P of the part that a rectified image shows is moved as K is.
+    The images may be a part (roi) and a reduction (binning) of the calibrated image. roi.do_rectify
+    is ignored: P is shifted by the roi in the same way as K.
 
     Args:
         message: The CameraInfo.
-        rectified: Whether the images are rectified. Then P holds; K is for images as the camera
-            takes them. Without a P, K serves for both; without a K, which drivers of cameras that
-            rectify by themselves leave zero, P does.
+        rectified: Whether the images are rectified. Then P is used, otherwise K. Without P, K is
+            used for both; without K, which drivers of cameras that rectify internally leave zero,
+            P is used.
 
     Raises:
-        ValueError: Size, focal length, principal point or roi are missing or senseless.
+        ValueError: Size, focal length, principal point or roi are missing or invalid.
     """
     width, height = message.width, message.height
     if width == 0 or height == 0:
@@ -476,14 +476,14 @@ def intrinsics(message: CameraInfo, rectified: bool = False) -> Intrinsics:
 
 
 def _takes_p(message: CameraInfo, rectified: bool) -> bool:
-    """Whether the camera of the images is P, not K."""
+    """Whether P describes the images, not K."""
     return bool(message.p[0] != 0 and (rectified or message.k[0] == message.k[4] == 0))
 
 
 def lens_of(message: CameraInfo) -> Lens:
-    """Read the lens of the camera that takes the images, which are not rectified.
+    """Read the lens of a camera whose images are not rectified.
 
     Raises:
-        ValueError: Its distortion model is unknown, or its coefficients are not the model's.
+        ValueError: Its distortion model is unknown, or the coefficients do not fit the model.
     """
     return Lens.named(message.distortion_model, message.d)

@@ -93,7 +93,7 @@ class Lens:
         number alone tells a plumb_bob from a rational_polynomial.
 
         Args:
-            name: Of the distortion model, one of `NAMES`, in any case, with `_`, `-` or blanks.
+            name: Name of the distortion model, one of `NAMES`, in any case, with `_`, `-` or blank.
             coefficients: In OpenCV's order.
 
         Raises:
@@ -118,8 +118,8 @@ class Lens:
     def unbent(self, x: Array, y: Array) -> tuple[Array, Array]:
         """The rays (N,) that come out of the lens as (x, y).
 
-        NaN where there are none: beyond the angle at which what comes out turns back, which is
-        beyond the pictures of a lens that is calibrated well.
+        NaN beyond the angle at which the distortion is no longer monotonic, which is outside of the
+        image for a well calibrated lens.
         """
         with np.errstate(all="ignore"):  # coefficients may be anything
             slopes = np.tan(_ANGLES)

@@ -51,7 +51,7 @@ def overlay(
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) uint8 class ids.
         classes: The model card's classes.
-        opacity: Of the colours: 0 shows the picture alone, 1 the colours alone.
+        opacity: Opacity of the colours: 0 shows only the image, 1 only the colours.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -72,7 +72,7 @@ def draw_legend(image: NDArray[np.uint8], classes: Sequence[SemanticClass]) -> N
     font = cv2.FONT_HERSHEY_SIMPLEX
     width = 2 * line + max(cv2.getTextSize(c.name, font, scale, 1)[0][0] for c in classes)
     ground = image[: line * len(classes) + line // 2, :width]
-    ground //= 3  # dark enough for white letters on any picture
+    ground //= 3  # dark enough for white letters on any image
     for row, c in enumerate(classes):
         top = line // 4 + row * line
         patch = image[top + 1 : top + line - 1, line // 4 : line]
@@ -86,8 +86,7 @@ def color_depth(
 ) -> NDArray[np.uint8]:
     """Colour depth (H, W), (H, W, 3) uint8 RGB: warm is near, cold is far, black is unknown.
 
-    The scale is logarithmic between `near` and `far` metres, since that is how errors of depth
-    grow and how people judge it.
+    The scale is logarithmic between `near` and `far` metres, because errors of depth are relative.
     """
     valid = np.isfinite(depth)
     safe = np.where(valid, depth, far).clip(near, far)
@@ -109,12 +108,12 @@ def from_above(
     Args:
         points: (N, 3) metres in the camera's optical frame; those that are not finite are left out.
         colors: (N, 3) uint8 RGB.
-        size: Width and height of the picture, pixels.
+        size: Width and height of the result, pixels.
         reach: Metres from its lower to its upper border; a ring is drawn each 10 m.
         marks: (M, 2) metres, to the right and ahead, to be marked, such as a scan's ends.
 
     Returns:
-        (height, width, 3) uint8 RGB; what is higher lies on top.
+        (height, width, 3) uint8 RGB; higher points cover lower ones.
     """
     width, height = size
     picture = np.full((height, width, 3), 24, np.uint8)

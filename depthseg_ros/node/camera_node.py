@@ -142,16 +142,16 @@ def open_source(settings: CameraSettings) -> Iterator[Frame]:
     if path.is_file():
         return video_frames(path, s.loop, fov)
     raise ValueError(
-        f"source {s.source!r} does not exist; expected 'street', a folder of pictures, a video,"
+        f"source {s.source!r} does not exist; expected 'street', a folder of images, a video,"
         " /dev/videoN or an address such as rtsp://camera/live"
     )
 
 
 class CameraNode(Node):
-    """Publishes a source's pictures at a steady rate.
+    """Publishes a source's images at a steady rate.
 
     Raises:
-        ValueError: the source does not exist or cannot be read.
+        ValueError: The source does not exist or cannot be read.
     """
 
     def __init__(self) -> None:

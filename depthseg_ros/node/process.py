@@ -170,12 +170,12 @@ class _Life(threading.Thread):
 
 
 def share_memory(room: Path = Path("/dev/shm")) -> None:
-    """Let Fast DDS hand over pictures in shared memory that holds them: config/fastdds.xml.
+    """Let Fast DDS use config/fastdds.xml, with enough shared memory for images.
 
-    With its own half a megabyte their parts get lost on the way and are sent again, which takes
-    tenths of a second (docs/performance.md). The memory of a large message is released with it.
-    Nothing is done where the environment configures Fast
-    DDS already or `room` is short, as in a container; other DDS do not look at these variables.
+    With its default of half a megabyte, parts of images are lost and sent again, which takes tenths
+    of a second (docs/performance.md). The memory of a large message is released with it. Nothing
+    is done if the environment already configures Fast DDS or if `room` has too little space, as in
+    a container. Other DDS implementations ignore these variables.
     """
     profile = fast_dds_profile()
     given = any(name in os.environ for name in (*_PROFILES, "FASTDDS_BUILTIN_TRANSPORTS"))

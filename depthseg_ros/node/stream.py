@@ -375,7 +375,7 @@ class CameraStream:
         """Why no images arrive, and what to do."""
         topic = self._image.topic
         if publishers := len(self._image.offers()):
-            why = f"the {publishers} publisher(s) of {topic} send nothing"
+            why = f"nothing is received from the {publishers} publisher(s) of {topic}"
             if not self._image.compatible():
                 return f"{why} because of incompatible QoS", f"; see 'ros2 topic info -v {topic}'"
             if self._health.losses():
@@ -397,7 +397,7 @@ class CameraStream:
     def _why_no_info(self) -> str:
         """Why no camera_info has arrived, and what to do."""
         if self._info.offers():
-            return f"; {self._info.topic} has a publisher that sends nothing"
+            return f"; nothing is received from the publisher of {self._info.topic}"
         return "; {}{}".format(*self._why_absent(self._info, "camera_info"))
 
     def _why_absent(self, wanted: FollowingSubscription, name: str) -> tuple[str, str]:

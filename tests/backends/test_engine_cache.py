@@ -270,5 +270,5 @@ def test_an_engine_file_of_ones_own_says_what_it_is(tmp_path):
     assert read_key(path) == ranged and read_engine(path) == (ranged, ENGINE)
     path.write_bytes(b"rubbish")
     for read in (read_key, read_engine):
-        with pytest.raises(EngineFileError, match="is no engine that depthseg compiled"):
+        with pytest.raises(EngineFileError, match="is not an engine compiled by depthseg"):
             read(path)
