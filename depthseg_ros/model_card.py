@@ -514,7 +514,7 @@ def _require(condition: bool, got: str, expected: str) -> None:
 
 def _texts(value: object) -> tuple[str, ...]:
     _require(isinstance(value, list), f"trained_on {value!r}", "a list of texts")
-    return tuple(value)  # type: ignore[arg-type]
+    return tuple(value)  # type: ignore[arg-type]  # checked above
 
 
 def _is_int(value: object) -> bool:

@@ -134,9 +134,7 @@ class Perception:
         outputs = dict(self.backend.run(inputs))
         self._check(outputs, inputs["image"].shape[:3])
         return [
-            Prediction(
-                *(shaping.undo(outputs[n][i]) if n in outputs else None for n in _OUTPUTS)  # type: ignore[arg-type]
-            )
+            Prediction(*(shaping.undo(outputs[n][i]) if n in outputs else None for n in _OUTPUTS))
             for i, shaping in enumerate(shapings)
         ]
 
@@ -173,10 +171,10 @@ class Perception:
             _check_picture("background", background)
             if background.shape != image.shape:
                 size = image.shape[1::-1]  # width, height
-                background = cv2.resize(background, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+                background = cv2.resize(background, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]  # cv2's types leave the dtype open
             inputs["background"] = np.ascontiguousarray(shaping.apply(background))
         if self.card.needs_fx:
-            inputs["fx"] = np.float32(shaping.focal)  # type: ignore[arg-type]  # checked above
+            inputs["fx"] = np.float32(shaping.focal)
         return inputs
 
     def warm_up(self) -> None:

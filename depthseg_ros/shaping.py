@@ -113,7 +113,7 @@ class Shaping:
         if any(self.padding):
             x, y = self.padding
             shaped = cv2.copyMakeBorder(shaped, y, y, x, x, cv2.BORDER_CONSTANT, value=(127,) * 3)
-        return shaped  # type: ignore[no-any-return]
+        return shaped
 
     def undo(self, output: NDArray[Any]) -> NDArray[Any]:
         """Convert an output (H', W') of the graph to the original image, (H, W)."""

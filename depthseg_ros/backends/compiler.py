@@ -268,7 +268,7 @@ def _words(error: Any) -> str:
 def trt_logger(trt: Any) -> Any:
     """Make a logger that forwards TensorRT's log to Python's and stores errors."""
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
@@ -289,7 +289,7 @@ def trt_logger(trt: Any) -> Any:
 def _monitor(trt: Any, progress: Progress) -> Any:
     """Make a monitor that converts TensorRT's nested phases to one completed share."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.cancelled = False

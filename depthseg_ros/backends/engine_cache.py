@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ..files import whole
 from .base import BackendError
@@ -113,11 +114,11 @@ def read_engine(path: Path) -> tuple[Key, bytes]:
     return key, engine
 
 
-def _read_key(path: Path, file: object) -> tuple[Key, int, str]:
+def _read_key(path: Path, file: BinaryIO) -> tuple[Key, int, str]:
     try:
-        if file.readline(len(_MAGIC)) != _MAGIC:  # type: ignore[attr-defined]
+        if file.readline(len(_MAGIC)) != _MAGIC:
             raise ValueError
-        header = json.loads(file.readline(1 << 16))  # type: ignore[attr-defined]
+        header = json.loads(file.readline(1 << 16))
         size, digest = int(header.pop("bytes")), str(header.pop("sha256"))
         size = min(size, path.stat().st_size)  # a wrong header must not cause a larger read
         shapes = header.pop("shapes")

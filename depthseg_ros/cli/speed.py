@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,8 @@ def benchmark(
     background = image if perceptions[0].card.needs_background else None
     work = gflop(model_card.find_model(model), size)
     times = in_turn(
-        [lambda p=p: p(image, float(width), background) for p in perceptions]  # type: ignore[misc]
-        + [lambda p=p: _multiply(p) for p in products],  # type: ignore[misc]
+        [partial(p, image, float(width), background) for p in perceptions]
+        + [partial(_multiply, p) for p in products],
         rounds,
     )
     speeds = []

@@ -27,7 +27,7 @@ def class_mask(labels: NDArray[np.uint8], ids: Collection[int]) -> NDArray[np.ui
     """(H, W) uint8 mask: 255 where `labels` (H, W) has one of the class ids, otherwise 0."""
     table = np.zeros(256, np.uint8)
     table[list(ids)] = 255
-    return cv2.LUT(labels, table)  # type: ignore[return-value]
+    return cv2.LUT(labels, table)  # type: ignore[return-value]  # cv2's types leave the dtype open
 
 
 def cut_out(

@@ -36,7 +36,7 @@ def color_table(classes: Sequence[SemanticClass]) -> NDArray[np.uint8]:
 def color_labels(labels: NDArray[np.uint8], classes: Sequence[SemanticClass]) -> NDArray[np.uint8]:
     """Labels (H, W) in their classes' colours, (H, W, 3) uint8 RGB."""
     # By far the fastest lookup of three channels at once, and indifferent to their order.
-    return cv2.applyColorMap(labels, color_table(classes)[:, None])  # type: ignore[return-value]
+    return cv2.applyColorMap(labels, color_table(classes)[:, None])  # type: ignore[return-value]  # cv2's types leave the dtype open
 
 
 def overlay(
@@ -93,7 +93,7 @@ def color_depth(
     level = 255 * (1 - np.log(safe / near) / np.log(far / near))
     colors = cv2.applyColorMap(level.astype(np.uint8), cv2.COLORMAP_TURBO)
     colors[~valid] = 0
-    return cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
 
 
 def from_above(

@@ -37,7 +37,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
+from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]  # no explicit export
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
@@ -123,7 +123,7 @@ class DepthsegNode(LifecycleNode):
         # Before Kilted, rclpy checks requested transitions by label but not by number. Its error
         # for one that the state does not have would end the node.
         try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]  # private, see above
         except RuntimeError as error:
             self.get_logger().error(f"Refused transition {transition_id}: {one_line(error)}")
             return TransitionCallbackReturn.FAILURE
@@ -434,7 +434,7 @@ class DepthsegNode(LifecycleNode):
                 self.executor.create_task(outcome.set_result, (loaded, line))
 
         self._loader.load_beside(settings, then)
-        return await outcome  # type: ignore[no-any-return]
+        return await outcome  # type: ignore[no-any-return]  # rclpy is not typed
 
     def _exchange(self, new: Perception, reloaded: bool = False) -> None:
         """Switch the streams to another model; on failure, release it and raise the error.

@@ -494,7 +494,7 @@ class CameraStream:
                 return None
         message = frame.message
         decode = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
-        image = decode(message)  # type: ignore[arg-type]
+        image = decode(message)  # type: ignore[arg-type]  # chosen by the type
         height, width = image.shape[:2]
         self._background.collect(image)
         if not wanted:
@@ -618,7 +618,7 @@ class CameraStream:
 
     def _resolved(self, name: str) -> str:
         """The topic of an input, after remapping."""
-        return self._node.resolve_topic_name(f"{self._topics}{name}")  # type: ignore[no-any-return]
+        return self._node.resolve_topic_name(f"{self._topics}{name}")  # type: ignore[no-any-return]  # rclpy is not typed
 
     def _image_name(self) -> str:
         """The base topic of image_transport for the images, after remapping."""

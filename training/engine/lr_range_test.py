@@ -83,7 +83,7 @@ def range_test(
     trainer.val_check_interval = 1.0
     finder = Tuner(trainer).lr_find(
         task,
-        train_dataloaders=data,  # type: ignore[arg-type]  # a data module also
+        train_dataloaders=data,
         min_lr=min_rate,
         max_lr=max_rate,
         num_training=steps,

@@ -61,7 +61,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
             zeros = torch.zeros(len(names), dtype=torch.float64)
             self.add_state(state, zeros, dist_reduce_fx="sum")
 
-    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]  # the base takes any
+    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:
         """Add a batch of ids."""
         before = self.confmat.clone()
         for labels, truth in zip(labels_NHW, truth_NHW, strict=True):
@@ -110,7 +110,7 @@ class GroupMetrics(SegmentationMetrics):
         self.register_buffer("of_class", torch.from_numpy(groups.of_class), persistent=False)
         self.register_buffer("of_label", torch.from_numpy(groups.of_label), persistent=False)
 
-    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:  # type: ignore[override]  # the base takes any
+    def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:
         """Add a batch of ids; those of truth may stand for sets of classes."""
         super().update(self.of_class[labels_NHW.long()], self.of_label[truth_NHW.long()])
 

@@ -50,8 +50,8 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
         device = next(a.device for a in chain(args, kwargs.values()) if isinstance(a, Tensor))
         with torch.autocast(device.type, enabled=False):
             return function(
-                *[_widened(a) for a in args],  # type: ignore[arg-type]  # types stay
-                **{name: _widened(a) for name, a in kwargs.items()},  # type: ignore[arg-type]  # types stay
+                *[_widened(a) for a in args],
+                **{name: _widened(a) for name, a in kwargs.items()},
             )
 
     return wrapped
