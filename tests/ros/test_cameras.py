@@ -143,7 +143,7 @@ def test_diagnostics_say_where_the_time_goes(cameras, outputs):
 
 TELLING = """
 import sys
-from depthseg_ros import node
+from depthseg_ros.node import node
 from depthseg_ros.backends import onnxruntime
 
 class Telling(onnxruntime.OnnxRuntimeBackend):

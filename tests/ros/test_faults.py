@@ -50,7 +50,7 @@ FAULTY = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from depthseg_ros import loading, node
+from depthseg_ros.node import loading, node
 from depthseg_ros.backends import UnservedError, onnxruntime
 
 ORDERS = Path(os.environ["DEPTHSEG_FAULT"])
