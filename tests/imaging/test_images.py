@@ -513,7 +513,11 @@ def test_focal_lengths_and_centres_beyond_all_measure_are_no_calibration(name, v
         (image_to_rgb, odd("nv12", size=80), "80 bytes .* nv12 need 72 in rows of 8"),
         (image_to_rgb, odd("nv12", height=9), "8x9 pixels"),
         (compressed_to_rgb, compressed(png(random(4, 4)), "bayer_rggb12; png"), "unknown pattern"),
-        (compressed_to_rgb, compressed(bytes(40), "16uc1; COMPRESSEDDEPTH png"), "is a depth image"),
+        (
+            compressed_to_rgb,
+            compressed(bytes(40), "16uc1; COMPRESSEDDEPTH png"),
+            "is a depth image",
+        ),
         (depth_to_metres, claiming(1, MAX_SIZE + 1, "16UC1"), "1x8193 pixels"),
         (depth_to_metres, image(random(HEIGHT, WIDTH), LONG), "no depth"),
         (labels_of, image(random(HEIGHT, WIDTH), LONG), "no labels"),
