@@ -110,11 +110,11 @@ def test_integers_are_accepted_for_all_doubles_at_run_time(make_node):
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("camera_height", "high", "camera_height is 'high', of type string, expected double"),
-        ("camera_height", True, "camera_height is True, of type bool, expected double"),
-        ("threads", 2.0, "threads is 2.0, of type double, expected integer"),
-        ("obstacle_heights", 1, "obstacle_heights is 1, of type integer, expected double_array"),
-        ("model", 3, "model is 3, of type integer, expected string"),
+        ("camera_height", "high", "camera_height is 'high' of type string, expected double"),
+        ("camera_height", True, "camera_height is True of type bool, expected double"),
+        ("threads", 2.0, "threads is 2.0 of type double, expected integer"),
+        ("obstacle_heights", 1, "obstacle_heights is 1 of type integer, expected double_array"),
+        ("model", 3, "model is 3 of type integer, expected string"),
     ],
 )
 def test_other_types_are_refused_in_one_line_and_the_old_value_stays(make_node, name, value, says):

@@ -58,7 +58,7 @@ def test_an_engine_of_another_backend_is_refused(start_depthseg):
 
 COMPILING = """
 import contextlib, sys, time
-from depthseg_ros import node
+from depthseg_ros.node import node
 from depthseg_ros.backends import tensorrt
 
 class NoDevice:  # only opened; compiling needs none
