@@ -394,7 +394,7 @@ def test_a_mounting_that_the_depth_contradicts_is_warned_of(perceive, node, corr
         return (words in node.diagnostics().get("message", "")) == there
 
     node.until_diagnostics(lambda: message(True), words)
-    line = node.process.lines(f"The depth shows .*{words}")[-1]
+    line = node.process.lines(f"The ground in the depth is .*{words}")[-1]
     assert "1.50 m below the camera" in line and "the mounting has 2.00 m and 0.00 rad" in line
     assert ("correct_scale corrects" in line) != correct_scale
     assert node.set("camera_height", 1.6).successful
@@ -612,6 +612,6 @@ def test_an_output_that_cannot_be_made_is_a_warning_while_somebody_waits_for_it(
         node.send(message(painted_ground(), "cam"), camera_info_message(CAMERA, Header()))
         return re.search(pattern, node.diagnostics().get("message", ""))
 
-    node.until_diagnostics(lambda: says("no scan: the images' frame 'cam' has no"), "a warning")
+    node.until_diagnostics(lambda: says("no scan: the images' frame 'cam' does not end in _optical"), "a warning")
     observer.node.destroy_subscription(waiting)
     node.until_diagnostics(lambda: not says("no scan"), "no warning")
