@@ -85,7 +85,7 @@ def test_pitch_and_roll_are_those_of_the_mounting(pitch, roll):
 
 @pytest.mark.parametrize("height", [0, -1.5, math.nan, math.inf])
 def test_a_camera_that_is_not_above_the_ground_is_refused(height):
-    with pytest.raises(ValueError, match=r"the camera height is .* m, expected more than 0"):
+    with pytest.raises(ValueError, match=r"height above the ground is .* m, expected more than 0"):
         Ground.from_mounting(height)
 
 

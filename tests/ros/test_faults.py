@@ -219,9 +219,9 @@ def test_two_cameras_on_one_topic_are_told_apart_by_their_headers(watched):
     node.image = second_camera
     sizes = [(m.header.frame_id, m.width, m.height) for m in first + second]
     assert sizes == [("left", 64, 48), ("right", 80, 60)]
-    node.until_diagnostics(lambda: "publishers share" in level(node), "a warning")
+    node.until_diagnostics(lambda: "publishers publish on" in level(node), "a warning")
     node.observer.node.destroy_publisher(other)
-    node.until_diagnostics(lambda: "publishers share" not in level(node), "no warning")
+    node.until_diagnostics(lambda: "publishers publish on" not in level(node), "no warning")
 
 
 def test_size_encoding_and_frame_may_change_from_picture_to_picture(watched):

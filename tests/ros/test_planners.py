@@ -612,6 +612,8 @@ def test_an_output_that_cannot_be_made_is_a_warning_while_somebody_waits_for_it(
         node.send(message(painted_ground(), "cam"), camera_info_message(CAMERA, Header()))
         return re.search(pattern, node.diagnostics().get("message", ""))
 
-    node.until_diagnostics(lambda: says("no scan: the images' frame 'cam' does not end in _optical"), "a warning")
+    node.until_diagnostics(
+        lambda: says("no scan: the images' frame 'cam' does not end in _optical"), "a warning"
+    )
     observer.node.destroy_subscription(waiting)
     node.until_diagnostics(lambda: not says("no scan"), "no warning")

@@ -31,11 +31,11 @@ from depthseg_ros import model_card, street
 from depthseg_ros.backends.compiler import Shapes, compile_engine, load_flavour, parse
 from depthseg_ros.perception import Perception
 from training import __main__ as command_line
+from training.cli import quantize as quantize_command
 from training.data.sample import Sample
 from training.data.sources import Source
 from training.engine.task import JointTask
 from training.engine.weights import start_from
-from training.export import quantization
 from training.export.model_file import ServedModel, export, fold_batch_norms, graph, rounded, write
 from training.export.quantization import TARGETS, quantize, quantize_beside
 from training.models.base import System
@@ -373,7 +373,7 @@ def test_eight_bits_never_overflow_where_products_are_added_in_sixteen(target, t
 
 def test_the_int8_file_lies_beside_the_file_and_belongs_to_it(path, tmp_path, monkeypatch, capsys):
     source = Source("streets", "train", Views(), None, "", "")
-    monkeypatch.setattr(quantization, "open_source", lambda *_: source)
+    monkeypatch.setattr(quantize_command, "open_source", lambda *_: source)
     model, int8 = tmp_path / "mine.onnx", tmp_path / "mine-int8.onnx"
     shutil.copy(path, model)
     assert command_line.main(["quantize", str(model), "--data", "streets"]) == 0
