@@ -86,6 +86,12 @@ def pytest_xdist_make_scheduler(config, log):
     return DdsInOneProcess(config, log)
 
 
+def pytest_runtest_logstart(nodeid) -> None:
+    """Gives way to the process with the tests over DDS, which is the last to end."""
+    if "PYTEST_XDIST_WORKER" in os.environ and "tests/ros/" not in nodeid:
+        os.nice(max(0, 5 - os.nice(0)))
+
+
 def pytest_collection_modifyitems(items) -> None:
     """Skips what drives the node where the built package is out of reach."""
     if importlib.util.find_spec("depthseg_ros.msg") is None:
