@@ -83,6 +83,8 @@ def about(entry: Field[Any]) -> About:
 def declare(node: Node, kind: type) -> dict[str, Any]:
     """Declare a dataclass's fields as the node's parameters and return their values.
 
+    rclpy ignores values of parameters that do not exist; they are logged.
+
     Raises:
         ValueError: A value has the wrong type.
         rclpy.exceptions.ParameterException: A value is out of range.
@@ -105,6 +107,17 @@ def declare(node: Node, kind: type) -> dict[str, Any]:
             default = value
         value = node.declare_parameter(entry.name, default, told, ignore_override=True).value
         values[entry.name] = from_ros(entry, value)
+    # rclpy declares those of QoS with the subscriptions.
+    unknown = [
+        name
+        for name in node._parameter_overrides
+        if not node.has_parameter(name) and not name.startswith("qos_overrides.")
+    ]
+    if unknown:
+        node.get_logger().warning(
+            f"Ignored unknown parameters: {shortened(', '.join(sorted(unknown)), 200)};"
+            f" 'ros2 param list {node.get_fully_qualified_name()}' lists all"
+        )
     return values
 
 

@@ -130,6 +130,13 @@ def test_other_types_are_refused_in_one_line_and_the_old_value_stays(make_node, 
     assert not result.successful and "range" in result.reason
 
 
+def test_unknown_parameters_are_reported(start_depthseg, start):
+    node = start_depthseg(unsure_below=0.5)  # a name of earlier versions
+    node.process.says("Ignored unknown parameters: unsure_below; 'ros2 param list")
+    process = start("camera_node", node.namespace, rate=5, hight=48)
+    assert process.says("Ignored unknown parameters: hight;")
+
+
 def test_integers_for_doubles_reach_the_running_nodes(start_depthseg, start):
     node = start_depthseg(camera_height=1, obstacle_heights="[0,2]")
     assert node.get("camera_height") == 1.0 and list(node.get("obstacle_heights")) == [0, 2]
