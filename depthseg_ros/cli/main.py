@@ -101,9 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="image of the same view without foreground, for models that need a background image",
     )
-    command.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="runtime for the model"
-    )
+    _add_backend(command)
     command.add_argument(
         "--threads", type=int, default=0, help="CPU threads; 0: the backend chooses"
     )
@@ -123,9 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, default=Path("report.html"), help="file to write")
     command.add_argument("--count", type=_count, default=50, help="number of streets (default: 50)")
     _add_lens(command)
-    command.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="runtime for the model"
-    )
+    _add_backend(command)
 
     command = subparsers.add_parser(
         "view",
@@ -155,9 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         default=round(math.degrees(DEFAULT_FOV), 1),
         help="horizontal field of view in degrees, except for street (default: %(default)s)",
     )
-    command.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="runtime for the model"
-    )
+    _add_backend(command)
 
     command = subparsers.add_parser(
         "benchmark",
@@ -247,6 +241,12 @@ def _add_model(command: argparse.ArgumentParser, *others: str, choose: bool = Tr
             help="file to run if the model is a name: NAME.onnx (fp32) or NAME-int8.onnx (int8);"
             " auto: on a CPU int8 if a measurement shows that it is faster",
         )
+
+
+def _add_backend(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="runtime for the model"
+    )
 
 
 def _add_lens(command: argparse.ArgumentParser) -> None:
