@@ -14,8 +14,8 @@
 
 """A rendered street with exact depth and labels: the demo's camera, and training data.
 
-Imports `imaging.geometry` alone. Start with `camera.Street`, then `scene` (what stands there),
-`layout` (how the street lies) and `renderer` (textured planes into images).
+Imports only `imaging.geometry`. Start with `camera.Street`, then `scene` (houses and objects),
+`layout` (shape of the street) and `renderer` (draws textured planes into an image).
 """
 
 from depthseg_ros.street.camera import Camera, Street, StreetFrame

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The camera that drives along the street: its pose, its sky and the flaws of its picture."""
+"""The camera that drives along the street: pose, sky, and lens and sensor effects."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ FRAME_RATE = 30.0
 """Frames per second of the street's time."""
 
 _FARTHEST = 260.0
-"""Metres to the skyline that closes every view."""
+"""Distance to the skyline at the end of every view, metres."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """What is chosen of the camera that sees a street; the rest follows from the street's seed.
+    """Camera settings; those that are None follow from the street's seed.
 
     Attributes:
         fov: horizontal field of view, rad; None: the seed's, 45 to 75 degrees.
-        height: metres above the ground; None: the seed's, 1.3 to 1.7.
+        height: height above the ground, metres; None: the seed's, 1.3 to 1.7.
         pitch: rad, positive looks up; None: the seed's, up to 4 degrees.
         gains: factors on red, green and blue (white balance, exposure).
         gamma: exponent of brightness (0 to 1) before the gains; above 1 darkens.
         roll: rad, positive turns the camera clockwise; None: the seed's, up to 1 degree.
 
     Raises:
-        ValueError: where a street is not made to be seen so, as from above its lorries.
+        ValueError: A value is outside the range for which the street is modelled, e.g. a camera
+            above the lorries.
     """
 
     fov: float | None = None
@@ -62,11 +63,11 @@ class Camera:
 
     def __post_init__(self) -> None:
         if len(self.gains) != 3:
-            raise ValueError(f"gains are 3, of red, green and blue, got {len(self.gains)}")
+            raise ValueError(f"camera gains: got {len(self.gains)}, expected 3 (red, green, blue)")
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if value is not None and not np.array_equal(np.clip(value, low, high), value):
-                raise ValueError(f"{name} of a street's camera: {low:g} to {high:g}, got {value}")
+                raise ValueError(f"camera {name}: got {value}, expected {low:g} to {high:g}")
 
 
 _LIMITS = {
@@ -77,19 +78,19 @@ _LIMITS = {
     "gains": (0.1, 4.0),
     "gamma": (0.2, 5.0),
 }
-"""Lowest and highest: lorries have no top to be seen from above, nor streets anything behind."""
+"""Minimum and maximum. Lorries have no top, and there is nothing behind the start of a street."""
 
 
 @dataclass(frozen=True)
 class StreetFrame:
-    """One picture and the truth about each of its pixels.
+    """One image with the exact depth and label of each pixel.
 
     World axes: x right, y down, z forward along the street; the ground is the plane y = 0, so the
     camera is at y = -camera_height. Camera axes: x right, y down, z along the optical axis.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32, metres along the optical axis; NaN for sky and only there.
+        depth: (H, W) float32, metres along the optical axis; NaN in the sky only.
         labels: (H, W) uint8, indices into `CLASS_NAMES`.
         intrinsics: the camera.
         pose: (4, 4) float64, camera to world.
@@ -103,41 +104,41 @@ class StreetFrame:
 
 
 class Street:
-    """A street from a seed, seen by a camera that drives along it.
+    """A street generated from a seed, with a camera that drives along it.
 
-    Where a street ends the drive starts again from its beginning.
+    At the end of the street the drive restarts from its beginning.
 
     Args:
-        seed: everything follows from it; not negative.
-        width: of the picture, pixels.
-        height: of the picture, pixels.
-        camera: what is chosen of the camera, for another than the seed's.
+        seed: determines everything; not negative.
+        width: image width, pixels.
+        height: image height, pixels.
+        camera: settings that replace the seed's camera.
 
     Attributes:
         intrinsics: the camera.
-        camera_height: metres above the ground.
+        camera_height: height above the ground, metres.
         pitch: rad, positive looks up.
 
     Raises:
-        ValueError: if the picture has no pixels or the seed is negative.
+        ValueError: The image has no pixels or the seed is negative.
     """
 
     def __init__(
         self, seed: int, width: int = 640, height: int = 480, camera: Camera | None = None
     ):
         if width < 1 or height < 1:
-            raise ValueError(f"a picture needs at least 1x1 pixels, got {width}x{height}")
+            raise ValueError(f"image size: got {width}x{height}, expected at least 1x1 pixels")
         if seed < 0:
-            raise ValueError(f"the seed must not be negative, got {seed}")
+            raise ValueError(f"seed: got {seed}, expected 0 or more")
         camera = camera or Camera()
         rng = np.random.default_rng([seed, 0])
-        # What is not used is drawn all the same: a chosen camera leaves all else as it is.
+        # Unused random numbers are drawn as well, so that a chosen camera changes nothing else.
         fov = _chosen(camera.fov, math.radians(rng.uniform(45, 75)))
         self.intrinsics = Intrinsics.from_fov(width, height, fov)
         self.camera_height = _chosen(camera.height, float(rng.uniform(1.3, 1.7)))
         self.pitch = _chosen(camera.pitch, math.radians(rng.uniform(-4, 4)))
         self._roll = _chosen(camera.roll, math.radians(rng.uniform(-1, 1)))
-        # A wide lens sees past the painted sky, which goes on as its own mirror image there.
+        # A wide lens sees more than the painted sky; its mirror image continues it.
         chosen = any(value is not None for value in (camera.fov, camera.pitch, camera.roll))
         self._beyond_sky = cv2.BORDER_REFLECT if chosen else cv2.BORDER_REPLICATE
         self._texels = 30 if self.camera_height > 1 else 60
@@ -149,16 +150,16 @@ class Street:
         self._skyline = self._make_skyline(rng)
 
     def frame(self, index: int, offset_x: float = 0.0) -> StreetFrame:
-        """The picture number `index` of a video at 30 Hz, with depth and labels.
+        """Render frame `index` of a video at 30 Hz, with depth and labels.
 
         Args:
-            index: any order will do.
-            offset_x: metres the camera is moved to its right; a second eye for stereo.
+            index: number of the frame; frames can be rendered in any order.
+            offset_x: shift of the camera to its right, metres, e.g. for stereo.
         """
         time = index / FRAME_RATE
         pose = self._pose(time)
         pose[:3, 3] += offset_x * pose[:3, 0]
-        # The ground begins nearer to a camera close to it.
+        # A low camera sees nearer ground.
         canvas = Canvas(self.intrinsics, pose, min(NEAR, self.camera_height / 4))
         z = pose[2, 3]
         solid, shadows = self._scene.patches(z, time, pose[0, 3], self._texels)
@@ -219,7 +220,7 @@ class Street:
         self._haze_rate = float(rng.choice([0.0006, 0.0015, 0.004]) * rng.uniform(0.6, 1.4))
 
     def _paint_sky(self, image: Image, sky: NDArray[np.bool_], pose: NDArray[np.float64]) -> None:
-        """Put the sky into the pixels of (H, W, 3) `image` where (H, W) `sky` is."""
+        """Draw the sky into (H, W, 3) `image` where (H, W) `sky` is true."""
         rows = np.flatnonzero(sky.any(1))
         if not rows.size:
             return
@@ -237,14 +238,14 @@ class Street:
         cv2.copyTo(drawn, sky[:bottom].astype(np.uint8), image[:bottom])
 
     def _make_skyline(self, rng: np.random.Generator) -> Batch:
-        """Distant trees and roofs that keep their distance, as the sky does."""
+        """Distant trees and roofs that move with the camera, like the sky."""
         leaf = np.asarray(pick(rng, paint.LEAVES)) * 0.8
         looks = [paint.foliage(rng, 44, rng.uniform(6, 16), leaf, 3) for _ in range(2)]
         wall = pick(rng, houses.WALLS)
         looks.append(houses.facade(rng, 44, rng.uniform(7, 14), wall, "office", 3))
         low = plain(leaf, TREE)
         patches = []
-        # For wide lenses it goes on to both sides of what the seeds' own see.
+        # For wide lenses it is extended on both sides.
         wide = self.intrinsics.cx / self.intrinsics.fx * _FARTHEST
         aside = np.arange(260, wide + 40, 40.0)
         for x in np.concatenate([np.arange(-260, 260, 40.0), aside, -aside - 40]):
@@ -254,10 +255,10 @@ class Street:
             patches.append(Patch((x, -4.0, _FARTHEST + 0.5), (44, 0, 0), (0, 4.0, 0), low))
         return Batch(patches)
 
-    # --- Flaws of a camera ----------------------------------------------------------------------
+    # --- Lens and sensor ------------------------------------------------------------------------
 
     def _make_optics(self, rng: np.random.Generator, camera: Camera) -> None:
-        """Vignette and white balance, exposure, contrast curve, blur and noise of this camera."""
+        """Choose vignette, white balance, exposure, contrast curve, blur and noise."""
         width, height = self.intrinsics.width, self.intrinsics.height
         x = np.linspace(-1, 1, width, dtype=np.float32)
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -276,12 +277,12 @@ class Street:
         self._noise = np.round(noise * rng.uniform(0.3, 2.5)).astype(np.int16)
 
     def _photograph(self, image: Image, index: int, offset_x: float) -> Image:
-        """What the camera makes of the light: blur, vignette, contrast and noise."""
+        """Apply blur, vignette, contrast and noise."""
         sharp = cv2.GaussianBlur(image, (0, 0), self._blur) if self._blur > 0.2 else image
         exposed = cv2.multiply(sharp, self._gain, dtype=cv2.CV_8U)
         developed = cv2.LUT(exposed, self._curves)
-        # One sheet of noise, larger than the picture, is moved about from picture to picture, and
-        # from eye to eye: what two pictures had in common would teach where nothing is.
+        # One sheet of noise, larger than the image, is shifted for every frame and stereo offset:
+        # no network can then match images by their noise.
         eye = round(1000 * offset_x)
         y, x = (index * 37 + eye * 5) % 64, (index * 23 + eye // 64 * 29) % 64
         noise = self._noise[y : y + image.shape[0], x : x + image.shape[1]]

@@ -37,9 +37,9 @@ class Ground:
     """The ground of all blocks.
 
     Attributes:
-        colour: what undrawn ground beside the street looks like, before light falls on it.
+        colour: RGB of the ground beside the street, without lighting.
         label: its class id.
-        patches: (index of a block, texels per metre) -> its ground; kept for a while.
+        patches: function (block index, texels per metre) -> ground of the block; cached.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Ground:
         rng: Generator,
         shades: Callable[[int], list[NDArray[np.float64]]],
     ):
-        """Choose what it is of.
+        """Choose materials and markings.
 
         Args:
-            layout: of the street.
-            seed: of the street.
-            rng: decides colours and markings.
-            shades: index of a block -> outlines (n, 2) in (s, z), metres, of the ground that what
-                stands in it keeps from the sun.
+            layout: layout of the street.
+            seed: seed of the street.
+            rng: random numbers for colours and markings.
+            shades: function block index -> outlines (n, 2) in (s, z), metres, of the shadows on the
+                ground.
         """
         self._layout, self._seed, self._shades = layout, seed, shades
         self._markings = rng.random(4)
@@ -69,7 +69,7 @@ class Ground:
         self.patches = lru_cache(24)(self._patches)
 
     def _patches(self, index: int, scale: int) -> Batch:
-        """The ground of a block at `scale` texels per metre, shadows of what stands included."""
+        """Draw the ground of a block with shadows, at `scale` texels per metre."""
         rng = np.random.default_rng([self._seed, 11, index + (1 << 20)])
         layout = self._layout
         left = -(layout.kerb[-1] + layout.footway[-1] + layout.setback[-1] + 4)
@@ -100,7 +100,7 @@ class Ground:
         return Batch(patches)
 
     def _wear(self, rng: Generator, sheet: Sketch, left: float) -> None:
-        """Patches, cracks, stains, manholes and the darker tracks of wheels."""
+        """Draw repairs, cracks, stains, manholes and darker wheel tracks."""
         layout = self._layout
         for _ in range(int(rng.poisson(1.2))):
             w, h = rng.uniform(0.6, 2.5), rng.uniform(1, 9)
@@ -127,7 +127,7 @@ class Ground:
         sheet.shade(1 - 0.07 * track[None])
 
     def _lines(self, rng: Generator, sheet: Sketch, left: float) -> None:
-        """Centre line, bays, lines along the kerb, and now and then a crossing or an arrow."""
+        """Draw centre line, bays, lines along the kerb, and sometimes a crossing or an arrow."""
         layout = self._layout
         white = np.array([214, 212, 206]) * rng.uniform(0.75, 1.0)
         yellow = np.array([206, 172, 74])
@@ -158,7 +158,7 @@ class Ground:
             sheet.polygon([(x - 0.4, y + 0.6), (x + 0.4, y + 0.6), (x, y - 0.6)], white)
 
     def _paving(self, sheet: Sketch, left: float, side: int, ends_here: bool) -> None:
-        """Kerb, gutter, footway and what lies behind it on one side."""
+        """Draw kerb, gutter, footway and the ground behind it on one side."""
         layout = self._layout
         kerb, back = layout.kerb[side], layout.kerb[side] + layout.footway[side]
         top = 10.0 if ends_here else 0.0
@@ -184,7 +184,7 @@ class Ground:
         strip(kerb - 0.02, kerb + 0.01, self._asphalt * 0.5, PAVEMENT)
 
     def _cast(self, sheet: Sketch, left: float, index: int) -> None:
-        """Darken what the things of this block and its neighbours keep from the sun."""
+        """Darken the shadows of the objects of this block and its neighbours."""
         layout = self._layout
         shade = np.zeros(sheet.labels.shape, np.uint8)
         for near in (index - 1, index, index + 1):

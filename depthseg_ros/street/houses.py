@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The looks of houses: street fronts, end walls and roofs, painted from random numbers.
+"""Textures of houses: facades, end walls and roofs, drawn from random numbers.
 
 Colours are RGB from 0 to 255; sizes are metres, x to the right and y downwards from the top left.
 """
@@ -40,7 +40,7 @@ SHOPS = (
 def facade(
     rng: Generator, width: float, height: float, wall: Colour, style: str, scale: float
 ) -> Texture:
-    """A street front: storeys of windows over doors, a shop or an office's glass.
+    """Draw a facade: storeys of windows above doors, a shop or an office's glass.
 
     Args:
         rng: random numbers.
@@ -86,7 +86,7 @@ def _window(
     frame: Colour,
     trim: Colour | None,
 ) -> None:
-    """A window with frame, bars, sill, and the sky or a curtain in its panes."""
+    """Draw a window with frame, bars, sill, and sky or a curtain in its panes."""
     if trim is not None:
         sheet.box(x - 0.12, y - 0.22, w + 0.24, 0.2, trim)
         sheet.box(x - 0.1, y + h, w + 0.2, 0.12, trim)
@@ -150,7 +150,7 @@ def _office_front(
 
 
 def _shop_front(rng: Generator, sheet: Sketch, storey: float) -> None:
-    """The ground floor as a shop: fascia with lettering, stall riser, display, door."""
+    """Draw the ground floor of a shop: fascia with lettering, display and door."""
     top, colour = sheet.height - storey * 1.02, varied(rng, pick(rng, SHOPS))
     sheet.box(0.1, top, sheet.width - 0.2, storey * 1.02, colour * 0.8)
     sheet.box(0.05, top, sheet.width - 0.1, 0.62, colour)
@@ -183,7 +183,7 @@ def _shop_front(rng: Generator, sheet: Sketch, storey: float) -> None:
 def end_wall(
     rng: Generator, width: float, height: float, rise: float, wall: Colour, scale: float
 ) -> Texture:
-    """The side of a house, `height` to the eaves and a gable `rise` above them, metres."""
+    """Draw the side of a house: `height` to the eaves, gable `rise` above them, metres."""
     sheet = Sketch(width, height + rise, scale, BUILDING)
     outline = [(0, rise), (width / 2, 0), (width, rise), (width, height + rise), (0, height + rise)]
     sheet.polygon(outline, np.asarray(wall) * 0.95)
@@ -197,7 +197,7 @@ def end_wall(
 
 
 def roof(rng: Generator, width: float, depth: float, colour: Colour, scale: float) -> Texture:
-    """Tiles in rows, with a roof window now and then."""
+    """Draw a roof, sometimes with a window."""
     sheet = Sketch(width, depth, scale, BUILDING, varied(rng, colour))
     sheet.grain(rng, 0.10, (0.3, 0.25))
     sheet.grain(rng, 0.06, (2, 1))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How a street lies: its width, bend, sides and light, decided by the seed.
+"""Layout of a street: width, bend, both sides and light, determined by the seed.
 
 Along the street is z; across it is `s`, the metres to the right of the centre line, which bends
 gently: x = `centre(z)` + s.
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from depthseg_ros.street.renderer import Vector
 
 BLOCK = 24.0
-"""Metres of street in a block."""
+"""Length of a block, metres."""
 
 SIDES = (-1, 1)
 """Left and right of the centre line."""
@@ -38,23 +38,23 @@ SIDES = (-1, 1)
 class Layout:
     """Shape and light of one street.
 
-    What there is on either side is kept by side, -1 left and 1 right.
+    Properties of one side are dictionaries with the keys -1 (left) and 1 (right).
 
     Attributes:
         kind: "city", "town" or "suburb".
         season: "leafy", "autumn" or "bare".
-        drive_side: the side that is driven on.
-        lane_width: metres.
-        lane: `s` of the middle of the camera's lane.
-        parking: whether cars are parked.
-        kerb: metres from the centre line to the kerb.
-        footway: metres of footway from the kerb.
-        setback: metres from the footway to the houses.
-        storeys: of houses, least and most.
-        verge: grass along the kerb.
-        speed: of the camera, m/s.
-        end: z where the street ends, if it does.
-        drive: metres the camera may go before it would run out of street.
+        drive_side: side of the traffic, -1 or 1.
+        lane_width: width of a lane, metres.
+        lane: `s` of the centre of the camera's lane.
+        parking: whether cars are parked there.
+        kerb: distance from the centre line to the kerb, metres.
+        footway: width of the footway, metres.
+        setback: distance from the footway to the houses, metres.
+        storeys: minimum and maximum number of storeys of the houses.
+        verge: whether there is grass along the kerb.
+        speed: speed of the camera, m/s.
+        end: z of the end of the street, infinite if it has none.
+        drive: distance after which the camera restarts, metres.
         sun: (3,) unit vector to the sun, world axes.
         sunshine: 0 overcast to 1 clear.
     """
@@ -96,7 +96,7 @@ class Layout:
         )
 
     def centre(self, z: float) -> float:
-        """Metres x of the centre line at z."""
+        """Coordinate x of the centre line at z, metres."""
         return self._bend * math.sin(2 * math.pi * z / self._bend_length + self._bend_phase)
 
     def heading(self, z: float) -> float:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Textured plane patches drawn into one picture, with the exact depth and label of each pixel.
+"""Draw textured planar patches into one image, with the exact depth and label of each pixel.
 
 Everything in the street is a `Patch`: a parallelogram in space with a texture. Over the image the
 inverse depth of a plane is affine and its texture a homography, so a patch costs one warp and one
@@ -47,16 +47,16 @@ Colour: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """RGB, (3,), from 0 to 255."""
 
 HOLE = 255
-"""Texel label where a texture has nothing: what lies behind is seen."""
+"""Texel label of a transparent texel."""
 
 NEAR = 0.25
-"""Metres in front of most cameras where surfaces are cut off."""
+"""Default near plane, metres."""
 
 _TILE = 16
-"""Pixels on a side of the squares in which whole patches are found to be hidden."""
+"""Side of the square tiles used for occlusion culling, pixels."""
 
 _REFRESH = 64
-"""Patches drawn between two looks at what the squares hide."""
+"""Number of patches drawn between two updates of the tiles."""
 
 _Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels, the last two exclusive."""
@@ -65,19 +65,19 @@ _CORNERS = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]], np.float64)
 
 
 class Texture:
-    """A picture with a label for each texel, kept at halved widths and heights as they are needed.
+    """An image with a label for each texel, and its reduced sizes, computed when needed.
 
-    A street front seen along the street is squeezed across but not in height, so widths and
-    heights are halved apart (a rip-map): distant texture neither sparkles nor blurs.
+    A facade seen at a flat angle is reduced in width but not in height, so both are halved
+    independently (a ripmap): distant texture neither aliases nor blurs.
 
     Args:
-        rgb: (h, w, 3) uint8.
+        rgb: (h, w, 3) uint8 RGB.
         labels: (h, w) uint8 class ids or `HOLE`, or one id for all of it.
 
     Attributes:
         size: width and height in texels.
-        label: the only class id, or the commonest.
-        has_holes: some texels are `HOLE`.
+        label: the only class id, or the most frequent one.
+        has_holes: whether there are transparent texels.
     """
 
     def __init__(self, rgb: Image, labels: Image | int):
@@ -91,7 +91,7 @@ class Texture:
             self.label = int(counts[:HOLE].argmax())
             self.has_holes = bool(counts[HOLE])
         if self.has_holes:
-            # What shines through from a hole when texels are averaged is the mean colour.
+            # Transparent texels get the mean colour, which bleeds in when texels are averaged.
             holes = np.equal(labels, HOLE).astype(np.uint8)
             mean = cv2.mean(rgb, 1 - holes)[:3]
             rgb = rgb.copy()
@@ -101,7 +101,7 @@ class Texture:
         self._levels = {(0, 0): (colours, codes)}
 
     def mirrored(self) -> Texture:
-        """The same, left and right exchanged."""
+        """The texture mirrored left to right."""
         colours, labels = self._levels[0, 0]
         return Texture(
             np.ascontiguousarray(colours[:, ::-1, :3]),
@@ -109,10 +109,10 @@ class Texture:
         )
 
     def level(self, across: int, down: int) -> tuple[Image, Image | None]:
-        """The width halved `across` times and the height `down` times.
+        """Reduce the width `across` times and the height `down` times by a factor of 2.
 
         Returns:
-            RGBA colours (h, w, 4) and labels (h, w); None where `label` is that of all of it.
+            RGBA colours (h, w, 4) and labels (h, w); labels are None if all texels have `label`.
         """
         if (across, down) not in self._levels:
             colours, labels = self._levels[0, 0]
@@ -135,16 +135,16 @@ class Texture:
 class Patch:
     """A textured parallelogram: `origin` + a `u` + b `v`, a and b from 0 to 1.
 
-    Seen from its front, `u` runs to the right and `v` downwards; from behind it is invisible
-    unless `two_sided`.
+    Seen from the front, `u` points right and `v` down; it is invisible from behind unless
+    `two_sided`.
 
     Attributes:
         origin: top left corner, metres.
         u: top edge, left to right, metres.
         v: left edge, top to bottom, metres.
-        texture: what it looks like.
-        gain: factor on the texture's colours (the light that falls on it), RGB.
-        two_sided: seen from both sides.
+        texture: its colours and labels.
+        gain: factor of the texture's colours (lighting), RGB.
+        two_sided: whether it is visible from both sides.
     """
 
     origin: Vector
@@ -156,7 +156,7 @@ class Patch:
 
 
 class Batch:
-    """Patches with what is needed of all of them at once in arrays, so that culling is cheap.
+    """Patches as arrays, so that culling is fast.
 
     Attributes:
         textures: the N textures.
@@ -175,7 +175,7 @@ class Batch:
         self.two_sided = np.array([p.two_sided for p in patches], bool)
 
     def moved(self, x: float, z: float, heading: float) -> Batch:
-        """The same patches turned about the vertical by `heading` (rad) and put at (x, z)."""
+        """Rotate the patches about the vertical axis by `heading` (rad) and move them to (x, z)."""
         sin, cos = math.sin(heading), math.cos(heading)
         moved = copy.copy(self)
         moved.geometry = self.geometry @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
@@ -184,7 +184,7 @@ class Batch:
 
     @staticmethod
     def joined(batches: Sequence[Batch]) -> Batch:
-        """All patches of several batches."""
+        """Concatenate batches."""
         joined = Batch()
         joined.textures = [texture for batch in batches for texture in batch.textures]
         for name in ("geometry", "gains", "texels", "two_sided"):
@@ -193,17 +193,17 @@ class Batch:
 
 
 class _View(NamedTuple):
-    """Where a patch appears and how its texture is mapped there.
+    """Position of a patch in the image and the mapping of its texture.
 
     Attributes:
-        number: of the patch in its batch.
-        box: what the patch appears in.
-        outline: (n, 2) int32, corners in the box in sixteenths of a pixel.
+        number: index of the patch in its batch.
+        box: bounding box.
+        outline: (n, 2) int32, corners relative to the box, in 1/16 pixel.
         across: (W,) float32; inverse depth (1/m) at pixel (x, y) is across[x] + down[y].
         down: (H, 1) float32.
-        to_texel: (3, 3), pixel of the picture to texel of the texture at `level`.
-        level: how often the texture's width and height are halved.
-        depth: mean, metres.
+        to_texel: (3, 3), image pixel to texel of the texture at `level`.
+        level: number of times that the texture's width and height are halved.
+        depth: mean depth, metres.
         nearest: largest inverse depth of its corners, 1/m.
         bounds: half the smallest and twice the largest inverse depth of its corners, 1/m.
     """
@@ -220,29 +220,29 @@ class _View(NamedTuple):
     bounds: tuple[float, float]
 
     def inverse_depth(self) -> NDArray[np.float32]:
-        """Of the patch's plane over the box, (h, w), 1/m."""
+        """Inverse depth of the patch's plane in the box, (h, w), 1/m."""
         x0, y0, x1, y1 = self.box
         return self.across[x0:x1] + self.down[y0:y1]
 
 
 class Canvas:
-    """Picture, inverse depth and labels of one camera position, filled by `draw`.
+    """Image, inverse depth and labels of one camera pose, filled by `draw`.
 
     Args:
-        intrinsics: of the camera.
+        intrinsics: intrinsics of the camera.
         pose: (4, 4), camera to world.
-        near: metres in front of the camera where surfaces are cut off.
+        near: near plane, metres.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        inverse_depth: (H, W) float32, 1/m; 0 where nothing has been drawn.
+        inverse_depth: (H, W) float32, 1/m; 0 if nothing was drawn.
         labels: (H, W) uint8.
     """
 
     def __init__(self, intrinsics: Intrinsics, pose: NDArray[np.float64], near: float = NEAR):
         shape = (intrinsics.height, intrinsics.width)
         self.image = np.zeros((*shape, 3), np.uint8)
-        # Whole tiles, what is beyond the picture never the farthest.
+        # Padded to whole tiles; infinity in the padding never limits culling.
         whole = [-(-n // _TILE) * _TILE for n in shape]
         self._tiled = np.full(whole, np.inf, np.float32)
         self.inverse_depth = self._tiled[: shape[0], : shape[1]]
@@ -256,12 +256,12 @@ class Canvas:
         self._ys = np.arange(shape[0], dtype=np.float32)[:, None]
 
     def draw(self, batch: Batch, haze_colour: Colour, haze_rate: float) -> None:
-        """Draw patches, the nearest first so that hidden ones cost little.
+        """Draw patches, nearest first, so that hidden ones cost little.
 
         Args:
             batch: the patches.
-            haze_colour: what distance fades to.
-            haze_rate: the fading per metre.
+            haze_colour: RGB of the haze.
+            haze_rate: attenuation per metre.
         """
         views = self._views(batch)
         clear = np.exp([[-haze_rate * view.depth] for view in views]).reshape(-1, 1)
@@ -282,12 +282,12 @@ class Canvas:
                 inside = np.zeros(seen.shape, np.uint8)
                 cv2.fillConvexPoly(inside, view.outline, 255, cv2.LINE_8, 4)
                 cv2.bitwise_and(seen, inside, seen)
-                # Its rim is a pixel wide of the mark: on a plane seen edge-on, far off in depth.
+                # The outline is a pixel too wide: a large depth error on a plane seen edge-on.
                 cv2.bitwise_and(seen, cv2.inRange(inverse, *view.bounds), seen)
             x, y, w, h = cv2.boundingRect(seen)
             if not w:
                 continue
-            # Most patches are half hidden: the rest is done for what is left of the box.
+            # Most patches are partly hidden: continue with the visible part of the box.
             seen, inverse = seen[y : y + h, x : x + w], inverse[y : y + h, x : x + w]
             x, y = x0 + x, y0 + y
             here = slice(y, y + h), slice(x, x + w)
@@ -297,7 +297,7 @@ class Canvas:
                 labels = np.full((h, w), texture.label, np.uint8)
             elif texture.has_holes:
                 labels = _warped(labels, to_texel, (w, h), cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
-                # A mask is what is not 0: of 255 less the label that is all but holes.
+                # A mask is non-zero: 255 - label is 0 only for transparent texels.
                 seen = cv2.subtract(seen, labels)
                 if not cv2.countNonZero(seen):
                     continue
@@ -310,7 +310,7 @@ class Canvas:
             cv2.copyTo(labels, seen, self.labels[here])
 
     def shade_ground(self, batch: Batch) -> None:
-        """Darken what has been drawn of the ground by the brightness of flat patches on it."""
+        """Darken the ground by the brightness of patches that lie on it."""
         for view in self._views(batch):
             x0, y0, x1, y1 = view.box
             here = slice(y0, y1), slice(x0, x1)
@@ -326,7 +326,7 @@ class Canvas:
                 cv2.copyTo(shaded, on_ground.astype(np.uint8), self.image[here])
 
     def fill_ground(self, colour: Colour, label: int, farthest: float) -> None:
-        """Give undrawn pixels the ground plane y = 0 where it is nearer than `farthest` metres."""
+        """Fill undrawn pixels with the ground plane y = 0 up to `farthest` metres."""
         normal = self._pose[1, :3]
         a, b, c = ((normal @ self._k_inv) / -self._pose[1, 3]).astype(np.float32)
         inverse = a * self._xs + (b * self._ys + c)
@@ -336,12 +336,12 @@ class Canvas:
         self.labels[free] = label
 
     def _farthest_of_tiles(self) -> NDArray[np.float32]:
-        """The smallest inverse depth in each square of `_TILE` pixels; what is behind is hidden."""
+        """Smallest inverse depth of each tile; patches behind it are hidden."""
         rows = self._tiled.reshape(-1, _TILE, self._tiled.shape[1]).min(1)
         return rows.reshape(len(rows), -1, _TILE).min(2)
 
     def _views(self, batch: Batch) -> list[_View]:
-        """The patches that may be seen, nearest first."""
+        """Project the patches that may be visible, nearest first."""
         k, size = self._k, np.array([self._xs.size, self._ys.size])
         geometry = batch.geometry.copy()
         geometry[:, 0] -= self._pose[:3, 3]
@@ -353,7 +353,7 @@ class Canvas:
             pixels = corners[..., :2] / corners[..., 2:] * k[[0, 1], [0, 1]] + k[:2, 2]
         low, high = pixels.min(1), pixels.max(1)
         on_screen = ((high > -0.5) & (low < size - 0.5)).all(1)
-        # What is hardly a pixel only flickers.
+        # Patches of about one pixel would only flicker.
         on_screen &= ((high - low).max(1) > 1.2) & ((high - low + 0.5).prod(1) > 10)
         chosen = np.flatnonzero(np.where(whole, on_screen, np.any(in_front, axis=1)))
 
@@ -375,7 +375,7 @@ class Canvas:
         outlines = list(np.rint((pixels - starts[:, None]) * 16).astype(np.int32))
         for n, outline in clipped.items():
             outlines[n] = np.rint((outline - starts[n]) * 16).astype(np.int32)
-        # A texel should be about a pixel: compare the texels of an edge with its longer image.
+        # A texel should cover about one pixel: compare each edge's texels with its pixels.
         edges = np.linalg.norm(pixels - np.roll(pixels, -1, 1), axis=2)
         edges = np.maximum(np.maximum(edges[:, :2], edges[:, 2:]), 0.5)
         texels = batch.texels[chosen]
@@ -409,7 +409,7 @@ class Canvas:
         return [_View(*view) for view in compress(fields, (starts < stops).all(1))]
 
     def _clipped(self, corners: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pixels (n, 2) of a convex outline (4, 3) cut at the near plane."""
+        """Clip a convex outline (4, 3) at the near plane and project it to pixels (n, 2)."""
         ring, kept = corners.tolist(), []
         for p, q in zip(ring, ring[1:] + ring[:1], strict=True):
             if p[2] > self._near:
@@ -422,7 +422,7 @@ class Canvas:
 
 
 def _shifted(to_texel: NDArray[np.float64], x: int, y: int) -> NDArray[np.float64]:
-    """A mapping from pixels to texels, from pixels counted from (x, y)."""
+    """Shift a mapping from pixels to texels: pixels are relative to (x, y)."""
     shifted = to_texel.copy()
     shifted[:, 2] = to_texel.dot((x, y, 1))
     return shifted
@@ -435,7 +435,7 @@ def _warped(
     interpolation: int,
     border: int,
 ) -> Image:
-    """A texture's colours or labels in a box of this width and height; HOLE (white) around."""
+    """Warp a texture's colours or labels into a box of this width and height; HOLE outside."""
     warped = cv2.warpPerspective(
         sheet,
         to_texel,

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What stands along a street: decided by the seed, in blocks of 24 m made when they come in sight.
+"""Houses and objects along a street, in blocks of 24 m that are made when they come in sight.
 
-A block is sheared with the bend of the street (`layout`), so neighbours meet without gaps.
+The seed determines them. A block is sheared with the bend of the street (`layout`), so that
+neighbouring blocks meet without gaps.
 """
 
 from __future__ import annotations
@@ -38,31 +39,31 @@ from depthseg_ros.street.traffic import Traffic
 from depthseg_ros.street.vehicles import Vehicle
 
 _SIGHT = 200.0
-"""Metres ahead that blocks are drawn."""
+"""Distance up to which blocks are drawn, metres."""
 
 _DETAIL = 85.0
-"""Metres ahead that what stands on the pavements is drawn."""
+"""Distance up to which objects on the pavements are drawn, metres."""
 
 
 class Block(NamedTuple):
-    """What stands in a block of street."""
+    """Houses and objects of one block."""
 
     afar: Batch
-    """Houses and what lies between them."""
+    """Houses, and trees and fences between them."""
     near: Batch
-    """All of it."""
+    """Everything."""
     shades: list[NDArray[np.float64]]
-    """Outlines (n, 2) in (s, z), metres, of the ground kept from the sun."""
+    """Outlines (n, 2) in (s, z), metres, of the shadows on the ground."""
 
 
 class Scene(Layout):
-    """Layout, light and traffic of the street of one seed.
+    """Layout, objects and traffic of the street of one seed.
 
     Attributes:
-        ground: what all of it stands on.
-        walkers: their looks, as of `textures.walker`.
-        vehicles: the small ones.
-        block: index -> what stands in that block; kept for a while.
+        ground: ground of the street.
+        walkers: appearances of pedestrians, from `textures.walker`.
+        vehicles: cars and vans.
+        block: function index -> `Block`; cached.
     """
 
     def __init__(self, seed: int):
@@ -100,13 +101,13 @@ class Scene(Layout):
     def patches(
         self, z: float, time: float, camera_x: float, texels: int = 30
     ) -> tuple[Batch, Batch]:
-        """What the camera at (camera_x, z) has in sight, and the soft shadows under what moves.
+        """Patches in sight of the camera at (camera_x, z), and soft shadows under moving objects.
 
         Args:
-            z: metres.
+            z: position along the street, metres.
             time: seconds.
-            camera_x: metres.
-            texels: per metre, of the near ground.
+            camera_x: x of the camera, metres.
+            texels: texels per metre of the near ground.
         """
         first = math.floor((z - 2) / BLOCK)
         last = math.floor(min(z + _SIGHT, self.end - 1) / BLOCK)
@@ -120,10 +121,10 @@ class Scene(Layout):
         moving, shadows = self._traffic.patches(z, time, camera_x)
         return Batch.joined(batches + moving), Batch(shadows)
 
-    # --- What stands still ------------------------------------------------------------------
+    # --- Static objects ---------------------------------------------------------------------
 
     def _block(self, index: int) -> Block:
-        """Houses, what stands before them and what is parked, on both sides."""
+        """Place houses, objects in front of them and parked cars on both sides."""
         rng = np.random.default_rng([self._seed, 10, index + (1 << 20)])
         things = Things(self, index * BLOCK)
         for side in SIDES:
@@ -258,7 +259,7 @@ class Scene(Layout):
 
     @cached_property
     def _closing(self) -> Batch:
-        """What closes a street that ends: houses or trees across it."""
+        """Houses and trees across the end of the street."""
         rng = np.random.default_rng([self._seed, 12])
         patches, x, z = [], self.centre(self.end) - 60.0, self.end + 3.0
         light = self.light((0, 0, -1))

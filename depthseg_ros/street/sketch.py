@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Sheets painted in metres, picture and labels together, and the classes they are labelled with."""
+"""Draw textures in metres, colours and labels together; the street's classes."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ _CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], 1)
 
 
 class Sketch:
-    """A picture and its labels painted together in metres.
+    """A texture whose colours and labels are drawn together, in metres.
 
     Args:
         width: metres.
         height: metres.
         scale: texels per metre.
-        label: what shapes are labelled; the sheet itself starts as holes, or as this label where
-            a `ground` colour is given.
-        ground: colour of the whole sheet, RGB.
+        label: class id of the shapes. The sheet is transparent at first, or has this label if a
+            `ground` colour is given.
+        ground: background colour, RGB.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Sketch:
 
     def polygon(self, points: Points, colour: Colour) -> None:
         """Fill a polygon (n, 2)."""
-        # In sixteenths of a texel, from the middle of the first.
+        # In 1/16 texel, from the centre of the first.
         texels = np.rint((np.asarray(points) * self.scale - 0.5) * 16).astype(np.int32)
         cv2.fillPoly(self.rgb, [texels], _scalar(colour), cv2.LINE_8, 4)
         cv2.fillPoly(self.labels, [texels], (self.label,), cv2.LINE_8, 4)
@@ -84,7 +84,7 @@ class Sketch:
     def box(
         self, x: float, y: float, w: float, h: float, colour: Colour, label: int | None = None
     ) -> None:
-        """Fill a rectangle with this top left corner, a texel wide and high at least."""
+        """Fill a rectangle with this top left corner, at least one texel wide and high."""
         x0, y0 = max(0, round(x * self.scale)), max(0, round(y * self.scale))
         x1 = max(x0, round((x + w) * self.scale) - 1)
         y1 = max(y0, round((y + h) * self.scale) - 1)
@@ -106,7 +106,7 @@ class Sketch:
         cv2.line(self.labels, start, end, (self.label,), thickness, cv2.LINE_8, 4)
 
     def grain(self, rng: Generator, strength: float, cell: tuple[float, float] = (0, 0)) -> None:
-        """Vary the brightness at random, in cells of this width and height (metres)."""
+        """Vary the brightness randomly, in cells of this width and height (metres)."""
         h, w = self.labels.shape
         columns = max(2, round(w / max(1, cell[0] * self.scale)))
         rows = max(2, round(h / max(1, cell[1] * self.scale)))
@@ -121,19 +121,19 @@ class Sketch:
         cv2.multiply(self.rgb, cv2.merge([full] * 3), self.rgb, dtype=cv2.CV_8U)
 
     def texture(self) -> Texture:
-        """The finished sheet."""
+        """Make the texture."""
         solid = np.equal(self.labels, self.label).all()
         return Texture(self.rgb, self.label if solid else self.labels)
 
 
 def _scalar(colour: Colour) -> tuple[float, float, float]:
-    """As OpenCV takes colours; it clips them itself."""
+    """Convert a colour for OpenCV, which clips it."""
     r, g, b = colour
     return float(r), float(g), float(b)
 
 
 def plain(colour: Colour, label: int) -> Texture:
-    """One colour."""
+    """A texture of one colour."""
     return Texture(np.full((2, 2, 3), np.clip(colour, 0, 255), np.uint8), label)
 
 
@@ -143,5 +143,5 @@ def pick(rng: Generator, options: Sequence[_T]) -> _T:
 
 
 def varied(rng: Generator, colour: Colour, spread: float = 12.0) -> NDArray[np.float64]:
-    """A colour near this one."""
+    """Vary a colour randomly."""
     return np.asarray(colour) + rng.normal(0, spread) + rng.normal(0, spread / 2, 3)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The looks of trees, street furniture and people, painted from random numbers.
+"""Textures of trees, street furniture and people, drawn from random numbers.
 
 Colours are RGB from 0 to 255; sizes are metres, x to the right and y downwards from the top left.
 """
@@ -52,7 +52,7 @@ _TREE_SCALE = 26
 
 
 def tree(rng: Generator, kind: str) -> tuple[float, float, list[Texture]]:
-    """A tree in up to three layers, one before the other, so that its crown has depth.
+    """Draw a tree in up to three layers, one behind the other, so that its crown has depth.
 
     Args:
         rng: random numbers.
@@ -65,7 +65,7 @@ def tree(rng: Generator, kind: str) -> tuple[float, float, list[Texture]]:
     width = height * (rng.uniform(0.3, 0.42) if kind == "conifer" else rng.uniform(0.6, 0.9))
     if kind == "bare":
         sheet = Sketch(width, height, _TREE_SCALE, TREE)
-        # Twigs are as solid as people label them, and as a planner should take them.
+        # Twigs are labelled as one solid crown, as annotators do and as a planner needs it.
         _crown(rng, sheet, varied(rng, TWIGS, 12), False, 0.95)
         sheet.grain(rng, 0.3)
         bark = varied(rng, BARK, 10)
@@ -98,7 +98,7 @@ def tree(rng: Generator, kind: str) -> tuple[float, float, list[Texture]]:
 
 
 def _crown(rng: Generator, sheet: Sketch, colour: Colour, conifer: bool, size: float) -> None:
-    """Clumps of leaves, from dark ones below and inside to light ones above and outside."""
+    """Draw clumps of leaves, dark ones below and inside, light ones above and outside."""
     w, h = sheet.width, sheet.height
     clumps = []
     for _ in range(130):
@@ -125,7 +125,7 @@ def _branch(
     bark: NDArray[np.float64],
     more: int,
 ) -> None:
-    """A branch from `start` and, smaller and smaller, `more` generations of what grows from it."""
+    """Draw a branch from `start` and `more` generations of smaller branches on it."""
     end = (start[0] + length * math.cos(turn), start[1] + length * math.sin(turn))
     sheet.line(start, end, width, bark * rng.uniform(0.8, 1.25))
     if not more:
@@ -142,7 +142,7 @@ def _branch(
 
 
 def foliage(rng: Generator, width: float, height: float, colour: Colour, scale: float) -> Texture:
-    """A hedge or a row of distant crowns with a ragged top."""
+    """Draw a hedge or a row of distant crowns with a ragged top."""
     sheet = Sketch(width, height, scale, TREE)
     x, ragged = 0.0, min(0.35 * height, 2.5)
     sheet.box(0, ragged, width, height, np.asarray(colour) * 0.6)
@@ -163,7 +163,7 @@ def foliage(rng: Generator, width: float, height: float, colour: Colour, scale: 
 
 
 def fence(rng: Generator, width: float, kind: str) -> tuple[float, Texture]:
-    """A fence's height in metres and its looks: "railings", "boards" or "wall"."""
+    """Draw a fence, "railings", "boards" or "wall"; returns its height in metres and texture."""
     if kind == "railings":
         height = rng.uniform(1.0, 1.5)
         sheet = Sketch(width, height, 40, FENCE)
@@ -190,7 +190,7 @@ def fence(rng: Generator, width: float, kind: str) -> tuple[float, Texture]:
 
 
 def sign(rng: Generator) -> tuple[float, float, Texture]:
-    """Width, height (metres) and looks of a traffic sign or a traffic light."""
+    """Draw a traffic sign or traffic light; returns width, height (metres) and texture."""
     kind = pick(rng, ("ring", "ring", "triangle", "blue", "panel", "lights", "lights"))
     if kind == "lights":
         sheet = Sketch(0.36, 1.0, 110, SIGN, (26, 26, 28))
@@ -235,11 +235,11 @@ CLOTHES = (
 SKIN = ((222, 178, 150), (196, 150, 120), (128, 88, 66), (92, 62, 48), (232, 192, 168))
 HAIR = ((40, 30, 26), (24, 22, 22), (110, 80, 50), (150, 120, 80), (150, 148, 146))
 STRIDE = 1.4
-"""Metres a walker moves from one step to the same step again."""
+"""Distance that a pedestrian walks in one cycle of the four phases, metres."""
 
 
 def walker(rng: Generator) -> tuple[float, float, list[Texture]]:
-    """A person: width and height (metres) and four phases of a stride."""
+    """Draw a person; returns width, height (metres) and textures of four phases of a stride."""
     height = rng.uniform(1.5, 1.92)
     top, legs, skin = varied(rng, pick(rng, CLOTHES)), pick(rng, CLOTHES), pick(rng, SKIN)
     hair, coat, girth = pick(rng, HAIR), rng.random() < 0.4, rng.uniform(0.85, 1.2)
@@ -280,7 +280,7 @@ def walker(rng: Generator) -> tuple[float, float, list[Texture]]:
 
 
 class Cyclist(NamedTuple):
-    """A cyclist 1.8 m long, 0.7 m wide and 1.75 m high, seen from two directions."""
+    """Textures of a cyclist, 1.8 m long, 0.7 m wide and 1.75 m high."""
 
     side: Texture
     """Riding to the left."""
@@ -288,7 +288,7 @@ class Cyclist(NamedTuple):
 
 
 def cyclist(rng: Generator) -> Cyclist:
-    """Someone on a bicycle."""
+    """Draw a person on a bicycle."""
     top, legs, skin = varied(rng, pick(rng, CLOTHES)), pick(rng, CLOTHES), pick(rng, SKIN)
     if rng.random() < 0.25:
         top = np.array([214, 226, 60])

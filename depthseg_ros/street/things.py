@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Patches of a block of street, and what they shade, placed by where they stand in the street."""
+"""Place the objects of a block as patches, and their shadows."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from depthseg_ros.street.vehicles import Vehicle
 
 
 class Things:
-    """Patches of a block and what they shade, placed by (s, z) with z from the block's start.
+    """Patches of a block and their shadows, placed at (s, z) with z from the block's start.
 
-    Everything is in metres; `side` is one of `SIDES`, and a street's kerbs and walls lie at
-    `side` times their distance from the centre line.
+    All lengths are in metres; `side` is one of `SIDES`. `s` of a kerb or wall is `side` times
+    its distance from the centre line.
 
     Attributes:
-        patches: what has been placed.
-        shades: outlines (n, 2) in (s, z), z from the street's start, of the ground it shades.
+        patches: patches placed so far.
+        shades: outlines (n, 2) of their shadows in (s, z), z from the street's start.
     """
 
     def __init__(self, layout: Layout, start: float):
@@ -59,7 +59,7 @@ class Things:
         side: int,
         two_sided: bool = False,
     ) -> None:
-        """Upright along the street, facing its middle."""
+        """Place a wall along the street, facing its centre."""
         # Seen from the street, the right-hand wall runs from far (left) to near (right).
         a, b = (z1, z0) if side > 0 else (z0, z1)
         xa, xb = self._x(s, a), self._x(s, b)
@@ -73,7 +73,7 @@ class Things:
     def across(
         self, s: float, z: float, width: float, height: float, texture: Texture, side: int
     ) -> None:
-        """Upright across the street, from s outwards, facing back towards the camera."""
+        """Place a wall across the street, from s outwards, facing the camera."""
         x = self._x(s, z) - (width if side < 0 else 0)
         self.patches.append(
             Patch(
@@ -85,7 +85,7 @@ class Things:
     def board(
         self, s: float, z: float, top: float, width: float, height: float, texture: Texture
     ) -> None:
-        """Upright across the street, centred on s, seen from both sides."""
+        """Place a board across the street, centred on s, visible from both sides."""
         x = self._x(s, z) - width / 2
         light = self._layout.light((0, -0.5, -0.8))
         self.patches.append(
@@ -103,7 +103,7 @@ class Things:
         texture: Texture,
         side: int,
     ) -> None:
-        """A slope from the eaves back to the ridge."""
+        """Place one side of a roof, from the eaves to the ridge."""
         a, b = (z + width, z) if side > 0 else (z, z + width)
         xa, xb = self._x(s, a), self._x(s, b)
         light = self._layout.light((-side * 0.45, -0.9, 0))
@@ -124,7 +124,7 @@ class Things:
         bottom: float,
         texture: Texture,
     ) -> None:
-        """A block between two heights: the face towards the camera and both sides."""
+        """Place a box between two heights: the face towards the camera and both sides."""
         x, near, far = self._x(s, z) - width / 2, self._start + z, self._start + z + depth
         down = (0, top - bottom, 0)
         light = self._layout.light
@@ -135,7 +135,7 @@ class Things:
         ]
 
     def lamp(self, side: int, s: float, z: float, height: float, steel: Texture) -> None:
-        """A lamp post with its arm over the road."""
+        """Place a lamp post with its arm over the road."""
         self.board(side * s, z, height, 0.15, height, steel)
         self.board(side * (s - 0.6), z, height, 1.3, 0.1, steel)
         self.board(side * (s - 1.3), z, height + 0.05, 0.55, 0.16, steel)
@@ -149,7 +149,7 @@ class Things:
         steel: Texture,
         signs: Sequence[tuple[float, float, Texture]],
     ) -> None:
-        """A post with one sign or two."""
+        """Place a post with one or two signs."""
         top = rng.uniform(2.3, 3.4)
         self.board(s, z, top, 0.1, top, steel)
         width, height, texture = pick(rng, signs)
@@ -158,7 +158,7 @@ class Things:
             self.board(s, z - 0.08, top - height, *pick(rng, signs))
 
     def place(self, car: Vehicle, s: float, z: float, turn: float) -> None:
-        """A vehicle standing at (s, z)."""
+        """Place a vehicle at (s, z)."""
         heading = turn + self._layout.heading(self._start + z)
         moved = car.batch.moved(self._x(s, z), self._start + z, heading)
         for texture, (origin, u, v) in zip(moved.textures, moved.geometry, strict=True):
@@ -167,25 +167,25 @@ class Things:
             self.patches.append(Patch(origin, u, v, texture, light))
         half, rear = car.width / 2, z - car.length / 2
         self.shade(s - half, s + half, rear, car.length, car.height * 0.9)
-        # Under it, and a little around, it is dark wherever the sun stands.
+        # The ground under and close to it is dark for every position of the sun.
         left, right, front = s - half - 0.12, s + half + 0.12, rear + car.length + 0.12
         outline = [(left, rear - 0.12), (right, rear - 0.12), (right, front), (left, front)]
         self.shades.append(np.add(outline, (0, self._start)))
 
     def shade(self, left: float, right: float, z: float, length: float, height: float) -> None:
-        """What an upright block from z to z + length shades."""
+        """Add the shadow of an upright box from z to z + length."""
         near = self._start + z
         base = np.array([(s, z) for z in (near, near + length) for s in (left, right)])
         points = np.concatenate([base, base + self._away(height)]).astype(np.float32)
         self.shades.append(cv2.convexHull(points)[:, 0].astype(np.float64))
 
     def shade_crown(self, s: float, z: float, height: float, radius: float) -> None:
-        """What a round crown at this height shades."""
+        """Add the shadow of a round crown at this height."""
         turns = np.linspace(0, 2 * math.pi, 16, endpoint=False)
         ring = radius * np.stack([np.cos(turns), np.sin(turns)], 1)
         self.shades.append(np.add(ring, (s, z + self._start)) + self._away(height))
 
     def _away(self, height: float) -> NDArray[np.float64]:
-        """How far (s, z) the shadow of a point falls from below it."""
+        """Offset (s, z) of a point's shadow from the point's foot."""
         sun = self._layout.sun
         return np.array([sun[0], sun[2]]) / sun[1] * height

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What moves along a street: cars, cyclists and walkers, in endless streams.
+"""Moving objects: cars, cyclists and pedestrians, in endless streams.
 
-A stream's slots travel with it, so where everything is at any time follows without simulating.
+The slots of a stream move at constant speed, so all positions at any time follow without a
+simulation.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Stream:
-    """Traffic or walkers moving alike, in slots that are some filled and some empty.
+    """Vehicles or pedestrians with the same speed, in slots of which some are empty.
 
     Attributes:
-        kind: "car", "leader" (a car before the camera), "cyclist", "walker" or "crosser" (who
-            walks across the street and back).
-        speed: along z, m/s.
-        s: metres to the right of the centre line.
-        spacing: metres from slot to slot.
-        share: of the slots that are filled.
+        kind: "car", "leader" (a car in front of the camera), "cyclist", "walker" or "crosser" (a
+            pedestrian who walks across the street and back).
+        speed: speed along z, m/s.
+        s: position to the right of the centre line, metres.
+        spacing: distance between slots, metres.
+        share: share of filled slots, 0 to 1.
     """
 
     kind: str
@@ -74,12 +75,12 @@ class Traffic:
         """Choose the streams.
 
         Args:
-            layout: of the street.
-            seed: of the street.
-            small: looks of cars and vans.
-            large: looks of buses and lorries.
-            cyclists: their looks, as of `textures.cyclist`.
-            walkers: their looks, as of `textures.walker`.
+            layout: layout of the street.
+            seed: seed of the street.
+            small: cars and vans.
+            large: buses and lorries.
+            cyclists: appearances of cyclists, from `textures.cyclist`.
+            walkers: appearances of pedestrians, from `textures.walker`.
         """
         self._layout, self._seed = layout, seed
         self._small, self._large, self._cyclists, self._walkers = small, large, cyclists, walkers
@@ -124,7 +125,7 @@ class Traffic:
                 width, length = car.width, car.length
             elif stream.kind == "cyclist":
                 if abs(x - camera_x) < 1.3 and abs(there - z) < 5:
-                    continue  # would be ridden over
+                    continue  # the camera would collide with it
                 rider = _chosen(self._cyclists, which)
                 batches.append(self._rider(rider, x, there, 1 if stream.speed > 0 else -1, light))
                 width, length = 0.5, 1.8
@@ -143,7 +144,7 @@ class Traffic:
         return batches, shadows
 
     def _in_sight(self, z: float, time: float) -> Iterator[tuple[Stream, float, float, float]]:
-        """Yield the stream, z and two random numbers (0 to 1) of each that is in sight."""
+        """Yield stream, z and two random numbers (0 to 1) of each object in sight."""
         for number, stream in enumerate(self._streams):
             travelled = stream.speed * time
             reach = 80.0 if stream.kind in ("walker", "crosser") else 140.0
@@ -169,7 +170,7 @@ class Traffic:
         )
 
     def _under(self, x: float, z: float, width: float, length: float, heading: float) -> Patch:
-        """The soft shadow under something that moves."""
+        """The soft shadow under a moving object."""
         w, h = width * 1.25, length * 1.15
         sin, cos = math.sin(heading), math.cos(heading)
         u, v = np.array([w * cos, 0, -w * sin]), np.array([-h * sin, 0, -h * cos])
@@ -179,7 +180,7 @@ class Traffic:
 
 
 def _chosen(options: Sequence[_T], which: float) -> _T:
-    """One of the options by a number from 0 to 1."""
+    """Select an option by a number from 0 to 1."""
     return options[int(which * len(options))]
 
 

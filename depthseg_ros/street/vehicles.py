@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Cars, vans, buses and lorries, each a handful of patches around its own centre.
+"""Cars, vans, buses and lorries as a few patches around their own centre.
 
-A vehicle stands on y = 0 with its front towards +z; the side is an outline with wheels, the rest
-are panels from bumper to bumper.
+A vehicle stands on y = 0 and faces +z. Its sides are outlines with wheels, the rest are panels
+from bumper to bumper.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SCALE = 80
 
 
 class Shape(NamedTuple):
-    """A car: metres, and marks along it as fractions of the length from the front bumper."""
+    """Shape of a car: metres, and positions as fractions of the length from the front bumper."""
 
     length: float
     width: float
@@ -47,12 +47,12 @@ class Shape(NamedTuple):
     bonnet: float
     """Height of the bonnet."""
     screen: float
-    """Where the bonnet ends and the windscreen begins."""
+    """End of the bonnet, start of the windscreen."""
     roof: float
-    """Where the roof begins."""
+    """Start of the roof."""
     roof_end: float
     rear: float
-    """Where the rear window ends."""
+    """End of the rear window."""
 
 
 SHAPES = {
@@ -67,12 +67,12 @@ BOXES = {"bus": (11.0, 2.5, 3.0), "double-decker": (10.5, 2.5, 4.3), "lorry": (7
 
 
 class Vehicle:
-    """A vehicle to be placed with `Batch.moved`.
+    """A vehicle; place it with `Batch.moved`.
 
     Attributes:
-        length: metres.
-        width: metres.
-        height: metres.
+        length: length, metres.
+        width: width, metres.
+        height: height, metres.
         batch: its patches.
     """
 
@@ -96,13 +96,13 @@ def _wheels(sheet: Sketch, height: float, places: tuple[float, ...], radius: flo
 
 
 def _glossy(sheet: Sketch) -> None:
-    """The sky in the upper part of the paint, the road in the lower."""
+    """Reflections in the paint: sky in the upper part, road in the lower."""
     rise = np.linspace(0, 1, sheet.labels.shape[0], dtype=np.float32)[:, None]
     sheet.shade(1.12 - 0.4 * rise)
 
 
 def _side(shape: Shape, colour: Colour) -> Texture:
-    """The side up to the waist, front to the left."""
+    """Draw the side below the windows, front to the left."""
     length, waist = shape.length, shape.waist
     sheet = Sketch(length, waist, SCALE, CAR)
     nose = waist - shape.bonnet
@@ -127,7 +127,7 @@ def _side(shape: Shape, colour: Colour) -> Texture:
 
 
 def _cabin_side(shape: Shape, colour: Colour, panelled: bool) -> Texture:
-    """Windows between waist and roof, front to the left; of a panelled van the door's only."""
+    """Draw the side windows, front to the left; a panelled van has only the door's."""
     length, rise = shape.length, shape.height - shape.waist
     bottom0, top0, top1, bottom1 = (m * length for m in shape[5:])
     sheet = Sketch(length, rise, SCALE, CAR)
@@ -153,7 +153,7 @@ def _cabin_side(shape: Shape, colour: Colour, panelled: bool) -> Texture:
 
 
 def _pane(width: float, height: float, inset: float, colour: Colour, bright: float) -> Texture:
-    """Windscreen or rear window: narrower above by `inset` on either side."""
+    """Draw windscreen or rear window, narrower at the top by `inset` on each side."""
     height = max(height, 0.1)
     sheet = Sketch(width, height, SCALE, CAR)
     sheet.polygon([(0, height), (inset, 0), (width - inset, 0), (width, height)], colour)
@@ -176,7 +176,7 @@ def _pane(width: float, height: float, inset: float, colour: Colour, bright: flo
 
 
 def _end(rng: Generator, width: float, height: float, colour: Colour, rear: bool) -> Texture:
-    """Front or rear from bumper to bonnet or boot, tyres below."""
+    """Draw front or rear, from tyres and bumper to bonnet or boot."""
     sheet = Sketch(width, height, SCALE, CAR)
     sheet.box(0, 0, width, height - 0.2, colour)
     _glossy(sheet)

@@ -202,8 +202,8 @@ def test_a_device_gives_pictures_until_it_is_pulled_out(monkeypatch):
     ("parameters", "said"),
     [
         ({"camera_pitch": 0.1}, "camera_pitch is 0.1 but camera_height is 0"),
-        ({"fov": 3.0}, "fov of a street's camera: 0.1 to 2.1, got 3.0"),
-        ({"gains": "[1.0, 1.0]"}, "gains are 3, of red, green and blue, got 2"),
+        ({"fov": 3.0}, "camera fov: got 3.0, expected 0.1 to 2.1"),
+        ({"gains": "[1.0, 1.0]"}, "camera gains: got 2, expected 3"),
     ],
 )
 def test_a_camera_that_cannot_be_is_one_line_and_exit_code_1(start, parameters, said):

@@ -236,10 +236,10 @@ def test_gains_and_gamma_change_the_colours_and_nothing_else():
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"fov": 3.0}, "fov of a street's camera: 0.1 to 2.1, got 3.0"),
+        ({"fov": 3.0}, "camera fov: got 3.0, expected 0.1 to 2.1"),
         ({"height": 0.0}, "height"),
         ({"pitch": float("nan")}, "pitch"),
-        ({"gains": (1.0, 1.0)}, "gains are 3"),
+        ({"gains": (1.0, 1.0)}, "got 2, expected 3"),
         ({"gains": (1.0, 0.0, 1.0)}, "gains"),
         ({"gamma": -1.0}, "gamma"),
     ],
