@@ -101,6 +101,46 @@ def test_files_commands_and_targets_that_contributors_are_told_of_exist(page):
     assert [word for word in named if not exists(word)] == []
 
 
+SOURCES = [
+    path
+    for pattern in (
+        "*.py",
+        "*.yaml",
+        "*.toml",
+        "*.txt",
+        "*.xml",
+        "*.msg",
+        "*.srv",
+        "Makefile",
+        "*.sh",
+    )
+    for path in ROOT.rglob(pattern)
+    if not {".venv", ".ros", "build", "runs"} & {*path.relative_to(ROOT).parts}
+]
+OTHERS = {"EventsExecutor", "setswitchinterval", "nvpmodel"}  # names of other projects
+ABOUT_OTHERS = ("docs/planners.md", "docs/alternatives.md", "docs/extending.md")  # and new files
+
+
+@pytest.fixture(scope="module")
+def words():
+    return {word for path in SOURCES for word in re.findall(r"\w+", read(path))} | OTHERS
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if name(p) not in ABOUT_OTHERS], ids=name)
+def test_names_in_code_font_are_names_of_the_code(page, words):
+    """A file, class, parameter or option that was renamed or deleted is so in the pages, too."""
+    spans = re.findall(r"`([^`\n]+)`", prose(page))
+    named = [span for span in spans if re.fullmatch(r"[A-Za-z_][\w.]*(\(\))?", span)]
+    files = {path.name for path in SOURCES}
+    assert [
+        span
+        for span in named
+        if span not in files
+        and not exists(span)
+        and not words.issuperset(re.findall(r"\w+", span.removesuffix(".py")))
+    ] == []
+
+
 def looks_like_path(word):
     return re.fullmatch(r"[.\w][\w./-]*", word) and (
         "/" in word or re.search(r"\.(md|rst|txt|py|toml|xml|yaml|yml|onnx)$", word)
