@@ -22,9 +22,11 @@ ros2 launch depthseg_ros camera.launch.py source:=none record:=drive_1 \
 """
 
 import math
+import os
 import posixpath
 import re
 
+from ament_index_python.packages import get_packages_with_prefixes
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.conditions import IfCondition
@@ -80,12 +82,39 @@ def generate_launch_description() -> LaunchDescription:
 def actions(context: LaunchContext) -> list[Action]:
     """What the arguments ask for."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    placed = value["base_frame"] not in ("", "none")
+    check_packages(
+        {
+            "rviz2": IfCondition(LaunchConfiguration("rviz")).evaluate(context) and "rviz:=true",
+            "tf2_ros": placed and "base_frame",
+            "ros2bag": value["record"] not in ("", "false") and "record",
+        }
+    )
     found: list[Action] = nodes(value)
-    if value["base_frame"] not in ("", "none"):
+    if placed:
         found += transforms(value)
     if value["record"] not in ("", "false"):
         found.append(recording(value))
     return found
+
+
+def check_packages(needed_by: dict[str, str | bool]) -> None:
+    """Check that the packages which arguments need are installed, before any process starts.
+
+    Args:
+        needed_by: package -> the argument that needs it, or False.
+
+    Raises:
+        RuntimeError: One is missing.
+    """
+    installed = get_packages_with_prefixes()
+    for package, argument in needed_by.items():
+        if argument and package not in installed:
+            name = f"ros-{os.environ.get('ROS_DISTRO', 'DISTRO')}-{package.replace('_', '-')}"
+            raise RuntimeError(
+                f"{argument} needs the package {package}, which is not installed; apt install"
+                f" {name}"
+            )
 
 
 def nodes(value: dict[str, str]) -> list[Action]:

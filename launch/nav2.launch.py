@@ -22,6 +22,7 @@ The second command is for a robot whose tf contains the camera. All arguments of
 are accepted. On a driving robot, put this costmap into the controller server: docs/planners.md.
 """
 
+import os
 import posixpath
 from pathlib import Path
 
@@ -52,16 +53,25 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
+        OpaqueFunction(function=check_packages),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(CAMERA)),
         OpaqueFunction(function=costmap),
     ])  # fmt: skip
 
 
+def check_packages(_: LaunchContext) -> None:
+    """Check that there is a costmap, before any process starts."""
+    if "nav2_costmap_2d" not in get_packages_with_prefixes():
+        name = f"ros-{os.environ.get('ROS_DISTRO', 'DISTRO')}-nav2-costmap-2d"
+        raise RuntimeError(
+            f"nav2.launch.py needs the package nav2_costmap_2d, which is not installed; apt install"
+            f" {name}, or use camera.launch.py, which has no costmap"
+        )
+
+
 def costmap(context: LaunchContext) -> list[Action]:
     """The costmap, of the layers whose packages are installed."""
     installed = get_packages_with_prefixes()
-    if "nav2_costmap_2d" not in installed:
-        return [LogInfo(msg="nav2_costmap_2d is not installed: no costmap")]
     found: list[Action] = []
     changed: dict[str, str | bool | list[str]] = {
         "global_frame": LaunchConfiguration("global_frame").perform(context),

@@ -187,8 +187,9 @@ def test_the_streets_camera_hangs_where_it_is_said_to(launch, observer):
     process.stop(signal.SIGINT)
 
 
-def test_tf_needs_the_height_of_the_camera(launch):
-    process = launch(source="none", base_frame="base_link")
+def test_tf_needs_the_height_of_the_camera(launch, tmp_path):
+    stand_in(tmp_path, "tf2_ros", "static_transform_publisher", SAYS_ARGUMENTS)
+    process = launch(prefix=tmp_path, source="none", base_frame="base_link")
     assert process.wait() != 0
     assert process.lines("base_frame needs the argument camera_height")
 
@@ -202,6 +203,7 @@ def test_tf_needs_the_height_of_the_camera(launch):
 )
 def test_camera_and_outputs_are_recorded(launch, tmp_path, record, namespace, expected):
     stand_in(tmp_path, "", "ros2", SAYS_ARGUMENTS)
+    stand_in(tmp_path, "ros2bag", "none", "")
     process = launch(prefix=tmp_path, source="none", record=record, namespace=namespace)
     process.says(f"given bag record --regex {expected}")
     process.stop(signal.SIGINT)
@@ -225,6 +227,24 @@ def test_several_cameras_are_perceived_by_one_node(launch, observer):
     ]
     assert node.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     assert process.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "package", "arguments"),
+    [
+        ("camera", "rviz2", {"rviz": "true"}),
+        ("camera", "tf2_ros", {"base_frame": "base_link", "camera_height": "0.6"}),
+        ("camera", "ros2bag", {"record": "true"}),
+        ("nav2", "nav2_costmap_2d", {}),
+    ],
+)
+def test_a_missing_package_is_reported_before_anything_starts(launch, file, package, arguments):
+    if package in get_packages_with_prefixes():
+        pytest.skip(f"{package} is installed")
+    process = launch(file, **arguments)
+    assert process.wait() != 0
+    assert process.lines(f"needs the package {package}, which is not installed; apt install ros-")
+    assert not process.lines("process started")
 
 
 @pytest.mark.parametrize("semantic", [True, False])
