@@ -214,7 +214,10 @@ class Settings:
         " none.",
     )
     points_step: int = parameter(
-        2, "points contains every points_step-th row and column of the image.", within=(1, 32)
+        2,
+        "points contains every points_step-th row and column of the image, from row and column"
+        " points_step // 2 on.",
+        within=(1, 32),
     )
     overlay_opacity: float = parameter(
         0.5,
