@@ -35,7 +35,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import training_throughput
+from benchmarks import backends, training_throughput
 from depthseg_ros import street
 from depthseg_ros.perception import Perception
 from training.__main__ import main
@@ -529,14 +529,12 @@ def test_the_data_benchmark_measures_both_rates(camvid, capsys):
     assert set(rates) == {"camvid, 0 workers", "training"} and min(rates.values()) > 0
 
 
-def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.backends", "--rounds", "1", "--threads", "1", "--json"],
-        cwd=tmp_path,  # it renders pictures there
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    speeds = json.loads(result.stdout[result.stdout.index("{") :])  # after torch's own words
+def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # it renders pictures there
+    monkeypatch.setattr(backends, "SharedEncoder", tiny_shared_encoder)
+    backends.main(["--rounds", "1", "--threads", "1", "--json"])
+    printed = capsys.readouterr().out
+    speeds = json.loads(printed[printed.index("{") :])  # after torch's own words
     assert set(speeds) >= {"torch eager, fp32", "onnxruntime, fp32", "onnxruntime, int8"}
     assert speeds["torch eager, fp32"]["speed_up"] == 1
     assert all(speed["ms"] > 0 for speed in speeds.values())
@@ -632,11 +630,15 @@ def test_every_configuration_is_valid(run, config):
     assert saving or config.name == "compared.yaml"  # a comparison saves by itself
 
 
+def tiny_shared_encoder():
+    return SharedEncoder(widths=(16, 16, 32, 32), depths=(1,) * 4, context=32)
+
+
 def tiny_systems():
     """Each system at a small width, with the data and the objective of its configuration."""
     narrow = StandardResNet(18, half=True, width=8)
     return {
-        "street": (SharedEncoder(widths=(16, 16, 32, 32), depths=(1,) * 4, context=32), {}),
+        "street": (tiny_shared_encoder(), {}),
         "depthsegnet": (
             DepthSegNet(11, encoder=Vgg((8, 16, 16, 16)), decoder=(8, 8, 16, 16)),
             {"stereo": True},
@@ -690,8 +692,10 @@ def test_every_system_learns_by_its_own_objective(name, tmp_path):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+        if learned := np.mean(losses[-3:]) < 0.8 * losses[0]:
+            break
     assert task.taught == {"segmentation", "depth"}
-    assert np.mean(losses[-5:]) < 0.8 * losses[0], losses
+    assert learned, losses
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
