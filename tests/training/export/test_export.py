@@ -150,6 +150,9 @@ def test_the_decoders_sizes_are_constant_doubles_in_the_file(path):
     assert len(sizes) == 4 and len(resizes) - 4 == 6
 
 
+SMALL = {"widths": (16, 16, 16, 24), "depths": (1, 1, 1, 1), "context": 16}
+
+
 def small_systems():
     """Each published system at a small width, and what its task is told."""
     mask = {"classes": "mask", "min_depth": 0.0, "max_depth": 1.0}
@@ -167,15 +170,16 @@ def small_systems():
         "semantic_guided": (
             SemanticGuided(11, encoder=resnet, decoder=(16, 16, 8, 8, 8)), {"min_depth": 0.1}
         ),
-        "depth alone": (SharedEncoder(tasks=["depth"], widths=(16, 16, 16, 24), context=16), {}),
+        "depth alone": (SharedEncoder(tasks=["depth"], **SMALL), {}),
         "shared_encoder": (SharedEncoder(widths=(16, 16, 16, 24), context=16), {}),
-        "classes alone": (
-            SharedEncoder(tasks=["segmentation"], widths=(16, 16, 16, 24), context=16), {}
-        ),
+        "classes alone": (SharedEncoder(tasks=["segmentation"], **SMALL), {}),
     }  # fmt: skip
 
 
 HALF = ("shared_encoder", "semantic_guided")
+"""In fp16, each of which is an export of its own, those with the most kinds of operators."""
+EIGHT = ("shared_encoder", "semantic_guided", "lateral_sharing", "two_stream_fcn", "depthsegnet")
+"""The others have no operators that these lack, and take long."""
 
 
 @functools.cache
@@ -275,12 +279,11 @@ class Views(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    # In fp16, each of which is an export of its own, the one with the most kinds of operators.
     [
         (name, precision)
         for name in small_systems()
         for precision in model_card.PRECISIONS
-        if precision != "fp16" or name in HALF
+        if name in {"fp16": HALF, "int8": EIGHT}.get(precision, (name,))
     ],
 )
 def test_tensorrt_compiles_every_system_in_every_precision(name, precision, tmp_path):
