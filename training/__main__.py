@@ -23,7 +23,6 @@ quantize                       write the int8 file of a model file beside it
 bag                            take frames out of a robot's recordings
 pseudo-label                   let teachers label them
 own-robot                      both, fit, evaluate and export: from recordings to a model file
-parameters                     how many parameters each system has
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ COMMANDS = {
     "bag": "bag",
     "pseudo-label": "pseudo_label",
     "own-robot": "own_robot",
-    "parameters": "parameters",
 }
 """Command -> module of `cli` with a `main(arguments)`; imported when called, since torch takes
 seconds."""

@@ -239,7 +239,7 @@ class JointTask(L.LightningModule):
             raise TrainingError("nothing to learn: the objective has no loss for any task")
         self.taught |= {task for task, there in present.items() if there}
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
-        total = self.balancer(losses, present, self.system.shared_parameters())
+        total = self.balancer(losses, present)
         # Means over processes and micro-batches: of each, this is a share (`losses.numerics`).
         how: dict[str, Any] = {
             "on_epoch": True,
@@ -256,13 +256,8 @@ class JointTask(L.LightningModule):
         # Lightning divides by how many a step accumulates; an epoch's last step may have fewer.
         return total * (self.trainer.accumulate_grad_batches / len(step))
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let the balancer look at what the step learns from."""
-        self.balancer.on_step()
-
     def on_train_epoch_end(self) -> None:
-        """Let the balancer look back; warn where a task had nothing to learn from."""
-        self.balancer.on_epoch_end()
+        """Warn if a task had no ground truth in the whole epoch."""
         tasks = self.system.tasks
         known = torch.tensor([int(task in self.taught) for task in tasks], device=self.device)
         for task, processes_with in zip(tasks, summed(known).tolist(), strict=True):

@@ -84,13 +84,3 @@ class System(nn.Module):
         if isinstance(tasks, str) or not tasks or not set(tasks) <= set(TASKS):
             raise TrainingError(f"tasks is {tasks!r}, expected one or both of {list(TASKS)}")
         self.tasks = tuple(tasks)
-
-    def shared_modules(self) -> Sequence[nn.Module]:
-        """The modules that the losses of both tasks reach; last the one that both start from."""
-        raise NotImplementedError
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Parameters that `engine.balancing` weighs the tasks by; none if there is one task."""
-        if len(self.tasks) < 2:
-            return []
-        return [p for module in self.shared_modules() for p in module.parameters()]

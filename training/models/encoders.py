@@ -243,96 +243,6 @@ def _projection(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
-class MobileNet(Encoder):
-    """MobileNetV2 (Sandler et al. 2018) up to its last inverted residual: light, for small robots.
-
-    Parameters are named as in torchvision, so that its files of weights load.
-    """
-
-    # Expansion, channels, blocks and first stride of each run of blocks: the paper's table 2.
-    _RUNS = (
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2),
-        (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-    )  # fmt: skip
-
-    def __init__(self, width: float = 1.0, weights: Path | None = None, half: bool = False) -> None:
-        """Build the encoder.
-
-        Args:
-            width: Share of the paper's channels, rounded to multiples of 8.
-            weights: A file of torchvision's, such as `mobilenet_v2-b0353104.pth`, for width 1;
-                None: start from random weights.
-            half: Whether the features at 1/2 come first.
-
-        Raises:
-            TrainingError: the file does not fit.
-        """
-        super().__init__()
-
-        def scaled(channels: int) -> int:
-            rounded = max(8, int(channels * width + 4) // 8 * 8)
-            return rounded + 8 if rounded < 0.9 * channels * width else rounded
-
-        before = scaled(32)
-        modules: list[nn.Module] = [_conv_norm_relu6(3, before, 3, stride=2)]
-        ends, channels = [], []  # where each resolution's last features are
-        for expansion, outputs, depth, first_stride in self._RUNS:
-            for stride in (first_stride, *[1] * (depth - 1)):
-                if stride == 2:
-                    ends.append(len(modules) - 1)
-                    channels.append(before)
-                modules.append(InvertedResidual(before, scaled(outputs), stride, expansion))
-                before = scaled(outputs)
-        ends.append(len(modules) - 1)
-        channels.append(before)
-        self.features = nn.Sequential(*modules)
-        self.ends, self.channels = (tuple(e if half else e[1:]) for e in (ends, channels))
-        if weights is not None:
-            # Behind the blocks ImageNet's classifier has one more convolution of its own.
-            load_weights(self, weights, ignored=(f"features.{len(modules)}.", "classifier."))
-
-    def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
-        x = image_N3HW
-        features = []
-        for index, module in enumerate(self.features):
-            x = module(x)
-            if index in self.ends:
-                features.append(x)
-        return features
-
-
-class InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow; beside a shortcut where shapes agree."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
-        super().__init__()
-        width = inputs * expansion
-        self.shortcut = stride == 1 and inputs == outputs
-        widen = [_conv_norm_relu6(inputs, width, 1)] if expansion != 1 else []
-        self.conv = nn.Sequential(
-            *widen,
-            _conv_norm_relu6(width, width, 3, stride, groups=width),
-            nn.Conv2d(width, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """See the class."""
-        return x_NCHW + self.conv(x_NCHW) if self.shortcut else self.conv(x_NCHW)
-
-
-def _conv_norm_relu6(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU6(inplace=True),
-    )
-
-
 class EfficientNetLite0(Encoder):
     """EfficientNet-Lite0 (Tan and Le 2019; its variant for devices): light, made for int8.
 
@@ -431,7 +341,10 @@ _lite_norm = partial(nn.BatchNorm2d, momentum=0.01, eps=1e-3)
 
 
 class LiteBlock(nn.Module):
-    """`InvertedResidual` with the names and the padding of EfficientNet-Lite."""
+    """Inverted residual (Sandler et al. 2018): widen, filter each channel by itself, narrow.
+
+    With the names and the padding of EfficientNet-Lite. Where shapes agree, the input is added.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""

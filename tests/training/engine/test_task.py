@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from training.engine.balancing import GradNorm
+from training.engine.balancing import Uncertainty
 from training.engine.checkpoints import load_checkpoint
 from training.engine.fit import ProgressBar
 from training.engine.task import JointTask, decaying
@@ -75,7 +75,7 @@ def small():
 def built_in_python(tmp_path_factory):
     """A checkpoint of a task whose parts are objects, and the system as it was trained."""
     path = tmp_path_factory.mktemp("task") / "task.ckpt"
-    task = JointTask(small(), balancer=GradNorm(), optimizer=torch.optim.SGD, name="mine")
+    task = JointTask(small(), balancer=Uncertainty(), optimizer=torch.optim.SGD, name="mine")
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
@@ -87,13 +87,13 @@ def built_in_python(tmp_path_factory):
 
 def test_a_task_that_was_built_in_python_is_loaded_with_its_parts(built_in_python):
     path, trained = built_in_python
-    task, provenance = load_checkpoint(path, system=small(), balancer=GradNorm())
+    task, provenance = load_checkpoint(path, system=small(), balancer=Uncertainty())
     assert provenance == {"trained_on": ["noise"], "terms": "none"}
     assert task.card.name == "mine" and not task.training
     for name, value in trained.state_dict().items():
         assert torch.equal(value, task.system.state_dict()[name]), name
-    again = JointTask.load_from_checkpoint(path, system=small(), balancer=GradNorm())
-    assert torch.equal(again.balancer.weights_T, task.balancer.weights_T)
+    again = JointTask.load_from_checkpoint(path, system=small(), balancer=Uncertainty())
+    assert torch.equal(again.balancer.log_variances_T, task.balancer.log_variances_T)
 
 
 def test_without_its_parts_it_is_refused_with_what_to_do(built_in_python):

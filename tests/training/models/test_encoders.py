@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from training.errors import TrainingError
 from training.models.encoders import (
     EfficientNetLite0,
-    MobileNet,
     ResNet,
     StandardResNet,
     Timm,
@@ -120,7 +119,6 @@ def test_torchvisions_weights_load_and_compute_what_the_paper_says(tmp_path, lay
         (lambda: StandardResNet(18), 11_689_512 - 513_000),
         (lambda: StandardResNet(34), 21_797_672 - 513_000),
         (lambda: StandardResNet(50), 25_557_032 - 2_049_000),
-        (lambda: MobileNet(), 3_504_872 - 1_281_000 - 412_160),
     ],
 )
 def test_parameter_counts_are_the_published_ones(make, count):
@@ -137,8 +135,6 @@ def test_parameter_counts_are_the_published_ones(make, count):
         (lambda: StandardResNet(50, half=True), (2, 4, 8, 16, 32)),
         (lambda: StandardResNet(18, output_stride=16, dilation=True), (4, 8, 16, 16)),
         (lambda: StandardResNet(50, output_stride=8), (4, 8, 8, 8)),
-        (lambda: MobileNet(0.35), (4, 8, 16, 32)),
-        (lambda: MobileNet(half=True), (2, 4, 8, 16, 32)),
     ],
 )
 def test_features_have_the_channels_and_sizes_that_are_promised(make, strides):
@@ -160,17 +156,6 @@ def test_dilation_computes_what_strides_did_and_more_places():
         expected, features = plain(image), dilated(image)
     torch.testing.assert_close(features[2][..., ::2, ::2], expected[2], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(features[3][..., ::4, ::4], expected[3], rtol=1e-3, atol=1e-4)
-
-
-def test_mobile_weights_load_under_torchvisions_names(tmp_path):
-    torch.manual_seed(0)
-    state = MobileNet().state_dict()
-    assert state["features.1.conv.0.0.weight"].shape == (32, 1, 3, 3)
-    assert state["features.17.conv.2.weight"].shape == (320, 960, 1, 1)
-    classifier = {"features.18.0.weight": torch.ones(1), "classifier.1.bias": torch.ones(1)}
-    torch.save(state | classifier, tmp_path / "mobile.pth")
-    loaded = MobileNet(weights=tmp_path / "mobile.pth").state_dict()
-    assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
 def wrong_files(folder):

@@ -217,30 +217,6 @@ def test_one_task_alone_has_the_encoder_and_the_outputs_of_both(task):
     assert {k: v.shape for k, v in single.state_dict().items()} == expected
     assert set(single.eval()(pictures())) == {"logits" if task == "segmentation" else "depth"}
     assert single.views == (() if task == "segmentation" else ("previous", "next"))
-    assert single.shared_parameters() == []
-
-
-@pytest.mark.parametrize("guidance", GUIDANCE)
-@pytest.mark.parametrize("refine", [True, False])
-def test_shared_are_the_parameters_that_the_losses_of_both_tasks_reach(guidance, refine):
-    system = tiny(guidance=guidance, refine=refine)
-    parameters = list(system.parameters())
-    prediction = system(pictures())
-    reached = [
-        {
-            id(p)
-            for p, g in zip(
-                parameters,
-                torch.autograd.grad(
-                    prediction[o].sum(), parameters, retain_graph=True, allow_unused=True
-                ),
-                strict=True,
-            )
-            if g is not None
-        }
-        for o in ("logits", "depth")
-    ]
-    assert {id(p) for p in system.shared_parameters()} == reached[0] & reached[1]
 
 
 @pytest.mark.parametrize("encoder", [LightPoseEncoder, PairResNet])

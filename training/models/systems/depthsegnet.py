@@ -136,10 +136,6 @@ class DepthSegNet(System):
                 prediction |= {"disparities": disparities, "side_depths": depths[1:]}
         return prediction
 
-    def shared_modules(self) -> list[nn.Module]:
-        """The encoder, unless frozen."""
-        return [] if self.frozen else [self.encoder]
-
 
 class SkipDecoder(nn.Module):
     """From the coarsest features to the picture's size: enlarge, convolve, join, convolve, repeat.

@@ -120,11 +120,6 @@ class LateralSharing(System):
                 prediction["logits"] = said
         return prediction
 
-    def shared_modules(self) -> list[nn.Module]:
-        """The units, the deconvolutions that they read, and the backbone."""
-        read = [b.deconvolutions[:2] for b in self.branches.values()] if self.units else []
-        return [self.units, *read, self.encoder]
-
 
 class Branch(nn.Module):
     """What one task has of its own: four deconvolutions and five up-skips."""

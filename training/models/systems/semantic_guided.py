@@ -114,13 +114,6 @@ class SemanticGuided(System):
         else:
             self.views = ()  # nothing is learned from video
 
-    def shared_modules(self) -> list[nn.Module]:
-        """The encoder, and the segmentation decoder if the depth decoder reads its features."""
-        guided = self.depth is not None and self.depth.guides is not None
-        if self.segmentation is None or not (guided or self.refinement is not None):
-            return [self.encoder]
-        return [self.segmentation, self.encoder]
-
     def forward(self, image_N3HW: Tensor) -> Prediction:
         """Perceive.
 

@@ -114,7 +114,3 @@ class SharedEncoder(System):
             share = torch.sigmoid(self.depth(features, finest).float())
             prediction["depth"] = torch.exp(near + (far - near) * share)
         return prediction
-
-    def shared_modules(self) -> list[nn.Module]:
-        """All but the heads."""
-        return [self.encoder, self.context, self.decoder]

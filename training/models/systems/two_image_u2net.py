@@ -67,10 +67,6 @@ class TwoImageU2Net(System):
         )
         self.depth = FusedDecoder(middle, width, 1) if "depth" in tasks else None
 
-    def shared_modules(self) -> list[nn.Module]:
-        """The encoder."""
-        return [self.encoder]
-
     def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> Prediction:
         """Perceive.
 

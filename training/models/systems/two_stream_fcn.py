@@ -64,10 +64,6 @@ class TwoStreamFcn(System):
         )
         self.depth = TwoStreamDecoder(streams, trunk, 1) if "depth" in tasks else None
 
-    def shared_modules(self) -> list[nn.Module]:
-        """All but the decoders."""
-        return [self.background, self.scene, self.merge, self.trunk]
-
     def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> Prediction:
         """Perceive.
 
