@@ -15,7 +15,7 @@
 """Train, measure and export joint depth and segmentation: `python -m training COMMAND --help`.
 
 fit, validate, test, predict   Lightning's command line, by a YAML of training/configs
-lr-range-test                  draw the loss over the learning rate and propose one
+lr-range-test                  plot the loss over the learning rate and suggest one
 evaluate                       figures of checkpoints and model files on data with truth
 compare                        train variants on the same budget and put them in a table
 export                         write a checkpoint's model file

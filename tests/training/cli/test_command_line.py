@@ -544,7 +544,7 @@ def test_the_learning_rate_range_test_draws_a_curve(run):
         folder=run,
     )  # fmt: skip
     assert result.code == 0, result.err
-    assert result.out.startswith("proposed learning rate: ")
+    assert result.out.startswith("suggested learning rate: ")
     assert cv2.imread(str(run / "rates.png")).std() > 5
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.engine.lr_range_test import draw, propose, range_test, smoothed, unaveraged
+from training.cli.lr_range_test import draw, main, range_test, smoothed, suggest
 from training.errors import TrainingError
 
 
@@ -72,32 +72,33 @@ def run(folder, task, *arguments, **options):
         default_root_dir=folder,
         **options,
     )
-    return range_test(trainer, task, Data(), *arguments)
+    return range_test(trainer, task, Data(), *(arguments or (1e-6, 1.0, 20)))
 
 
-def test_the_proposal_is_of_the_order_that_the_curvature_asks_for(tmp_path):
+def test_the_suggestion_is_of_the_order_that_the_curvature_asks_for(tmp_path):
     task = Quadratic(curvature=10.0)
-    found = run(tmp_path, task, 1e-6, 10.0, 100)
-    assert found.rates[0] == pytest.approx(1e-6) and found.rates[-1] == pytest.approx(10)
-    assert len(found.rates) == len(found.losses) == 100  # of 7 batches in an epoch
-    assert 0.002 < found.proposal < 0.2  # 2 / curvature, above which it diverges
+    rates, losses = run(tmp_path, task, 1e-6, 10.0, 100)
+    assert rates[0] == pytest.approx(1e-6) and rates[-1] == pytest.approx(10)
+    assert len(rates) == len(losses) == 100  # of 7 batches in an epoch
+    suggested = suggest(rates, losses)
+    assert 0.002 < suggested < 0.2  # 2 / curvature, above which it diverges
     # Nothing is changed and nothing left behind.
     assert task.w.item() == 1 and task.hparams.learning_rate == 0.5
     assert list(tmp_path.iterdir()) == []
 
-    # The rate goes with 1 / curvature; this loss ends infinite and so not a number.
+    # The rate is proportional to 1 / curvature; this loss ends infinite and then NaN.
     steeper = run(tmp_path, Quadratic(curvature=1000.0), 1e-6, 10.0, 100)
-    assert not np.isfinite(steeper.losses[-1])
-    assert found.proposal / steeper.proposal == pytest.approx(100, rel=0.35)
+    assert not np.isfinite(steeper[1][-1])
+    assert suggested / suggest(*steeper) == pytest.approx(100, rel=0.35)
 
     # Losses below zero are as good.
     below = run(tmp_path, Quadratic(curvature=10.0, constant=-20.0), 1e-6, 10.0, 100)
-    assert below.losses[0] == pytest.approx(-15)
-    assert below.proposal == pytest.approx(found.proposal)
+    assert below[1][0] == pytest.approx(-15)
+    assert suggest(*below) == pytest.approx(suggested)
 
     # The PNG has the curve in it, and a mark.
     picture = tmp_path / "new" / "curve.png"
-    draw(picture, *steeper)
+    draw(picture, *steeper, suggest(*steeper))
     pixels = cv2.imread(str(picture))
     assert pixels.shape == (600, 960, 3)
     blue, red = pixels[..., 0].astype(int), pixels[..., 2].astype(int)
@@ -108,35 +109,40 @@ def test_the_proposal_is_of_the_order_that_the_curvature_asks_for(tmp_path):
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_the_losses_are_those_of_the_steps_and_no_running_mean(tmp_path, accumulate):
     task = Quadratic()
-    found = run(tmp_path, task, 1e-4, 0.15, 30, accumulate_grad_batches=accumulate)
+    rates, losses = run(tmp_path, task, 1e-4, 0.15, 30, accumulate_grad_batches=accumulate)
     seen = dict(task.seen)  # rate -> loss; batches of a step have the same
     # Of 7 batches accumulated by 3, the last step has one batch, which Lightning does not tell.
-    assert len(found.rates) == (30 if accumulate == 1 else 20)
-    for rate, loss in zip(found.rates, found.losses, strict=True):
+    assert len(rates) == (30 if accumulate == 1 else 20)
+    for rate, loss in zip(rates, losses, strict=True):
         assert loss == pytest.approx(seen[rate], rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("curvature", "arguments", "message"),
-    [
-        (10.0, (1.0, 100.0, 20), "only rises between the rates 1 and 1e.02: lower --min-rate"),
-        (1e9, (1e6, 1e9, 20), "diverged at once"),
-        (0.0, (1e-6, 1.0, 20), "falls by 0 .* raise --max-rate"),
-        (10.0, (1e-6, 1.0, 19), "too few steps: 19, expected at least 20"),
-        (10.0, (1.0, 0.1, 30), "from 1 to 0.1, expected positive numbers that grow"),
-        (10.0, (0.0, 0.1, 30), "from 0 to 0.1"),
-    ],
+    ("curvature", "rates"), [(10.0, (1.0, 100.0)), (1e9, (1e6, 1e9)), (0.0, (1e-6, 1.0))]
 )
-def test_mistakes_get_one_line(tmp_path, curvature, arguments, message):
-    with pytest.raises(TrainingError, match=message) as raised:
-        run(tmp_path, Quadratic(curvature), *arguments)
+def test_a_loss_that_does_not_fall_gets_one_line(tmp_path, curvature, rates):
+    with pytest.raises(
+        TrainingError, match=r"does not fall between the rates .* --min-rate"
+    ) as raised:
+        suggest(*run(tmp_path, Quadratic(curvature), *rates, 20))
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options", [("--steps", "19"), ("--min-rate", "1", "--max-rate", "0.1"), ("--min-rate", "0")]
+)
+def test_wrong_options_are_refused(capsys, options):
+    with pytest.raises(SystemExit):
+        main([*options])
+    assert "0 < --min-rate < --max-rate, and --steps of 20" in capsys.readouterr().err
 
 
 def test_a_run_without_steps_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="fast_dev_run"):
         run(tmp_path, Quadratic(), fast_dev_run=True)
+    with pytest.raises(TrainingError, match="only 0 of 20 steps have a loss: lower"):
+        run(tmp_path, Quadratic(), accumulate_grad_batches=8)  # of 7 batches in an epoch
 
 
 def valley(rates, noise=0.0):
@@ -148,11 +154,11 @@ def valley(rates, noise=0.0):
 
 def test_the_steepest_fall_is_found_in_noise():
     rates = np.geomspace(1e-6, 1, 100)
-    assert propose(rates, valley(rates)) == pytest.approx(1e-3, rel=0.2)
-    assert 3e-4 < propose(rates, valley(rates, 0.15)) < 3e-3
+    assert suggest(rates, valley(rates)) == pytest.approx(1e-3, rel=0.2)
+    assert 3e-4 < suggest(rates, valley(rates, 0.15)) < 3e-3
     alone = np.random.default_rng(1).standard_normal(100)
-    with pytest.raises(TrainingError, match="scatters by"):
-        propose(rates, alone)
+    with pytest.raises(TrainingError, match="does not fall"):
+        suggest(rates, alone)
 
 
 def test_what_comes_after_divergence_changes_nothing_before():
@@ -160,16 +166,8 @@ def test_what_comes_after_divergence_changes_nothing_before():
     losses = valley(rates)
     worse = losses.copy()
     worse[-5:] = math.nan, math.inf, 1e30, math.nan, -math.nan
-    assert propose(rates, worse) == propose(rates, losses)
+    assert suggest(rates, worse) == suggest(rates, losses)
     assert smoothed(worse) == pytest.approx(smoothed(losses))
-
-
-def test_a_running_mean_is_undone():
-    losses = np.array([3.0, 5.0, 1.0])
-    means = [0.02 * 3, 0.98 * 0.02 * 3 + 0.02 * 5]
-    means.append(0.98 * means[-1] + 0.02 * 1)
-    told = [mean / (1 - 0.98 ** (n + 1)) for n, mean in zip((1, 2, 3), means, strict=True)]
-    assert unaveraged(np.array(told), np.array([1, 2, 3])) == pytest.approx(losses)
 
 
 def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
