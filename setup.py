@@ -75,6 +75,7 @@ setup(
             "jsonargparse[signatures,omegaconf]>=4.35",
             "tensorboard>=2.14",
             "matplotlib>=3.7",
+            "jinja2>=3",  # the page about pseudo-labels
             "rosbags>=0.10",  # robots' recordings, read without ROS
         ],
         # Foundation models that label a robot's pictures; fetched from the Hugging Face hub.

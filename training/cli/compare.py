@@ -23,14 +23,10 @@ What has been trained is kept: a comparison that was stopped goes on where it wa
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from rich.console import Console
-
-from ..data.sources import parse_yaml
 from ..evaluation.compare import added_up, measure, override, read, train
-from ..evaluation.evaluate import markdown, table
+from .arguments import add_format, add_settings, positive, print_results, read_settings
 
 
 def main(arguments: list[str]) -> None:
@@ -38,26 +34,11 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m training compare", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the comparison's YAML")
     parser.add_argument("--folder", type=Path, help="default: runs/compare/NAME_OF_THE_YAML")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="more overrides for all runs, e.g. data.folders.camvid=PATH",
-    )
-    parser.add_argument("--count", type=int, default=100, help="generated test samples")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    add_settings(parser, "more overrides for all runs, e.g. data.folders.camvid=PATH")
+    parser.add_argument("--count", type=positive, default=100, help="generated test samples")
+    add_format(parser)
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error("--count: at least 1")
-    more = {}
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            parser.error(f"--set {text}: expected KEY=VALUE")
-        more[key] = parse_yaml(value)
+    more = read_settings(options.set)
     comparison = read(options.config)
     folder = options.folder or Path("runs/compare") / options.config.stem
     checkpoints = {
@@ -68,9 +49,4 @@ def main(arguments: list[str]) -> None:
     results = measure(checkpoints, folder, options.count)
     if comparison["sum"]:
         results["+".join(comparison["sum"])] = added_up([results[n] for n in comparison["sum"]])
-    if options.json:
-        print(json.dumps(results, indent=2))
-    elif options.markdown:
-        print(markdown(results))
-    else:
-        Console().print(table(results))
+    print_results(results, options)

@@ -17,17 +17,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-
-from rich.console import Console
 
 from ..data.protocols import PROTOCOLS
 from ..data.sources import GENERATED, open_source, parse, parse_yaml
 from ..engine.metrics import Evaluation
 from ..errors import TrainingError, check_output
-from ..evaluation.evaluate import evaluate, markdown, protocols, table
+from ..evaluation.evaluate import evaluate, protocols
 from ..evaluation.temperature import draw as draw_reliability
+from .arguments import DATA, add_format, positive, print_results
 
 
 def main(arguments: list[str]) -> None:
@@ -43,13 +41,12 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--data",
-        nargs="+",
+        **DATA,
         required=True,
-        metavar="NAME[=FOLDER]",
         help="data sets; 'streets' and 'composites' are generated, of seeds kept for testing",
     )
     parser.add_argument("--split", default="val", help="of those in folders (default: val)")
-    parser.add_argument("--count", type=int, default=100, help="to generate (default: 100)")
+    parser.add_argument("--count", type=positive, default=100, help="to generate (default: 100)")
     parser.add_argument(
         "--protocol",
         default="metric",
@@ -65,13 +62,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--reliability", type=Path, metavar="PNG", help="draw how far confidence can be trusted"
     )
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    add_format(parser)
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error("--count: at least 1")
-
     if options.reliability is not None:
         check_output(options.reliability)
     folders, readers = parse(options.data), parse_yaml(options.options)
@@ -92,12 +84,7 @@ def main(arguments: list[str]) -> None:
         several = len(options.checkpoint) > 1
         evaluations |= {f"{checkpoint}: {n}" if several else n: e for n, e in measured.items()}
     results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
-    if options.json:
-        print(json.dumps(results, indent=2))
-    elif options.markdown:
-        print(markdown(results))
-    else:
-        Console().print(table(results, protocols(evaluations)))
+    print_results(results, options, protocols(evaluations))
     if options.reliability is not None:  # last: what was measured is told whatever comes of it
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
         if not known:

@@ -25,6 +25,7 @@ from depthseg_ros import model_card
 
 from ..errors import TrainingError, check_output
 from ..export.model_file import export, graph
+from .arguments import DATA, positive
 
 
 def main(arguments: list[str]) -> None:
@@ -58,17 +59,14 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument(
         "--data",
-        nargs="+",
+        **DATA,
         default=[],
-        metavar="NAME[=FOLDER]",
         help="data sets to calibrate on: confidence on their val split, int8 on their train split",
     )
     parser.add_argument(
-        "--count", type=int, default=100, help="pictures of each to calibrate on (default: 100)"
+        "--count", type=positive, default=100, help="images of each (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error("--count: at least 1")
     if options.precision == "int8" and not options.data:
         parser.error("--precision int8 needs --data: the ranges of activations are measured on it")
 

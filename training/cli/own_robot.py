@@ -32,17 +32,17 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from depthseg_ros.files import whole
-
 from ..data.parts import write_json
-from ..data.sources import Source, open_source, parse_yaml
+from ..data.sources import Source, open_source
 from ..data.transforms import EvalDataset
-from ..engine.pictures import row
+from ..engine.pictures import row, write_rows
 from ..engine.weights import provenance_of
-from ..errors import TrainingError, check_output
-from ..evaluation.compare import override, read_mapping, train
+from ..errors import check_output
+from ..evaluation.compare import override, train
 from ..evaluation.evaluate import evaluate, load, table
+from ..options import read_yaml
 from . import bag, export, pseudo_label
+from .arguments import add_settings, read_settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STUDENT = Path(__file__).parents[2] / "models" / "street.onnx"
@@ -84,13 +84,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--config", type=Path, default=CONFIGS / "own_robot.yaml", help="of the training"
     )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="changes of the configuration, e.g. trainer.max_epochs=40",
-    )
+    add_settings(parser, "changes of the configuration, e.g. trainer.max_epochs=40")
     parser.add_argument(
         "--bag-options", default="", metavar="TEXT", help="more for 'bag', e.g. '--every 0.2'"
     )
@@ -108,12 +102,8 @@ def main(arguments: list[str]) -> None:
         "model.weights": str(options.student),
         "data.folders.own_robot": str(dataset),
     }
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise TrainingError(f"--set {text}: expected KEY=VALUE")
-        changes[key] = parse_yaml(value)
-    config = override(read_mapping(options.config), changes)
+    changes |= read_settings(options.set)
+    config = override(read_yaml(options.config, "a configuration"), changes)
     provenance_of(options.student)
 
     _say("1. Frames of the recordings")
@@ -183,16 +173,7 @@ def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) ->
             strip = row(batch, dict(zip(card.outputs, outputs, strict=True)), card)
             cv2.putText(strip, name, (6, 18), cv2.FONT_HERSHEY_DUPLEX, 0.6, (255, 255, 0), 1)
             rows[-1].append(strip)
-    width = max(strip.shape[1] for strips in rows for strip in strips)  # one may say less
-    sheet = np.vstack(
-        [
-            np.pad(strip, ((0, 4), (0, width - strip.shape[1]), (0, 0)))
-            for strips in zip(*rows, strict=True)
-            for strip in strips
-        ]
-    )
-    with whole(path) as unfinished:
-        unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    write_rows(path, [strip for strips in zip(*rows, strict=True) for strip in strips])
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..data.sources import open_source, parse
 from ..export.quantization import quantize_beside
+from .arguments import DATA, positive
 
 
 def main(arguments: list[str]) -> None:
@@ -33,17 +34,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("model", type=Path, help="a model file (.onnx) in fp32")
     parser.add_argument(
         "--data",
-        nargs="+",
+        **DATA,
         required=True,
-        metavar="NAME[=FOLDER]",
         help="data sets whose train split has the images to measure the ranges of activations on",
     )
     parser.add_argument(
-        "--count", type=int, default=100, help="images of each (default: %(default)s)"
+        "--count", type=positive, default=100, help="images of each (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        parser.error("--count: at least 1")
     named = parse(options.data).items()
     sources = [open_source(name, "train", folder, options.count) for name, folder in named]
     print(quantize_beside(options.model, sources))

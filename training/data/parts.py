@@ -38,6 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthseg_ros.files import whole
+from depthseg_ros.imaging import image_files
+from depthseg_ros.imaging.compressed import decode
 
 from ..errors import TrainingError
 
@@ -97,6 +99,33 @@ class Shard:
                 return file.read(place[1])
         except (OSError, tarfile.TarError) as error:
             raise TrainingError(f"{self.path(key, ending)} cannot be read: {error}") from None
+
+    def image(self, frame: Mapping[str, Any], view: str = "") -> NDArray[np.uint8]:
+        """A frame's image, or with `previous.` or `next.` that view: (H, W, 3) RGB.
+
+        Raises:
+            TrainingError: It is missing or damaged.
+        """
+        ending = f"{view}{frame['picture']}"
+        try:
+            return decode(self.read(frame["key"], ending) or b"")
+        except ValueError as error:
+            raise TrainingError(f"{self.path(frame['key'], ending)}: {error}") from None
+
+    def gray(self, key: str, name: str) -> NDArray[Any] | None:
+        """A frame's `name.png`, (H, W) as stored; None if there is none.
+
+        Raises:
+            TrainingError: It is damaged, or has several channels.
+        """
+        content, array = self.read(key, f"{name}.png"), None
+        if content is None:
+            return None
+        with suppress(ValueError):
+            array = image_files.decode(content, cv2.IMREAD_UNCHANGED)
+        if array is None or array.ndim != 2:
+            raise TrainingError(f"{self.path(key, name)}.png is not an image of one channel")
+        return array
 
     @cached_property
     def _members(self) -> dict[str, tuple[int, int]]:

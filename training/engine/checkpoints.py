@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TrainingError
+from ..models.encoders import unreadable
 from .task import JointTask
-from .weights import not_a_checkpoint, read_checkpoint
+from .weights import CHECKPOINT, read_checkpoint
 
 MOVED = {
     "training.systems.": "training.models.systems.",
@@ -59,7 +60,7 @@ def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]
             path, map_location="cpu", weights_only=True, **options
         )
     except (RuntimeError, KeyError, TypeError, ValueError, ArgumentError) as error:
-        raise not_a_checkpoint(path, error) from None
+        raise unreadable(path, CHECKPOINT, error) from None
     return task.eval(), checkpoint["provenance"]
 
 

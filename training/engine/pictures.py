@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,9 @@ class PredictionPictures(L.Callback):
         """Write the sheets."""
         for index, rows in self._rows.items():
             name = task.data_module.val[index].name
-            sheet = self._write(f"{name}/epoch_{trainer.current_epoch + 1:03}.png", rows)
+            sheet = write_rows(
+                self.folder / name / f"epoch_{trainer.current_epoch + 1:03}.png", rows
+            )
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     board, step = logger.experiment, trainer.global_step
@@ -108,17 +110,17 @@ class PredictionPictures(L.Callback):
         name = task.data_module.val[dataloader_idx].name
         index = dataset_index(trainer.predict_dataloaders, dataloader_idx, batch_idx)
         if index is not None:
-            self._write(f"{name}/{index:05}.png", [row(batch, outputs, task.card)])
+            write_rows(self.folder / name / f"{index:05}.png", [row(batch, outputs, task.card)])
 
-    def _write(self, name: str, rows: list[np.ndarray]) -> np.ndarray:
-        """Write rows below each other; gives the sheet, (H, W, 3) RGB."""
-        width = max(r.shape[1] for r in rows)
-        sheet = np.vstack([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0))) for r in rows])
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
-            unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
-        return sheet
+
+def write_rows(path: Path, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Write images, (h, w, 3) RGB, below each other as one PNG file; returns it, (H, W, 3) RGB."""
+    width = max(r.shape[1] for r in rows)
+    sheet = np.vstack([np.pad(r, ((0, 4), (0, width - r.shape[1]), (0, 0))) for r in rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    return sheet
 
 
 def save_figure(path: Path, figure: Figure) -> None:

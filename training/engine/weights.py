@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -26,18 +25,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
+from ..models.encoders import read_tensors
+
+CHECKPOINT = "checkpoint"
+"""What a file should be, for messages."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; raises as `load_checkpoint` does."""
-    if not path.is_file():
-        raise TrainingError(f"there is no checkpoint {path}")
-    try:
-        # Weights only: unpickling a checkpoint must not be able to run code.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["state_dict"], checkpoint["provenance"]
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise not_a_checkpoint(path, error) from None
+    checkpoint = read_tensors(path, CHECKPOINT)
+    for entry in ("state_dict", "provenance"):
+        if entry not in checkpoint:
+            raise TrainingError(f"{path} is not a {CHECKPOINT}: it has no {entry}")
     return checkpoint
 
 
@@ -179,12 +178,3 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
             norm.bias.copy_(shift + mean * gain)
             running_mean.copy_(mean)
             running_var.copy_(variance)
-
-
-def not_a_checkpoint(path: Path, error: Exception) -> TrainingError:
-    """The error of a file that is no checkpoint, by what torch or Lightning raised."""
-    # torch goes on to guess at causes and to advise.
-    reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
-    if isinstance(error, pickle.UnpicklingError):
-        reason = "it holds more than weights, or is damaged"  # torch advises to trust it
-    return TrainingError(f"{path} is not a checkpoint of depthseg_ros: {reason}")

@@ -34,6 +34,7 @@ from ..engine.checkpoints import load_checkpoint
 from ..engine.fit import CommandLine
 from ..errors import TrainingError
 from ..export.model_file import export
+from ..options import read_yaml
 from .evaluate import Results, evaluate
 
 ROUNDS = 15
@@ -46,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         TrainingError: a file is missing or is not as described.
     """
-    comparison = read_mapping(path)
+    comparison = read_yaml(path, "a comparison")
     unknown = set(comparison) - {"config", "overrides", "runs", "sum"}
     missing = {"config", "runs"} - {key for key, value in comparison.items() if value}
     if unknown or missing:
@@ -65,7 +66,7 @@ def read(path: Path) -> dict[str, Any]:
     strangers = [name for name in added if name not in runs]
     if strangers:
         raise TrainingError(f"{path}: 'sum' names {strangers}, which are no runs")
-    config = read_mapping(path.parent / str(comparison["config"]))
+    config = read_yaml(path.parent / str(comparison["config"]), "a configuration")
     lacking = [
         part for part in ("model", "data", "trainer") if not isinstance(config.get(part), dict)
     ]
@@ -77,18 +78,6 @@ def read(path: Path) -> dict[str, Any]:
         "runs": {name: own or {} for name, own in runs.items()},
         "sum": list(added),
     }
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file that must hold a mapping; raises `TrainingError`."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"cannot read {path}: {reason}") from None
-    if not isinstance(content, dict):
-        raise TrainingError(f"{path} holds no mapping")
-    return content
 
 
 def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

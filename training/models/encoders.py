@@ -447,6 +447,35 @@ class Timm(Encoder):
         return [features[i] for i in self.taken]
 
 
+def read_tensors(path: Path, what: str) -> dict[str, Any]:
+    """Read a file of `torch.save` that has tensors by name; raises `TrainingError`.
+
+    `what` is what the file should be, for messages.
+    """
+    if not path.is_file():
+        raise TrainingError(f"there is no {what} {path}")
+    try:
+        # Weights only: unpickling a file must not be able to run code.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        *(RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError),
+        pickle.UnpicklingError,
+    ) as error:
+        raise unreadable(path, what, error) from None
+    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
+        raise TrainingError(f"{path} is not a {what}: it holds no tensors by name")
+    return content
+
+
+def unreadable(path: Path, what: str, error: Exception) -> TrainingError:
+    """One line about a file that cannot be read, from what torch or Lightning raised."""
+    # torch goes on to guess causes and to give advice, such as to trust the file.
+    reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "it holds more than weights, or is damaged"
+    return TrainingError(f"{path} is not a {what}: {reason}")
+
+
 def load_weights(
     module: nn.Module, path: Path, prefix: str = "", ignored: tuple[str, ...] = ()
 ) -> None:
@@ -462,22 +491,9 @@ def load_weights(
         TrainingError: the file is missing, damaged, or of another network.
     """
     kind = type(module).__name__
-    if not Path(path).is_file():
-        raise TrainingError(f"there is no file of weights {path} for {kind}")
-    try:
-        # Weights only: unpickling a file from somewhere must not be able to run code.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"{path} is not a file of weights: {reason}") from None
-    except pickle.UnpicklingError:  # torch's own words advise to trust it
-        raise TrainingError(
-            f"{path} is not a file of weights: it holds more than weights, or is damaged"
-        ) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+    content = read_tensors(Path(path), "file of weights")
+    if isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
-        raise TrainingError(f"{path} is not a file of weights: it holds no tensors by name")
     found = {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
     found = {k: v for k, v in found.items() if isinstance(v, Tensor) and not k.startswith(ignored)}
     expected = module.state_dict()

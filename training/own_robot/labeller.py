@@ -49,7 +49,6 @@ from . import report as label_report
 from .alignment import Alignment, ScaleShift, camera_of, fit_line
 from .motion import as_pinhole, camera_motion
 from .refine import refine, terms
-from .report import gray_of, picture_of
 from .teachers import Teacher, depth_teacher, segmentation_teacher
 
 FORMAT = 1
@@ -322,9 +321,9 @@ class Labeller:
 
     def _read(self, part: Shard, frame: dict[str, Any]) -> Picture:
         key, truth = frame["key"], None
-        image = picture_of(part, frame)
+        image = part.image(frame)
         if self.alignment.truth:
-            encoded = gray_of(part, key, "truth_depth")
+            encoded = part.gray(key, "truth_depth")
             truth = None if encoded is None else encoded.astype(np.float32) / np.float32(256)
         for array in (image, truth):
             if array is not None and array.shape[:2] != (frame["height"], frame["width"]):
@@ -419,10 +418,10 @@ class Labeller:
         names = [name for name in ("previous", "next") if frame.get(name) is not None]
         if camera is None or not names:
             return {}
-        image, still = picture_of(part, frame), ~np.isin(labels, _ids(self.student, "movable"))
+        image, still = part.image(frame), ~np.isin(labels, _ids(self.student, "movable"))
         motions = {}
         for name in names:
-            other = picture_of(part, frame, f"{name}.")
+            other = part.image(frame, f"{name}.")
             found = camera_motion(image, depth, other, as_pinhole(camera), still)
             motions[name] = None if found is None else found.tolist()
         return motions

@@ -582,8 +582,8 @@ def test_a_comparison_trains_each_run_once_and_prints_one_table(run):
     ("text", "message"),
     [
         ("runs: {a: }", "is not a comparison: it lacks ['config']"),
-        ("- a", "wrong.yaml holds no mapping"),
-        ("a: {", "cannot read wrong.yaml"),
+        ("- a", "wrong.yaml cannot be read as a comparison: expected"),
+        ("a: {", "wrong.yaml cannot be read as a comparison: "),
         ("config: small.yaml\nruns: {a: 5}", "each run must be mappings"),
         ("config: wrong.yaml\nruns: {a: }", "wrong.yaml has no model, data, trainer"),
         ("config: small.yaml\nruns: {a: }\nsum: 1", "'sum' a list"),

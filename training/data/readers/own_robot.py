@@ -28,17 +28,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from depthseg_ros.imaging import image_files
-from depthseg_ros.imaging.compressed import decode
 from depthseg_ros.model_card import UNLABELLED
 
 from ...errors import TrainingError
@@ -63,26 +60,13 @@ class _Frame(NamedTuple):
     key: str
     about: dict[str, Any]
 
-    def picture(self, view: str = "") -> NDArray[np.uint8]:
-        """Its picture, or with `previous.` or `next.` that view: (H, W, 3) RGB."""
-        ending = view + self.about["picture"]
-        try:
-            return decode(self.part.read(self.key, ending) or b"")
-        except ValueError as error:
-            raise TrainingError(f"{self.part.path(self.key, ending)}: {error}") from None
-
     def gray(self, part: Shard, name: str, kind: type[np.generic]) -> NDArray[Any] | None:
-        """A picture of one channel, (H, W) of a type, None where there is none."""
-        content = part.read(self.key, f"{name}.png")
-        if content is None:
-            return None
-        size, array = (self.about["height"], self.about["width"]), None
-        with suppress(ValueError):
-            array = image_files.decode(content, cv2.IMREAD_UNCHANGED)
-        if array is None or array.shape != size or array.dtype != kind:
+        """An image of one channel, (H, W) of a type, None if there is none."""
+        array, size = part.gray(self.key, name), (self.about["height"], self.about["width"])
+        if array is not None and (array.shape != size or array.dtype != kind):
             raise TrainingError(
-                f"{part.path(self.key, name)}.png is not a picture of {size} (height, width) in one"
-                f" channel of {np.dtype(kind)}"
+                f"{part.path(self.key, name)}.png is {array.shape} {array.dtype}, expected {size}"
+                f" (height, width) {np.dtype(kind)}"
             )
         return array
 
@@ -148,8 +132,10 @@ class _Frames(Dataset[Sample]):
         camera, views = frame.about["camera"], {}
         for name in ("previous", "next") if self.neighbours else ():
             if frame.about.get(name) is not None:
-                views[name] = frame.picture(f"{name}.")
-        sample = Sample(frame.picture(), fx=camera["fx"] if camera else None, views=views)
+                views[name] = frame.part.image(frame.about, f"{name}.")
+        sample = Sample(
+            frame.part.image(frame.about), fx=camera["fx"] if camera else None, views=views
+        )
         self._add(frame, sample)
         return sample
 

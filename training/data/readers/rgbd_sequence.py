@@ -15,8 +15,7 @@
 """A hand-held RGB-D sequence with poses, in the style of 7-Scenes (tsdf-fusion's layout).
 
 One folder of `frame-%06d.color.jpg` (or another image), `frame-%06d.depth.png` (uint16
-millimetres, 0 and 65535 unknown), `frame-%06d.pose.txt` (4x4, camera to world, metres) and
-`camera-intrinsics.txt` (3x3).
+millimetres, 0 and 65535 unknown) and `camera-intrinsics.txt` (3x3). Poses are not read.
 The depth camera is not registered to the colour camera: errors below 2 % are noise.
 """
 
@@ -26,11 +25,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ...errors import TrainingError
-from ..arrays import read_focal_length, read_matrix
+from ..arrays import read_focal_length
 from ..images import AnyEnding, read_rgb, read_uint16, require_files, require_same_size
 from ..sample import Sample
 
@@ -98,14 +96,6 @@ class RgbdSequence(Dataset[Sample]):
                 if number + other in self.pictures:
                     views[name] = read_rgb(self.pictures[number + other])
         return Sample(image, depth=depth, fx=self.fx, views=views)
-
-    def pose(self, index: int) -> NDArray[np.float64] | None:
-        """4x4 camera to world, metres; None where the file is missing or tracking was lost."""
-        path = self._beside(self.numbers[index], "pose.txt")
-        if not path.is_file():
-            return None
-        matrix = read_matrix(path, 4, 4)
-        return matrix if np.isfinite(matrix).all() else None
 
     def _beside(self, number: int, ending: str) -> Path:
         picture = self.pictures[number]
