@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training bag`: what a robot recorded becomes a data set of its pictures.
+"""`python -m training bag`: convert recordings of a robot to a data set of images.
 
 Frames are taken in steps of time, those left out that look like the one before, as when the robot
 stands. Each keeps its stamp, its camera, the pictures shortly before and after, and what truth the
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
 
     dataset = Dataset(options.output, options)
     entries = {path: dataset.entry(path) for path in options.input}
-    # What cannot work is said before hours of work.
+    # Report what cannot work before hours of work.
     bags = {path: Recording(path) for path, entry in entries.items() if not entry["complete"]}
     topics = {path: choose_topics(bag, options) for path, bag in bags.items()}
     for path, bag in bags.items():

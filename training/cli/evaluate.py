@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
         help="of the readers, e.g. '{nyuv2: {classes: 13}}'",
     )
     parser.add_argument(
-        "--reliability", type=Path, metavar="PNG", help="draw how far confidence can be trusted"
+        "--reliability", type=Path, metavar="PNG", help="plot the reliability of the confidence"
     )
     add_format(parser)
     options = parser.parse_args(arguments)
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
         evaluations |= {f"{checkpoint}: {n}" if several else n: e for n, e in measured.items()}
     results = {name: evaluation.compute() for name, evaluation in evaluations.items()}
     print_results(results, options, protocols(evaluations))
-    if options.reliability is not None:  # last: what was measured is told whatever comes of it
+    if options.reliability is not None:  # last: the results are printed in any case
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
         if not known:
             raise TrainingError("--reliability: no labels were measured, so no confidence to draw")

@@ -39,7 +39,7 @@ RUNNING_MEAN = 0.98
 
 
 def main(arguments: list[str]) -> None:
-    """Start training as a configuration says, draw the curve and print the suggestion."""
+    """Train with a configuration and a growing rate, draw the curve and print the suggestion."""
     parser = argparse.ArgumentParser(
         prog="python -m training lr-range-test",
         description=__doc__.splitlines()[0] if __doc__ else None,

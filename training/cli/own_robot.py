@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
         default=Path("runs/own_robot"),
         help="for all that lies between; a stopped run goes on there (default: %(default)s)",
     )
-    parser.add_argument("--topic", help="of the pictures, where the bag has several")
+    parser.add_argument("--topic", help="image topic, if the bag has several")
     parser.add_argument("--depth-teacher", default=DEPTH_TEACHER, help="default: %(default)s")
     parser.add_argument(
         "--segmentation-teacher", default=SEGMENTATION_TEACHER, help="default: %(default)s"
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
     if options.segmentation_teacher == SEGMENTATION_TEACHER and options.classes is None:
         options.classes = CONFIGS / "classes" / "cityscapes_to_camvid.yaml"
 
-    # What cannot work is said before hours of labelling.
+    # Report what cannot work before hours of labelling.
     changes: dict[str, Any] = {
         "model.weights": str(options.student),
         "data.folders.own_robot": str(dataset),
@@ -146,7 +146,7 @@ def main(arguments: list[str]) -> None:
         [f"--checkpoint={checkpoint}", f"--output={options.output}", f"--metrics={metrics}"]
     )
     Console().print(table(results))
-    print(f"{options.output}; pictures of both: {options.folder / 'compare.png'}")
+    print(f"{options.output}; images of both: {options.folder / 'compare.png'}")
 
 
 def held_out(dataset: Path) -> dict[str, Source]:
@@ -159,7 +159,7 @@ def held_out(dataset: Path) -> dict[str, Source]:
 
 
 def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) -> None:
-    """Write a sheet: for each of some pictures a row of each model, beside what the source has."""
+    """Write predictions of both models for some images, with the labels and depth of the source."""
     chosen = [i * len(source) // count for i in range(min(count, len(source)))]
     rows: list[list[np.ndarray]] = []
     for name, file in models.items():

@@ -16,7 +16,7 @@
 
 `part-00003/KEY.jpg`, `part-00003/KEY.depth.png` and so on, or the same members in `part-00003.tar`;
 beside it `part-00003.json` lists the part's frames. That file comes last: a part without it does
-not exist for readers, and is made anew. So work that was stopped goes on at the last whole part,
+not exist for readers, and is written again. So interrupted work resumes after the last whole part,
 and parts can be made and labelled by as many processes and machines as there are.
 """
 
@@ -52,7 +52,7 @@ class Shard:
         self.folder, self.name = index.parent, index.stem
         try:
             self.about: dict[str, Any] = json.loads(index.read_text())
-            """What the index says beside the frames."""
+            """Entries of the index other than the frames."""
             self.frames: list[dict[str, Any]] = self.about.pop("frames")
             self.keys = [str(frame["key"]) for frame in self.frames]
             outside = [key for key in self.keys if not key or Path(key).name != key]
@@ -73,7 +73,7 @@ class Shard:
         return self.folder / self.name / f"{key}.{ending}"
 
     def has(self, key: str, ending: str) -> bool:
-        """Whether a frame has a file; raises `TrainingError` where that cannot be told."""
+        """Whether a frame has a file; raises `TrainingError` if the tar file is damaged."""
         if not self.packed:
             return self.path(key, ending).is_file()
         try:

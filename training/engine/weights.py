@@ -105,7 +105,7 @@ def _of_model_file(system: nn.Module, path: Path) -> dict[str, Tensor]:
 
     from depthseg_ros import model_card
 
-    model_card.read(path)  # which says what is wrong with the file
+    model_card.read(path)  # raises if the file is wrong
     stored = {
         tensor.name.removesuffix(".half"): torch.from_numpy(
             onnx.numpy_helper.to_array(tensor).astype("float32")
@@ -143,21 +143,21 @@ def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str, nn.Conv2d, nn.Ba
 
 
 def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
-    """Let batch norms know what they see, without a change to what the system says.
+    """Recalibrate the statistics of batch norms, without a change of the system's output.
 
-    Of weights that come from a model file their statistics are lost: it would say something else
-    when it trains, where they are those of the batch. What is measured while `run` shows pictures
-    to the system, set to evaluate, becomes the statistics; weight and bias change to match.
+    A model file does not have them, because export folds batch norms into convolutions. They are
+    measured while `run` passes images through the system in evaluation mode; weight and bias are
+    changed to match.
     """
     seen: dict[nn.BatchNorm2d, list[Tensor]] = {}
 
-    def look(norm: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
+    def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
         x = inputs[0].double()
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
         seen.setdefault(norm, []).append(moments)
 
     norms = [module for module in system.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_hook(look) for norm in norms]
+    hooks = [norm.register_forward_hook(measure) for norm in norms]
     training = system.training
     system.eval()
     try:

@@ -95,9 +95,9 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
 
 
 def train(config: dict[str, Any], folder: Path) -> Path:
-    """Train what a configuration says in a folder of its own; returns the checkpoint.
+    """Train a configuration in its own folder; returns the checkpoint.
 
-    Done already: nothing happens. Begun: it goes on. Of another configuration: it starts anew.
+    A finished run is kept, an unfinished one is resumed. With another configuration it restarts.
     """
     trainer = config["trainer"]
     checkpoint = {
@@ -125,13 +125,13 @@ def train(config: dict[str, Any], folder: Path) -> Path:
     file, last, done = folder / "run.yaml", folder / "last.ckpt", folder / "done"
     if not file.is_file() or file.read_text() != text:
         if file.is_file():
-            print(f"{folder}: the configuration has changed; training anew", file=sys.stderr)
+            print(f"{folder}: the configuration has changed; training again", file=sys.stderr)
         last.unlink(missing_ok=True)
         done.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     if done.is_file():
-        print(f"{folder}: trained before; remove it to train it anew", file=sys.stderr)
+        print(f"{folder}: already trained; remove it to train again", file=sys.stderr)
     else:
         resume = ["--ckpt_path", str(last)] if last.is_file() else []
         with redirect_stdout(sys.stderr):  # Lightning's summaries; here the table is the output
@@ -161,9 +161,9 @@ def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Result
         results[name] = {f"{d}/{m}": v for d, e in measured.items() for m, v in e.compute().items()}
         task, _ = load_checkpoint(path)
         width, height = task.card.network_size
-        pictures = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]
+        images = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            task.system(*pictures)
+            task.system(*images)
         results[name]["parameters [M]"] = task.card.parameters / 1e6
         results[name]["GFLOP"] = counter.get_total_flops() / 1e9
         files[name] = path.parent / "model.onnx"
@@ -175,9 +175,9 @@ def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Result
 
 
 def timed(files: Mapping[str, Path]) -> dict[str, float]:
-    """Median seconds that ONNX Runtime takes for a picture of the network's size.
+    """Median seconds of ONNX Runtime for an image of the network's size.
 
-    The files take turns, so that a machine that is slower for a while is so for all of them.
+    The files take turns, so that other load on the machine affects all of them.
     """
     import onnxruntime
 

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Encoders: a picture in, features at falling resolutions out.
+"""Encoders: an image in, features at decreasing resolutions out.
 
-Each takes pictures as `blocks.Normalize` gives them and returns a list of features, fine to coarse:
-at 1/4, 1/8, 1/16 and 1/32 of the picture's size, and before them at 1/2 where that is asked for
-with `half`. `channels` says how many channels each has. Sizes that do not divide are rounded up.
+Each takes images as `blocks.Normalize` returns them and returns a list of features, fine to coarse:
+at 1/4, 1/8, 1/16 and 1/32 of the image's size, and with `half` also at 1/2, as the first.
+`channels` has the number of channels of each. Sizes that do not divide are rounded up.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Encoder(nn.Module):
     """What weights that came with it were trained on, and their terms, for the model card."""
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
+        """Normalised image -> features, fine to coarse."""
         raise NotImplementedError
 
 
 class ResNet(Encoder):
     """Residual network of basic blocks (He et al. 2016) with a stem of small kernels.
 
-    `channels` says how many features there are at each resolution.
+    `channels` is the number of features at each resolution.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ResNet(Encoder):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
+        """Normalised image -> features, fine to coarse."""
         x = self.stem(image_N3HW)
         features = [x] if self.takes_stem else []
         for stage in self.stages:
@@ -134,7 +134,7 @@ class StandardResNet(Encoder):
             layers: 18, 34 or 50.
             weights: A file of torchvision's, such as `resnet18-f37072fd.pth`; None: start from
                 random weights.
-            output_stride: How much smaller than the picture the coarsest features are: 8, 16 or
+            output_stride: How much smaller than the image the coarsest features are: 8, 16 or
                 32. With 16 the last stage has stride 1, with 8 the last two, and so the features
                 that would be smaller have that size too.
             dilation: Whether convolutions reach as far as the strides which `output_stride` took
@@ -175,7 +175,7 @@ class StandardResNet(Encoder):
             load_weights(self, weights, ignored=("fc.",))
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
+        """Normalised image -> features, fine to coarse."""
         x = F.relu(self.bn1(self.conv1(image_N3HW)))
         features = [x] if self.takes_stem else []
         x = F.max_pool2d(x, 3, 2, 1)
@@ -404,7 +404,7 @@ class Timm(Encoder):
 
         Args:
             name: timm's name of the network, see `timm.list_models(pretrained=True)`.
-            pretrained: Whether timm may download the network's weights. Those trained on pictures
+            pretrained: Whether timm may download the network's weights. Those trained on images
                 normalised otherwise than with ImageNet's mean adapt in training.
             half: Whether the features at 1/2 come first.
 
@@ -442,7 +442,7 @@ class Timm(Encoder):
         self.channels = tuple(self.model.feature_info.channels()[i] for i in self.taken)
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
+        """Normalised image -> features, fine to coarse."""
         features = self.model(image_N3HW)
         return [features[i] for i in self.taken]
 

@@ -17,8 +17,8 @@
 A DATASET has `card.json` and parts (`parts`) of frames: `KEY.jpg` or `KEY.png`, the views
 `KEY.previous.*` and `KEY.next.*`, and where the recording had truth `KEY.truth_depth.png` (uint16
 metres * 256, 0 unknown) and `KEY.truth_labels.png` (uint8 ids, 255 unknown); the index says of each
-frame its size and camera. Parts of the same names in `labels` have what teachers said:
-`KEY.labels.png` and `KEY.depth.png`, encoded alike, how far that is to be trusted,
+frame its size and camera. Parts of the same names in `labels` have the teachers' output:
+`KEY.labels.png` and `KEY.depth.png` in the same encoding, their confidence,
 `KEY.labels_trust.png` and `KEY.depth_trust.png` (uint8), and how the camera moves to the views,
 `KEY.motion.json`. `hand/KEY.png` are labels drawn by hand, also with
 a palette. A folder of DATASETs is read as one.
@@ -49,7 +49,7 @@ SOURCE = "a robot's own recording"
 TERMS = "as the recording's owner says"
 
 TRUSTED = 128
-"""Where nothing weighs by trust: what is trusted less is not there."""
+"""Minimum confidence where pixels are not weighted by it."""
 
 
 class _Frame(NamedTuple):
@@ -123,7 +123,7 @@ class _Frames(Dataset[Sample]):
 
     @property
     def aspects(self) -> list[float]:
-        """Width over height of each picture."""
+        """Width over height of each image."""
         return [frame.about["width"] / frame.about["height"] for frame in self.frames]
 
     def __getitem__(self, index: int) -> Sample:
@@ -151,7 +151,7 @@ class _Frames(Dataset[Sample]):
 
 
 class OwnRobot(_Frames):
-    """What teachers said of each frame, with their trust; without, where trust is low, in `val`.
+    """Labels and depth from teachers with their confidence; in `val` only confident pixels.
 
     `terms` names the teachers, whose terms hold for what learns from them.
     """

@@ -37,7 +37,7 @@ TERMS = "7-Scenes is for research use"
 
 
 class RgbdSequence(Dataset[Sample]):
-    """Metric depth, no labels; on demand the pictures before and after each as views."""
+    """Metric depth, no labels; optionally the images before and after each as views."""
 
     def __init__(self, root: str | Path, split: str, neighbours: int = 0) -> None:
         """List a part of the sequence.
@@ -45,11 +45,11 @@ class RgbdSequence(Dataset[Sample]):
         Args:
             root: The sequence's folder.
             split: `train` (the first four fifths in time), `val` (the rest) or `all`.
-            neighbours: How far before and after a picture, in frame numbers, its views `previous`
+            neighbours: How far before and after an image, in frame numbers, its views `previous`
                 and `next` lie; 0 for no views. A view which is not in the same split is left out.
 
         Raises:
-            TrainingError: no pictures, or missing depth or intrinsics, or an unknown split.
+            TrainingError: No images, or missing depth or intrinsics, or an unknown split.
         """
         root = Path(root)
         self.find = AnyEnding()
@@ -78,11 +78,11 @@ class RgbdSequence(Dataset[Sample]):
         self.fx = read_focal_length(root / "camera-intrinsics.txt")
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture, its depth and its views."""
+        """Read one image, its depth and its views."""
         number = self.numbers[index]
         picture = self.pictures[number]
         image = read_rgb(picture)
