@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,8 @@ class JointTask(L.LightningModule):
         if frozen:
             raise TrainingError(
                 f"the encoder's {frozen[0]} does not learn, and has random weights: give the"
-                " encoder pretrained: true, or give model.weights"
+                " encoder pretrained: true (a vision transformer: its name or folder as vit), or"
+                " give model.weights"
             )
 
     def _accumulate(self) -> None:
@@ -366,7 +368,10 @@ class JointTask(L.LightningModule):
         own = self.data_module.provenance
         checkpoint["provenance"] = joined(own, self._inherited)
         if "hyper_parameters" in checkpoint:
-            options = _without_files(checkpoint["hyper_parameters"])
+            described: dict[Any, Any] = {}
+            for module in self.modules():
+                described |= getattr(module, "described", {})
+            options = _without_files(checkpoint["hyper_parameters"], described)
             if options.get("classes") not in list(CLASS_LISTS):  # a file may change, or go
                 options["classes"] = describe(self._classes)
             # Of a task built in Python: what is not a plain value could not be read back safely.
@@ -378,15 +383,21 @@ class JointTask(L.LightningModule):
             }
 
 
-def _without_files(options: Any) -> Any:
-    """The options without the files that weights came from: the checkpoint has the weights."""
+def _without_files(options: Any, described: Mapping[Any, Any]) -> Any:
+    """The options without the files that weights came from: the checkpoint has the weights.
+
+    Of the name or folder of a vision transformer stays its description, see `models.vit.Vit`.
+    """
     if not isinstance(options, dict):
         return options
     start = {"weights": None, "depth_weights": None, "pretrained": False}
-    return {
-        k: start[k] if k in start and not isinstance(v, dict) else _without_files(v)
-        for k, v in options.items()
-    }
+
+    def kept(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return _without_files(value, described)
+        return described.get(value, value) if key == "vit" else start.get(key, value)
+
+    return {key: kept(key, value) for key, value in options.items()}
 
 
 def decaying(module: nn.Module) -> set[nn.Parameter]:

@@ -32,6 +32,7 @@ from depthseg_ros.model_card import ModelCard
 from ..engine.weights import folded_pairs
 from ..models.base import System
 from ..models.served import TRANSLATIONS, ServedModel
+from ..models.vit import LowRank
 
 OPSET = 18
 IR_VERSION = (
@@ -103,11 +104,17 @@ def rounded(system: System, card: ModelCard, temperature: float = 1.0) -> Served
 
 
 def fold_batch_norms(system: System) -> System:
-    """A copy, set to evaluate, with each batch norm that follows a convolution folded into it."""
+    """A copy, set to evaluate, with each batch norm that follows a convolution folded into it.
+
+    Low-rank adapters become part of their linear layers.
+    """
     system = copy.deepcopy(system).eval()
     for convolution, norm, first, second in list(folded_pairs(system)):
         system.set_submodule(convolution, fuse_conv_bn_eval(first, second))
         system.set_submodule(norm, nn.Identity())
+    adapters = [(n, m) for n, m in system.named_modules() if isinstance(m, LowRank)]
+    for name, adapter in adapters:
+        system.set_submodule(name, adapter.merged())
     return system
 
 

@@ -37,10 +37,13 @@ class Normalize(nn.Module):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self) -> None:
+    def __init__(
+        self, mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION
+    ) -> None:
+        """Normalise by the mean and deviation of red, green and blue, of values 0 to 255."""
         super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN), persistent=False)
-        self.register_buffer("variance", torch.tensor(DEVIATION).square(), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("variance", torch.tensor(deviation).square(), persistent=False)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """See the class."""
