@@ -144,6 +144,7 @@ class JointTask(L.LightningModule):
         system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.system = system
         self.objective = Supervised() if objective is None else objective
+        self.objective.prepare(system)
         if isinstance(balancer, str):
             if balancer not in BALANCERS:
                 raise TrainingError(
@@ -235,7 +236,8 @@ class JointTask(L.LightningModule):
         """One batch of `transforms.TrainDataset`, maybe with `step` of `AccumulatedLoader`."""
         step = batch.get("step", ())
         canonical_fx = self.hparams["canonical_fx"]
-        context = Context(self.system, batch, self.class_weights, canonical_fx, step)
+        classes = self._classes
+        context = Context(self.system, batch, self.class_weights, canonical_fx, step, classes)
         parts, present = self.objective(context)
         if not parts:
             raise TrainingError("nothing to learn: the objective has no loss for any task")
@@ -366,7 +368,7 @@ class JointTask(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the network was trained on, also before; need no other file of weights."""
         own = self.data_module.provenance
-        checkpoint["provenance"] = joined(own, self._inherited)
+        checkpoint["provenance"] = joined(own, dict(self.objective.provenance), self._inherited)
         if "hyper_parameters" in checkpoint:
             described: dict[Any, Any] = {}
             for module in self.modules():

@@ -14,5 +14,5 @@
 
 """Objectives: from a batch to named losses, for what a system is trained.
 
-Imports `losses` and `models.blocks`. Start with `base`, then `supervised`.
+Imports `losses` and `models`. Start with `base`, then `supervised`.
 """

@@ -24,12 +24,12 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from depthseg_ros.model_card import UNLABELLED
+from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..errors import TrainingError
 from ..losses import by_name as losses
@@ -50,6 +50,8 @@ class Context:
     step: Sequence[Mapping[str, Tensor]] = ()
     """`labels` and `depth` of all batches of an optimizer step, see `engine.accumulation`; empty if
     it has one batch only."""
+    classes: Sequence[SemanticClass] = ()
+    """The model's classes."""
 
     def truths(self, name: Literal["labels", "depth"]) -> list[Tensor]:
         """Ground truth of this batch, followed by that of each batch in `step`."""
@@ -111,6 +113,14 @@ class Objective(nn.Module):
         check_terms(self.depth, losses.DEPTH, "depth")
         self.deep_supervision, self.weigh_classes = deep_supervision, weigh_classes
         self.register_buffer("sets", torch.zeros(0, 0, dtype=torch.bool), persistent=False)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What its teachers were trained on, and their terms, for the model card."""
+        return {"trained_on": [], "terms": ""}
+
+    def prepare(self, system: System) -> None:
+        """Make what depends on the system that is to be trained."""
 
     def forward(self, context: Context) -> Losses:
         """See `Losses`."""

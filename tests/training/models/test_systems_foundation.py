@@ -212,15 +212,20 @@ CONFIGS_FOLDER = Path(__file__).parents[3] / "training" / "configs"
 
 
 def configured(folder, tmp_path):
-    """A task as the command line builds it."""
-    model = yaml.safe_load((CONFIGS_FOLDER / "foundation_encoder.yaml").read_text())["model"]
+    """A task as the command line builds it: the system of one configuration, taught by another."""
+    models = [
+        yaml.safe_load((CONFIGS_FOLDER / f"{name}.yaml").read_text())["model"]
+        for name in ("foundation_encoder", "street_distilled")
+    ]
+    model, objective = models[0], models[1]["objective"]
     small = {"vit": str(folder), "layers": 2, "rank": 2, **SIZES}
     model["system"]["init_args"] |= {
         k: list(v) if isinstance(v, tuple) else v for k, v in small.items()
     }
+    objective["init_args"] |= {"vit": str(folder), "part": "decoder"}
     streets = {"options": {"streets": {"streets": 1, "moments": 1}}}
     config = {
-        "model": model | {"network_size": [96, 64], "canonical_fx": 90.0},
+        "model": model | {"objective": objective, "network_size": [96, 64], "canonical_fx": 90.0},
         "data": {"train": {"streets": 1}, "val": {"streets": 1}, **streets},
         "trainer": {"logger": False},
     }
@@ -246,6 +251,9 @@ def test_a_checkpoint_needs_neither_hub_nor_folder(trained):
     task, provenance = load_checkpoint(path)
     assert task.card == before.card and task.card.system == "foundation_encoder"
     own, other = before.state_dict(), task.state_dict()
+    assert {n for n in own if n.startswith("objective.")} == {
+        "objective.projection.weight", "objective.projection.bias"
+    }  # fmt: skip
     assert own.keys() == other.keys() and all(torch.equal(own[k], other[k]) for k in own)
     sees = image()
     with torch.inference_mode():
@@ -253,7 +261,7 @@ def test_a_checkpoint_needs_neither_hub_nor_folder(trained):
     assert provenance == provenance_of(path)
     vit = path.parent / "dinov2"
     assert provenance["trained_on"] == [
-        "noise", f"what {vit} was trained on (the encoder)"
+        "noise", f"features computed by {vit}", f"what {vit} was trained on (the encoder)"
     ]  # fmt: skip
 
 
