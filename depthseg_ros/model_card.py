@@ -37,8 +37,9 @@ from .texts import shortened
 METADATA_KEY = "depthseg_ros"
 FP32_KEY = "depthseg_ros.fp32_sha256"
 """Metadata entry of an int8 file: SHA-256 of the fp32 file that it was made from."""
-SCHEMA_VERSION = 2
-"""Version of written files. In version 1 the graph stretches every image to `network_size`."""
+SCHEMA_VERSION = 3
+"""Version of written files. In version 1 the graph stretches every image to `network_size`; in
+version 2 it has the fit `area`, and metric depth needs `canonical_fx`."""
 DEFAULT = "street"
 """Name of the default model."""
 UNLABELLED = 255
@@ -59,6 +60,7 @@ MAX_BYTES = 2**31
 CLASS_FLAGS = ("sky", "traversable", "obstacle", "movable")
 DEPTH_KINDS = ("metric", "up-to-scale", "normalised")
 PRECISIONS = ("fp32", "fp16", "int8")
+FITS = ("area", "short-side", "image", "letterbox", "stretch")
 
 # The graph's contract: name -> (element type, rank). The last axis of images is RGB.
 _INPUTS = {"image": ("UINT8", 4), "fx": ("FLOAT", 1), "background": ("UINT8", 4)}
@@ -114,6 +116,56 @@ class DepthRange:
 
 
 @dataclass(frozen=True)
+class NetworkFit:
+    """How the network's size follows from the image's size."""
+
+    kind: str = "area"
+    """One of `FITS`. `area`: the image's shape with as many pixels as `network_size`; `short-side`:
+    the image's shape with the short side of `network_size`; `image`: the image's own size.
+    `letterbox` and `stretch`: always `network_size`, with a border or with another shape."""
+    multiple_of: int = NETWORK_STRIDE
+    """The network's width and height are multiples of it, pixels; not for `letterbox` and
+    `stretch`."""
+    offset: int = 0
+    """Added to the multiples, pixels; less than `multiple_of`."""
+
+    def __post_init__(self) -> None:
+        _require(self.kind in FITS, f"fit {self.kind!r}", f"one of {FITS}")
+        _require(
+            _is_int(self.multiple_of) and 1 <= self.multiple_of <= MAX_SIZE,
+            f"multiple_of {self.multiple_of!r} of fit",
+            f"1..{MAX_SIZE}",
+        )
+        _require(
+            _is_int(self.offset) and 0 <= self.offset < self.multiple_of,
+            f"offset {self.offset!r} of fit",
+            "0 or more, and less than multiple_of",
+        )
+
+    def size_for(self, width: int, height: int, network_size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height at which the network runs for an image, pixels.
+
+        The graph of a model file computes the same.
+        """
+        if self.kind in ("letterbox", "stretch"):
+            return network_size
+        if self.kind == "area":
+            pixels = network_size[0] * network_size[1]
+            return fitted_size(width, height, pixels, self.multiple_of, self.offset)
+        # In integers, as in the graph: length * share / unit, rounded.
+        share, unit = 1, 1
+        if self.kind == "short-side":
+            share, unit = min(network_size), min(width, height)
+
+        def fitted(length: int) -> int:
+            step = self.multiple_of
+            number = (2 * (length * share - self.offset * unit) + unit * step) // (2 * unit * step)
+            return step * max(1, number) + self.offset
+
+        return fitted(width), fitted(height)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The card of a model file."""
 
@@ -126,11 +178,12 @@ class ModelCard:
     depth: DepthRange | None
     """None for a model without depth."""
     network_size: tuple[int, int]
-    """Width and height in pixels; their product is the network's number of pixels. `size_for` gives
-    the size at which it runs."""
+    """Width and height in pixels. `fit` and the image's size give the size at which the network
+    runs, `size_for` computes it. If the file has two networks, that of the depth network."""
     canonical_fx: float | None = None
     """Focal length, in pixels at the network's size, of the canonical camera of metric depth; the
-    graph scales depth by the focal length of the real camera (needed for metric depth)."""
+    graph scales depth by the focal length of the real camera. None: depth that is not metric, or
+    metric depth that does not depend on `fx` (needs version 3)."""
     needs_background: bool = False
     """Whether the graph needs a background image: the same view without foreground."""
     trained_on: tuple[str, ...] = ()
@@ -145,6 +198,10 @@ class ModelCard:
     """Number of the network's weights."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of the tools that made the file."""
+    fit: NetworkFit = field(default_factory=NetworkFit)
+    """How the network's size follows from the image's size."""
+    single_image: bool = False
+    """Whether the graph takes only one image at a time (N is 1)."""
     schema_version: int = SCHEMA_VERSION
     """Version of the graph's contract."""
 
@@ -198,8 +255,13 @@ class ModelCard:
             f"tools {self.tools!r}",
             "names with versions",
         )
-        if self.depth is not None and self.depth.kind == "metric":
-            fx = self.canonical_fx
+        _require(
+            isinstance(self.single_image, bool),
+            f"single_image {self.single_image!r}",
+            "true or false",
+        )
+        fx = self.canonical_fx
+        if self.metric and (fx is not None or self.schema_version < 3):
             _require(
                 fx is not None and _is_number(fx) and math.isfinite(fx) and fx > 0,
                 f"canonical_fx {fx!r}",
@@ -210,12 +272,17 @@ class ModelCard:
         """Width and height at which the network runs for an image of this size, pixels."""
         if self.schema_version < 2:
             return self.network_size
-        return fitted_size(width, height, self.network_size[0] * self.network_size[1])
+        return self.fit.size_for(width, height, self.network_size)
+
+    @property
+    def metric(self) -> bool:
+        """Whether depth is in metres."""
+        return self.depth is not None and self.depth.kind == "metric"
 
     @property
     def needs_fx(self) -> bool:
         """Whether the graph needs the camera's focal length."""
-        return self.depth is not None and self.depth.kind == "metric"
+        return self.metric and self.canonical_fx is not None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -262,10 +329,12 @@ class ModelCard:
                 for c in entries.pop("classes")
             )
             depth = entries.pop("depth")
+            fit = {"fit": _build(NetworkFit, entries.pop("fit"))} if "fit" in entries else {}
             return _build(
                 cls,
                 {
                     **entries,
+                    **fit,
                     "classes": classes,
                     "depth": None if depth is None else _build(DepthRange, depth),
                     "network_size": tuple(entries["network_size"]),
@@ -282,10 +351,12 @@ class ModelCard:
             ) from None
 
 
-def fitted_size(width: int, height: int, pixels: int) -> tuple[int, int]:
+def fitted_size(
+    width: int, height: int, pixels: int, stride: int = NETWORK_STRIDE, offset: int = 0
+) -> tuple[int, int]:
     """The network's width and height for an image: its shape, with about `pixels` pixels.
 
-    Both are multiples of `NETWORK_STRIDE`. The short side is rounded first and the long side
+    Both are multiples of `stride`, plus `offset`. The short side is rounded first and the long side
     follows from it, so that pixels are square up to half a stride (3 % of 480 pixels). An image of
     an extreme aspect ratio is stretched, so that the network has at most twice its pixels. The
     graph of a model file computes the same.
@@ -293,7 +364,7 @@ def fitted_size(width: int, height: int, pixels: int) -> tuple[int, int]:
     short, long = sorted((width, height))
 
     def to_stride(length: float) -> int:
-        return NETWORK_STRIDE * max(1, round(length / NETWORK_STRIDE))
+        return stride * max(1, round((length - offset) / stride)) + offset
 
     least = to_stride(math.sqrt(pixels * short / long))
     longest = min(2 * pixels / least, 1.5 * math.sqrt(pixels * long / short))
@@ -398,7 +469,8 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
     if METADATA_KEY not in metadata:
         raise ModelFileError(
             f"{path} has no model card (metadata entry {METADATA_KEY!r});"
-            " export it with 'python -m training export'"
+            " export it with 'python -m training export', or make a model file of it with"
+            " 'depthseg wrap' (docs/wrap.md)"
         )
     try:
         card = ModelCard.from_json(metadata[METADATA_KEY])

@@ -110,10 +110,14 @@ class Perception:
     def batch(self, views: Sequence[View]) -> list[Prediction]:
         """Predict for one or more images of the same size in one run of the network.
 
+        A network that takes one image at a time runs once for each.
+
         Raises:
             ValueError: A view is not as described, or the sizes differ.
             BackendError: The backend failed.
         """
+        if self.card.single_image and len(views) > 1:
+            return [self.batch([view])[0] for view in views]
         stacks: dict[str, list[Any]] = {}
         shapings = []
         for view in views:

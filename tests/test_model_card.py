@@ -22,7 +22,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from depthseg_ros import model_card
-from depthseg_ros.model_card import DepthRange, ModelCard, ModelFileError, SemanticClass
+from depthseg_ros.model_card import (
+    DepthRange,
+    ModelCard,
+    ModelFileError,
+    NetworkFit,
+    SemanticClass,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,7 +98,7 @@ def test_a_model_without_depth_needs_no_fx(tmp_path):
         (onnx.ModelProto().SerializeToString(), "is not an ONNX file"),
         (
             graph().SerializeToString(),
-            r"\(metadata entry 'depthseg_ros'\); export it with 'python -m training export'$",
+            r"\(metadata entry 'depthseg_ros'\); export it with .* or make a model file of it with",
         ),
     ],
 )
@@ -117,7 +123,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 3}, "schema version 3, this depthseg_ros reads up to 2"),
+        ({"schema_version": 4}, "schema version 4, this depthseg_ros reads up to 3"),
         ({"schema_version": "one"}, "schema_version 'one'"),
         ({"schema_version": None}, "schema_version None"),
         ({"palette": []}, r"unknown entries \['palette'\]"),
@@ -126,7 +132,13 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
         ({"classes": [{"id": 0}]}, "does not have the entry"),
         ({"network_size": [0, 384]}, "network_size"),
         ({"network_size": None}, "wrong type"),
-        ({"canonical_fx": None}, "canonical_fx None"),
+        ({"canonical_fx": None, "schema_version": 2}, "canonical_fx None"),
+        ({"canonical_fx": None}, r"has the inputs \['fx', 'image'\], expected \['image'\]"),
+        ({"fit": {"kind": "crop"}}, "fit 'crop', expected one of"),
+        ({"fit": {"multiple_of": 0}}, "multiple_of 0 of fit, expected 1..8192"),
+        ({"fit": {"multiple_of": 8, "offset": 8}}, "offset 8 of fit, expected 0 or more, and less"),
+        ({"fit": None}, "wrong type"),
+        ({"single_image": 1}, "single_image 1, expected true or false"),
         ({"canonical_fx": math.nan}, "canonical_fx nan"),
         ({"depth": {"kind": "metres", "min": 0, "max": 1}}, "depth kind 'metres'"),
         ({"depth": {"kind": "metric", "min": 5, "max": 1}}, "depth range 5..1"),
@@ -250,7 +262,7 @@ def classes(count):
         (lambda: of_card(tools={"a": 1}), "tools {'a': 1}", "names with versions"),
         *(
             (
-                lambda fx=fx: of_card(canonical_fx=fx),
+                lambda fx=fx: of_card(canonical_fx=fx, schema_version=2),
                 f"canonical_fx {fx}",
                 "a focal length in pixels, because the depth is metric",
             )
@@ -319,6 +331,33 @@ def test_what_a_card_may_leave_out_has_defaults():
     entries["network_size"] = 5
     with pytest.raises(ModelFileError, match=r"wrong type: 'int' object is not iterable$"):
         ModelCard.from_json(json.dumps(entries))
+
+
+def test_metric_depth_may_not_depend_on_the_focal_length_from_version_3_on():
+    card = dataclasses.replace(CARD, canonical_fx=None)
+    assert card.metric and not card.needs_fx and card.inputs == ("image",)
+    assert CARD.metric and CARD.needs_fx
+
+
+@pytest.mark.parametrize(
+    ("fit", "network", "sizes"),
+    [
+        (NetworkFit("letterbox"), (512, 256), {(640, 480): (512, 256)}),
+        (NetworkFit("stretch"), (512, 256), {(480, 640): (512, 256)}),
+        (NetworkFit("image", 16), (9, 9), {(640, 480): (640, 480), (333, 7): (336, 16)}),
+        (NetworkFit("image", 16, 1), (9, 9), {(640, 480): (641, 481), (17, 600): (17, 593)}),
+        (
+            NetworkFit("short-side", 14),
+            (690, 518),
+            {(1280, 720): (924, 518), (72, 128): (518, 924)},
+        ),
+        (NetworkFit("area", 14), (518, 518), {(518, 518): (518, 518), (1036, 259): (1008, 252)}),
+    ],
+)
+def test_the_networks_size_follows_from_the_fit(fit, network, sizes):
+    card = dataclasses.replace(CARD, fit=fit, network_size=network)
+    assert {size: card.size_for(*size) for size in sizes} == sizes
+    assert ModelCard.from_json(card.to_json()) == card
 
 
 def test_a_card_with_what_json_has_no_word_for_is_not_written():

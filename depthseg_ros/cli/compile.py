@@ -51,7 +51,10 @@ def run(options: argparse.Namespace) -> None:
         shapes = compiler.Shapes(width, height, options.batch, options.smallest, options.largest)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    content, identity = tensorrt.identify(model_card.find_model(options.model), flavour, None)
+    model = model_card.find_model(options.model)
+    content, identity = tensorrt.identify(model, flavour, None)
+    if options.batch > 1 and model_card.read(model).single_image:
+        raise UsageError(f"--batch is {options.batch}, but {model} takes one image at a time")
     key = engine_cache.Key(**identity, shapes=shapes, dla=options.dla)
     cache = engine_cache.EngineCache()
     # TensorRT swallows a KeyboardInterrupt raised in its callbacks.

@@ -38,12 +38,12 @@ def run(options: argparse.Namespace) -> None:
     console = Console()
     facts = Table(title=escape(str(chosen.path)), show_header=False)
     depth = card.depth
-    unit = "m" if card.needs_fx else "(not metres)"
+    unit = "m" if card.metric else "(not metres)"
     for name, value in (
         *([("file", f"{chosen.path.name}: {chosen.why}")] if chosen.why else []),
         ("name", card.name),
         ("system", f"{card.system}, {card.parameters / 1e6:.2f} M parameters, {card.precision}"),
-        ("network size", "{} x {}".format(*card.network_size)),
+        ("network size", "{} x {}, fit: {}".format(*card.network_size, card.fit.kind)),
         ("inputs", ", ".join(card.inputs)),
         ("depth", f"{depth.kind}, {depth.min:g} to {depth.max:g} {unit}" if depth else "none"),
         ("trained on", ", ".join(card.trained_on)),

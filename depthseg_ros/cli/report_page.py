@@ -272,7 +272,7 @@ def page(
 ) -> str:  # fmt: skip
     """The page as HTML in one file; `notes` are shown before the metrics."""
     depth = measures.depth
-    unit = "m" if card.needs_fx else ""
+    unit = "m" if card.metric else ""
     tiles = [
         ("mIoU", measures.miou, "{:.1%}", "mean over classes"),
         ("pixel accuracy", measures.accuracy, "{:.1%}", "share of correct labels"),

@@ -137,7 +137,7 @@ class FrameOutputs:
     @property
     def in_metres(self) -> bool:
         """Whether depth is metric, through the model or the camera's known height."""
-        return self.card.needs_fx or self._corrects
+        return self.card.metric or self._corrects
 
     def require_metres(self) -> None:
         """Raise `Unavailable` if depth is not in metres."""
@@ -224,7 +224,7 @@ class FrameOutputs:
         known = self._is_ground & np.isfinite(self.sampled(self._plain_depth, self.step))
         if share < LEAST_SHARE or np.mean(known) < LEAST_GROUND:
             return None
-        if not self.card.needs_fx:
+        if not self.card.metric:
             fitted = fitted.scaled(mounted.height / fitted.height)
         rotation = self.settings.image_rotation
         rays = self.upright_rays(self.step)[:, known]
