@@ -73,6 +73,10 @@ class OnnxRuntimeBackend(Backend):
         # take time from the computation of outputs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # its warnings are for authors of graphs
+        if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 19):
+            # It plans memory from the first run; from the second run on it overwrote the image's
+            # size in graphs of `depthseg wrap`.
+            options.enable_mem_pattern = False
         chosen = list(providers) or [p for p in available if p not in _ON_REQUEST]
         try:
             if _ON_CUDA.intersection(chosen) and hasattr(onnxruntime, "preload_dlls"):
