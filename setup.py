@@ -39,7 +39,6 @@ TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",
     "hypothesis>=6.100",  # generates what the fuzz tests send
-    "pyyaml>=6",
 ]
 
 setup(
@@ -61,6 +60,7 @@ setup(
         "onnx>=1.14",
         "onnxruntime>=1.16",
         "rich>=11.2",
+        "pyyaml>=5.4",  # SPECs of depthseg wrap; rclpy needs it, too
         "argcomplete>=1.8",  # completes command lines in shells, as for ros2
     ],
     extras_require={

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import sys
 import textwrap
@@ -455,6 +456,7 @@ def model_card() -> str:
         ("The card", "ModelCard"),
         ("An entry of `classes`", "SemanticClass"),
         ("`depth`", "DepthRange"),
+        ("`fit`", "NetworkFit"),
     ):
         (found,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
         parts += [f"## {title}", table(("entry", "type", ""), *_entries(found, vars(card)))]
@@ -478,6 +480,64 @@ def _entries(found: ast.ClassDef, names: dict[str, Any]) -> Iterator[tuple[str, 
         for constant in re.findall(r"`([A-Z_]+)`", text):
             text = text.replace(f"`{constant}`", ", ".join(f"`{v}`" for v in names[constant]))
         yield f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", text
+
+
+# --- SPECs of depthseg wrap ---------------------------------------------------------------------
+
+
+def wrap_schema() -> str:
+    """The JSON schema, for editors."""
+    from depthseg_ros.wrap.schema import SCHEMA
+
+    return json.dumps(SCHEMA, indent=1) + "\n"
+
+
+def wrap_spec() -> str:
+    """The entries of a SPEC, by its schema."""
+    from depthseg_ros.wrap.schema import SCHEMA
+
+    network = SCHEMA["properties"]["models"]["items"]
+    parts: list[str] = []
+    for title, schema in (
+        ("The whole SPEC", SCHEMA),
+        ("A network (`models`)", network),
+        *((f"`{name}`", network["properties"][name]) for name in ("input", "labels", "depth")),
+        ("`depth.sky`", network["properties"]["depth"]["properties"]["sky"]),
+        ("A class (`classes`)", SCHEMA["properties"]["classes"]["anyOf"][0]["items"]),
+    ):
+        rows = [
+            (f"`{name}`", _values(each), _about(name, each, schema))
+            for name, each in schema["properties"].items()
+        ]
+        parts += [f"## {title}", schema["description"], table(("entry", "values", ""), *rows)]
+    return page(
+        "SPEC of depthseg wrap",
+        "What a SPEC may have; [Your own network](../wrap.md) explains how to write one. The JSON"
+        " schema for editors is `config/wrap/schema.json`.",
+        *parts,
+    )
+
+
+def _about(name: str, schema: Any, whole: Any) -> str:
+    needed = "**Required.** " if name in whole["required"] else ""
+    default = schema.get("default")
+    text = "" if default is None else f" Default: `{json.dumps(default)}`."
+    return needed + str(schema["description"]) + text
+
+
+def _values(schema: Any) -> str:
+    """The values of an entry, in a few words."""
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_values(each) for each in schema["anyOf"])
+    if schema["type"] == "array":
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        count = f"{least} " if least == most else ""
+        return f"list of {count}{_values(schema['items'])}"
+    return {"string": "text", "object": "entries", "boolean": "true or false"}.get(
+        schema["type"], schema["type"]
+    )
 
 
 # --- The layout ---------------------------------------------------------------------------------
@@ -601,6 +661,8 @@ PAGES = {
     "docs/reference/launch.md": launch,
     "docs/reference/command_line.md": command_line,
     "docs/reference/model_card.md": model_card,
+    "docs/reference/wrap_spec.md": wrap_spec,
+    "config/wrap/schema.json": wrap_schema,
     "config/depthseg.yaml": configuration,
 }
 """Every generated file, below the checkout, and what writes it."""

@@ -93,6 +93,8 @@ def generator():
         "docs/reference/launch.md",
         "docs/reference/command_line.md",
         "docs/reference/model_card.md",
+        "docs/reference/wrap_spec.md",
+        "config/wrap/schema.json",
         "config/depthseg.yaml",
     ],
 )

@@ -18,11 +18,15 @@
 import json
 
 import cv2
+import numpy as np
 import onnx
+import onnx.parser
 import pytest
+import yaml
 
 from depthseg_ros import model_card, street
 from depthseg_ros.cli import main as cli
+from depthseg_ros.perception import Perception
 
 MODELS = sorted(path.stem for path in model_card.default_model().parent.glob("*.onnx"))
 
@@ -57,3 +61,30 @@ def test_every_command_runs_the_model(name, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["name"]
     assert cli.main(["benchmark", name, "--size", "320x240", "--rounds", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["ms"] > 0
+
+
+FOREIGN = """
+<ir_version: 8, opset_import: ["" : 17]>
+foreign (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = Neg (x) }
+"""
+
+
+def test_a_wrapped_network_gives_the_same_again(tmp_path):
+    """ONNX Runtime before 1.19 overwrote the image's size from the second run on."""
+    onnx.save(onnx.parser.parse_model(FOREIGN), tmp_path / "foreign.onnx")
+    given = {"multiple_of": 16, "scale": 1}
+    labels = {"output": "y", "kind": "logits"}
+    spec = {
+        "name": "foreign",
+        "models": [{"file": "foreign.onnx", "input": given, "labels": labels}],
+        "classes": [{"name": name} for name in "rgb"],
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    model = str(tmp_path / "m.onnx")
+    assert cli.main(["wrap", str(tmp_path / "spec.yaml"), "--output", model]) == 0
+    perception = Perception(model)
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    for size in ((150, 100), (150, 100), (96, 200), (150, 100)):
+        image = cv2.resize(noise, size)
+        expected = image.argmin(2)
+        assert np.mean(perception(image).labels == expected) > 0.95

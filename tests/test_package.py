@@ -46,6 +46,7 @@ DECLARED_AS = {
     "rich": (None, "rich"),
     "tensorrt": (None, "tensorrt"),
     "tensorrt_rtx": (None, "tensorrt-rtx-cu13"),
+    "yaml": ("python3-yaml", "pyyaml"),
 }
 
 
@@ -135,7 +136,8 @@ def test_the_extra_brings(setup_arguments, extra, name):
 
 def test_pip_alone_brings_what_the_model_tools_need_but_neither_torch_nor_ros(setup_arguments):
     required = names(setup_arguments["install_requires"])
-    assert required == {"argcomplete", "numpy", "onnx", "onnxruntime", "opencv-python", "rich"}
+    needed = {"argcomplete", "numpy", "onnx", "onnxruntime", "opencv-python", "pyyaml", "rich"}
+    assert required == needed
 
 
 def test_every_pin_but_torchs_has_hashes():

@@ -216,6 +216,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("action", choices=("list", "clear"))
 
     command = subparsers.add_parser(
+        "wrap",
+        help="make a model file from ONNX files of any origin",
+        description="Adds preprocessing, decoding and a model card to one network, or to a network"
+        " for labels and one for depth. A SPEC describes them (docs/wrap.md).",
+    )
+    command.add_argument("spec", type=Path, nargs="?", metavar="SPEC", help="YAML or JSON file")
+    command.add_argument("--output", type=Path, metavar="MODEL.onnx", help="model file to write")
+    command.add_argument(
+        "--describe",
+        type=Path,
+        metavar="FILE.onnx",
+        help="instead, print the inputs and outputs of an ONNX file and a SPEC to start from",
+    )
+
+    command = subparsers.add_parser(
         "doctor", help="report what is installed on this machine, and what is missing"
     )
     command.add_argument(

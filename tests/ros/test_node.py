@@ -17,10 +17,12 @@
 import math
 import re
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import onnx.parser
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
@@ -35,6 +37,9 @@ from depthseg_ros.imaging.geometry import Intrinsics
 from depthseg_ros.imaging.images import ENCODINGS, image_to_rgb, intrinsics
 from depthseg_ros.model_card import ModelCard, SemanticClass
 from depthseg_ros.node.messages import camera_info_message, image_message
+from depthseg_ros.perception import Perception
+from depthseg_ros.srv import LoadModel
+from depthseg_ros.wrap import wrap
 
 pytestmark = pytest.mark.ros
 
@@ -310,3 +315,79 @@ def test_diagnostics_say_that_every_frame_fails_until_one_does_not(start_depthse
     assert len(node.process.says("Processing a frame failed: ONNX Runtime failed")) == 1
     node.perceive(frame(), None, labels)
     node.until_diagnostics(lambda: "fail" not in node.diagnostics()["message"], "no error")
+
+
+FOREIGN = """
+<ir_version: 8, opset_import: ["" : 17]>
+foreign (float[1, 3, 32, 48] x) => (float[1, 3, 32, 48] z, float[1, 1, 32, 48] d)
+{
+    z = Neg (x)
+    mean = ReduceMean<axes: ints = [1]> (x)
+    d = Exp (mean)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def wrapped(tmp_path_factory):
+    """Model files of networks of others: one made here, and those of ../shared/data/teachers."""
+    folder = tmp_path_factory.mktemp("wrapped")
+    onnx.save(onnx.parser.parse_model(FOREIGN), folder / "foreign.onnx")
+    spec = {
+        "name": "foreign",
+        "models": [
+            {
+                "file": str(folder / "foreign.onnx"),
+                "input": {"fit": "letterbox", "scale": 0.01},
+                "labels": {"output": "z", "kind": "logits"},
+                "depth": {"output": "d", "kind": "metric", "canonical_fx": 40},
+            }
+        ],
+        "classes": [
+            {"name": "floor", "flags": ["traversable"]},
+            {"name": "box", "flags": ["obstacle"]},
+            {"name": "sky", "flags": ["sky"]},
+        ],
+    }
+    wrap(spec, folder / "own.onnx")
+    files = [folder / "own.onnx"]
+    root = Path(__file__).resolve().parents[2]
+    teachers = root.parent / "shared" / "data" / "teachers"
+    for name, file in {
+        "espnetv2_512x256": "espnetv2_s20_city_512x256",
+        "espnetv2_1024x512": "espnetv2_s20_city_1024x512",
+        "deeplab_cityscapes": "deeplab_edgetpu_slim_city",
+        "deeplab_ade20k": "deeplabv3_mnv2_ade20k31",
+    }.items():
+        if (teachers / f"{file}.onnx").is_file():
+            spec = yaml.safe_load((root / "config" / "wrap" / f"{name}.yaml").read_text())
+            spec["models"][0]["file"] = str(teachers / f"{file}.onnx")
+            spec["classes"] = str(root / "config" / "wrap" / spec["classes"])
+            wrap(spec, folder / f"{name}.onnx")
+            files.append(folder / f"{name}.onnx")
+    return files
+
+
+def test_networks_of_others_are_served_once_wrapped(depthseg, outputs, wrapped):
+    """Last in this module: the node keeps the last network."""
+    points, scan = depthseg.collect("points"), depthseg.collect("scan")
+    assert depthseg.set("camera_height", 0.5).successful  # a scan needs it, or visible ground
+    service = f"{depthseg.name}/load_model"
+    for path in wrapped:
+        request = LoadModel.Request(model=str(path))
+        answer = depthseg.observer.call(LoadModel, service, request, again=True)
+        assert answer.success, answer.message
+        sent, info = frame(), camera_info()
+        prediction = Perception(path)(image_to_rgb(sent), fx=info.k[0])
+        if prediction.depth is None:
+            (labels,) = depthseg.perceive(sent, info, outputs["label/image"])
+        else:
+            labels, depth, cloud, _ = depthseg.perceive(
+                sent, info, outputs["label/image"], outputs["depth/image"], points, scan
+            )
+            found = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)
+            np.testing.assert_allclose(found, prediction.depth, rtol=1e-3)
+            assert cloud.width * cloud.height > 100  # subsampled
+        found = np.frombuffer(labels.data, np.uint8).reshape(HEIGHT, WIDTH)
+        assert (found == prediction.labels).all()
+        assert len(np.unique(found)) > 1

@@ -1,0 +1,25 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Make a model file from ONNX files of any origin: `depthseg wrap`.
+
+The networks stay as they are. Preprocessing and decoding are added as ONNX operators, and the card
+comes from a SPEC (`docs/wrap.md`).
+"""
+
+from .assemble import wrap
+from .describe import describe
+from .schema import WrapError
+
+__all__ = ["WrapError", "describe", "wrap"]

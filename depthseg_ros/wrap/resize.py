@@ -1,0 +1,203 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""ONNX operators that resize images as OpenCV and Pillow do, and outputs.
+
+Networks react to differences of one grey level: with another rounding, a label changes at one pixel
+in a hundred. So images are resized with the rounding of the library that a network's authors use.
+"""
+
+from __future__ import annotations
+
+from .nodes import FLOAT, IMAGE, INT32, Nodes
+from .spec import Input
+
+Size = tuple[str, str]
+"""Names of a height and a width, int64 [1]."""
+
+_UNIT = 2048.0
+"""OpenCV's weights for 8-bit images are multiples of 1 / 2048."""
+
+
+def resized_image(nodes: Nodes, old: Size, new: Size, spec: Input) -> str:
+    """The camera's image, (N, H, W, 3) uint8, as (N, 3, h, w) float32 with values 0 to 255."""
+    # Cast first: uint8 at the edges alone is what every runtime can do.
+    image = nodes.cast(IMAGE, FLOAT)
+    if spec.round and spec.resize == "linear" and not spec.antialias:
+        return _as_opencv(nodes, image, old, new)
+    x = nodes.op("Transpose", image, perm=[0, 3, 1, 2])
+    if spec.resize == "linear" and not spec.antialias:
+        return nodes.resize(x, new, "linear")
+    rows, columns = (
+        _weights(nodes, n, m, spec.resize, spec.antialias) for n, m in zip(old, new, strict=True)
+    )
+    columns = nodes.op("Transpose", columns, perm=[1, 0])
+    if not spec.antialias:
+        x = nodes.op("MatMul", rows, nodes.op("MatMul", _with_edge(nodes, x), columns))
+        return _clipped(nodes, nodes.op("Round", x)) if spec.round else x
+    # Pillow resizes rows first and rounds in between.
+    x = nodes.op("MatMul", x, columns)
+    x = nodes.op("MatMul", rows, _half_up(nodes, x) if spec.round else x)
+    return _half_up(nodes, x) if spec.round else x
+
+
+def _half_up(nodes: Nodes, x: str) -> str:
+    """Round to integers, 0 to 255, and halves up."""
+    return _clipped(nodes, nodes.op("Floor", nodes.op("Add", x, nodes.constant(0.5))))
+
+
+def _clipped(nodes: Nodes, x: str) -> str:
+    return nodes.op("Clip", x, nodes.constant(0.0), nodes.constant(255.0))
+
+
+def _as_opencv(nodes: Nodes, image: str, old: Size, new: Size) -> str:
+    """(N, H, W, 3) to (N, 3, h, w), as OpenCV's INTER_LINEAR for 8-bit images.
+
+    OpenCV computes in integers: it drops 4 bits after the rows and 16 bits of each product after
+    that. Every step is exact in float32. In between, the axes are (N, W, 3, H): so runtimes copy
+    and multiply long rows.
+    """
+    c = nodes.constant
+    above, below, row_weights = _neighbours(nodes, old[0], new[0], [-1])
+    left, right, weights = _neighbours(nodes, old[1], new[1], [-1, 1, 1])
+    total = None
+    for row, row_weight in zip((above, below), row_weights, strict=True):
+        line = nodes.op("Transpose", nodes.op("Gather", image, row, axis=1), perm=[0, 2, 3, 1])
+        parts = [
+            nodes.op("Mul", nodes.op("Gather", line, column, axis=1), weight)
+            for column, weight in zip((left, right), weights, strict=True)
+        ]
+        value = nodes.op("Floor", nodes.op("Mul", nodes.op("Add", *parts), c(1 / 16)))
+        value = nodes.op("Mul", nodes.op("Mul", value, row_weight), c(1 / 65536))
+        value = nodes.op("Floor", value)
+        total = value if total is None else nodes.op("Add", total, value)
+    assert total is not None
+    total = nodes.op("Floor", nodes.op("Mul", nodes.op("Add", total, c(2.0)), c(0.25)))
+    return nodes.op("Transpose", total, perm=[0, 2, 3, 1])
+
+
+def _neighbours(
+    nodes: Nodes, old: str, new: str, shape: list[int]
+) -> tuple[str, str, tuple[str, str]]:
+    """For each place of an axis, the indices of both neighbours, and their weights times `_UNIT`.
+
+    Returns:
+        Two names of int64 [new], and two of float32 of `shape`.
+    """
+    c = nodes.constant
+    # Pixel i of `new` lies at ((2 i + 1) old - new) / (2 new); in integers up to the division.
+    odd = nodes.op("Add", nodes.op("Mul", _range(nodes, c(0), new), c(2)), c(1))
+    place = nodes.op("Sub", nodes.op("Mul", odd, old), new)
+    doubled = nodes.op("Mul", new, c(2))
+    at = nodes.op("Div", nodes.cast(place, FLOAT), nodes.cast(doubled, FLOAT))
+    last = nodes.op("Sub", nodes.cast(old, FLOAT), c(1.0))
+    at = nodes.op("Min", nodes.op("Max", at, c(0.0)), last)
+    first = nodes.op("Floor", at)
+    share = nodes.op("Sub", at, first)
+    weights = (
+        nodes.op("Round", nodes.op("Mul", nodes.op("Sub", c(1.0), share), c(_UNIT))),
+        nodes.op("Round", nodes.op("Mul", share, c(_UNIT))),
+    )
+    second = nodes.op("Min", nodes.op("Add", first, c(1.0)), last)
+    return (
+        nodes.cast(first, INT32),
+        nodes.cast(second, INT32),
+        (
+            nodes.op("Reshape", weights[0], c(shape)),
+            nodes.op("Reshape", weights[1], c(shape)),
+        ),
+    )
+
+
+def resize(
+    nodes: Nodes, x: str, old: Size, new: Size, mode: str, align_corners: bool = False
+) -> str:
+    """Resize an output, (N, C, H, W) float32; `mode` is `cubic` or one of `Nodes.resize`."""
+    if mode != "cubic":
+        corners = {"coordinate_transformation_mode": "align_corners"} if align_corners else {}
+        return nodes.resize(x, new, mode, **corners)
+    rows, columns = (
+        _weights(nodes, n, m, mode, align_corners=align_corners)
+        for n, m in zip(old, new, strict=True)
+    )
+    x = nodes.op("MatMul", _with_edge(nodes, x), nodes.op("Transpose", columns, perm=[1, 0]))
+    return nodes.op("MatMul", rows, x)
+
+
+# --- Weights -----------------------------------------------------------------------------------
+#
+# Resizing with matrices of weights, computed from the sizes, in place of ONNX's Resize: TensorRT
+# refuses antialiasing, OpenVINO leaves it out without a word, and ONNX Runtime is slow for cubic.
+
+
+def _with_edge(nodes: Nodes, x: str) -> str:
+    """(N, C, H, W) with two pixels more on each side, which are those at the edge."""
+    return nodes.op("Pad", x, nodes.constant([0, 0, 2, 2, 0, 0, 2, 2]), mode="edge")
+
+
+def _weights(
+    nodes: Nodes,
+    old: str,
+    new: str,
+    mode: str,
+    antialias: bool = False,
+    align_corners: bool = False,
+) -> str:
+    """The weights of one axis: (new, old), or without antialiasing (new, old + 4)."""
+    c = nodes.constant
+    first, end = (c(0), old) if antialias else (c(-2), nodes.op("Add", old, c([2])))
+    place = nodes.op("Unsqueeze", _range(nodes, c(0), new), c([1]))
+    other = nodes.op("Unsqueeze", _range(nodes, first, end), c([0]))
+    # In integers up to the division: pixel i of `new` lies at ((2 i + 1) old - new) / (2 new), or
+    # with its corners aligned at i (old - 1) / (new - 1).
+    if align_corners:
+        unit = nodes.op("Max", nodes.op("Sub", new, c([1])), c([1]))
+        centre = nodes.op("Mul", place, nodes.op("Sub", old, c([1])))
+    else:
+        unit = nodes.op("Mul", new, c([2]))
+        odd = nodes.op("Add", nodes.op("Mul", place, c(2)), c(1))
+        centre = nodes.op("Sub", nodes.op("Mul", odd, old), new)
+    apart = nodes.op("Abs", nodes.op("Sub", nodes.op("Mul", other, unit), centre))
+    if antialias:
+        unit = nodes.op("Mul", nodes.op("Max", old, new), c([2]))
+    distance = nodes.op("Div", nodes.cast(apart, FLOAT), nodes.cast(unit, FLOAT))
+    weight = _linear(nodes, distance) if mode == "linear" else _cubic(nodes, distance, antialias)
+    if antialias:  # where the window reaches over the edge, the rest counts for more
+        weight = nodes.op("Div", weight, nodes.op("ReduceSum", weight, c([1]), keepdims=1))
+    return weight
+
+
+def _range(nodes: Nodes, first: str, end: str) -> str:
+    """Integers from `first` to before `end`, which is int64 [1]."""
+    c = nodes.constant
+    return nodes.op("Range", first, nodes.op("Gather", end, c(0), axis=0), c(1))
+
+
+def _linear(nodes: Nodes, distance: str) -> str:
+    return nodes.op("Relu", nodes.op("Sub", nodes.constant(1.0), distance))
+
+
+def _cubic(nodes: Nodes, t: str, antialias: bool) -> str:
+    """Keys' kernel, with a = -0.5 as in Pillow, or -0.75 as in OpenCV."""
+    c, a = nodes.constant, -0.5 if antialias else -0.75
+
+    def polynomial(*factors: float) -> str:
+        value = c(factors[0])
+        for factor in factors[1:]:
+            value = nodes.op("Add", nodes.op("Mul", value, t), c(factor))
+        return value
+
+    near = polynomial(a + 2, -(a + 3), 0.0, 1.0)
+    far = polynomial(a, -5 * a, 8 * a, -4 * a)
+    outside = nodes.op("Where", nodes.op("Less", t, c(2.0)), far, c(0.0))
+    return nodes.op("Where", nodes.op("Less", t, c(1.0)), near, outside)
