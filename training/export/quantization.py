@@ -29,6 +29,7 @@ from rich.progress import track
 
 from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
+from depthseg_ros.wrap.nodes import PREFIX
 
 from ..data.sources import Source
 from ..data.transforms import EvalDataset
@@ -112,7 +113,7 @@ def quantize(
             _Pictures(card, sources),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
-            nodes_to_exclude=_enlarging_outputs(onnx.load(prepared).graph),
+            nodes_to_exclude=_kept(onnx.load(prepared).graph),
             per_channel=True,
             weight_type=QuantType.QInt8,
             reduce_range=True,
@@ -128,10 +129,18 @@ def quantize(
         model_card.write(path, result, card, fp32)
 
 
-def _enlarging_outputs(graph: onnx.GraphProto) -> list[str]:
-    """Names of the Resize nodes that nothing in 8 bits takes up: rounding again would only cost."""
+def _kept(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that are not quantised.
+
+    They are the Resize nodes whose outputs no node in 8 bits reads (rounding again would only
+    cost), and what `depthseg wrap` put around a network: it computes sizes and exact grey levels.
+    """
     taken = {name for node in graph.node if node.op_type in QUANTIZED for name in node.input}
-    return [n.name for n in graph.node if n.op_type == "Resize" and not taken & {*n.output}]
+    return [
+        n.name
+        for n in graph.node
+        if n.name.startswith(PREFIX) or (n.op_type == "Resize" and not taken & {*n.output})
+    ]
 
 
 class _Pictures(CalibrationDataReader):

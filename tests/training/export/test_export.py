@@ -21,6 +21,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -30,6 +31,7 @@ import torch
 from depthseg_ros import model_card, street
 from depthseg_ros.backends.compiler import Shapes, compile_engine, load_flavour, parse
 from depthseg_ros.perception import Perception
+from depthseg_ros.wrap import wrap
 from training import __main__ as command_line
 from training.cli import quantize as quantize_command
 from training.data.sample import Sample
@@ -385,6 +387,38 @@ def test_the_int8_file_lies_beside_the_file_and_belongs_to_it(path, tmp_path, mo
     assert model_card.read(int8) == replace(model_card.read(model), precision="int8")
     assert command_line.main(["quantize", str(int8), "--data", "streets"]) == 1
     assert "computes in int8, expected a file in fp32" in capsys.readouterr().err
+
+
+def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path):
+    """With images of one's own, which have no labels."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 4, 3, 1, 1)]
+    network = torch.nn.Sequential(*layers)
+    torch.onnx.export(
+        network, (torch.zeros(1, 3, 64, 96),), tmp_path / "own.onnx", dynamo=False, opset_version=17
+    )
+    given = {"fit": "letterbox", "scale": 0.01, "mean": 1.2}
+    labels = {"output": onnx.load(tmp_path / "own.onnx").graph.output[0].name, "kind": "logits"}
+    spec = {
+        "name": "own",
+        "models": [{"file": str(tmp_path / "own.onnx"), "input": given, "labels": labels}],
+        "classes": [{"name": "a"}, {"name": "b", "from": [1, 2]}, {"name": "c", "from": [3]}],
+    }
+    spec["classes"][0]["from"] = [0]
+    wrap(spec, tmp_path / "m.onnx")
+    images = tmp_path / "mine" / "images"
+    images.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (4, 9, 12, 3), np.uint8)
+    pictures = [cv2.resize(n, (120, 90), interpolation=cv2.INTER_CUBIC) for n in noise]
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(images / f"{number}.png"), picture[..., ::-1])
+    (tmp_path / "mine" / "dataset.yaml").write_text("images: 'images/*.png'\n")
+    data = f"folder={tmp_path / 'mine'}"
+    assert command_line.main(["quantize", str(tmp_path / "m.onnx"), "--data", data]) == 0
+    files = [Perception(tmp_path / name) for name in ("m.onnx", "m-int8.onnx")]
+    fp32, int8 = (each(pictures[0]).labels for each in files)
+    assert np.mean(fp32 == int8) > 0.97
+    assert len(np.unique(fp32)) == 3
 
 
 def test_eight_bits_take_in_relu6_and_leave_no_floats_between_convolutions(tmp_path):
