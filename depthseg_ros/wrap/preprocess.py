@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,8 @@ class Fit:
     card: NetworkFit
     size: tuple[int, int]
     """Width and height, see `ModelCard.network_size`."""
+    tolerance: float = 0.0
+    """Share of the width or height up to which a border is left out, and the image stretched."""
 
 
 def fit_of(spec: Input, fixed: tuple[int, int] | None) -> Fit:
@@ -59,7 +62,7 @@ def fit_of(spec: Input, fixed: tuple[int, int] | None) -> Fit:
     """
     if not spec.multiple_of:
         assert fixed is not None
-        return Fit(NetworkFit(spec.fit), fixed)
+        return Fit(NetworkFit(spec.fit), fixed, spec.tolerance)
     step, offset = spec.multiple_of, spec.offset
     if isinstance(spec.size, tuple):
         return Fit(NetworkFit("area", step, offset), spec.size)
@@ -122,7 +125,7 @@ def _frame(nodes: Nodes, image: Size, fit: Fit) -> Frame:
     fixed = nodes.constant([height]), nodes.constant([width])
     if kind == "stretch":
         return Frame(image, fixed, fixed)
-    content = _content(nodes, image, fixed, fit.size)
+    content = _content(nodes, image, fixed, fit)
     two = nodes.constant([2])
     top, left = (
         nodes.op("Div", nodes.op("Sub", whole, part), two)
@@ -131,19 +134,24 @@ def _frame(nodes: Nodes, image: Size, fit: Fit) -> Frame:
     return Frame(image, fixed, content, (top, left))
 
 
-def _content(nodes: Nodes, image: Size, fixed: Size, size: tuple[int, int]) -> Size:
-    """The largest size of the image's shape inside a fixed one.
+def _content(nodes: Nodes, image: Size, fixed: Size, fit: Fit) -> Size:
+    """The largest size of the image's shape inside a fixed one, or that one if they nearly agree.
 
     TensorRT computes shapes in floats by few operators; this takes integers alone.
     """
-    (rows, columns), (width, height) = image, size
+    (rows, columns), (width, height) = image, fit.size
 
-    def share(length: str, other: str, side: int) -> str:
-        """`length * side / other`, rounded, at least 1."""
+    def share(length: str, other: str, side: int, most: int) -> str:
+        """`length * side / other`, rounded, at least 1; `most` if it is nearly that."""
         doubled = nodes.op("Mul", length, nodes.constant([2 * side]))
         whole = nodes.op("Add", doubled, other)
         result = nodes.op("Div", whole, nodes.op("Mul", other, nodes.constant([2])))
-        return nodes.op("Max", result, nodes.constant([1]))
+        result = nodes.op("Max", result, nodes.constant([1]))
+        if not fit.tolerance:
+            return result
+        least = nodes.constant([math.ceil(most * (1 - fit.tolerance))])
+        near = nodes.op("GreaterOrEqual", result, least)
+        return nodes.op("Where", near, nodes.constant([most]), result)
 
     wide = nodes.op(
         "GreaterOrEqual",
@@ -151,8 +159,8 @@ def _content(nodes: Nodes, image: Size, fixed: Size, size: tuple[int, int]) -> S
         nodes.op("Mul", rows, nodes.constant([width])),
     )
     return (
-        nodes.op("Where", wide, share(rows, columns, width), fixed[0]),
-        nodes.op("Where", wide, fixed[1], share(columns, rows, height)),
+        nodes.op("Where", wide, share(rows, columns, width, height), fixed[0]),
+        nodes.op("Where", wide, fixed[1], share(columns, rows, height, width)),
     )
 
 

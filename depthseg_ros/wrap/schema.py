@@ -141,6 +141,13 @@ _INPUT = _entries(
         " false for networks whose image is resized as floats, e.g. by PyTorch's interpolate.",
     },
     pad=_number("Value of the border, 0 to 255.", minimum=0, maximum=255, default=114),
+    tolerance=_number(
+        "With `letterbox`: an image whose border would be at most this share of the network's"
+        " width or height is stretched instead.",
+        minimum=0,
+        maximum=0.5,
+        default=0,
+    ),
     scale=_number(
         "Factor of the value, e.g. 0.00392156862745098 (1/255); 1: values 0 to 255.",
         exclusiveMinimum=0,

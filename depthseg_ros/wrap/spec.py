@@ -51,6 +51,7 @@ class Input:
     antialias: bool = False
     round: bool = True
     pad: float = 114.0
+    tolerance: float = 0.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -208,8 +209,9 @@ def _input(entries: dict[str, Any], where: str) -> Input:
                 f"{where}.size is {entries['size']}, expected [width, height] with"
                 f" fit: {entries['fit']}"
             )
-    if "pad" in entries and entries.get("fit") != "letterbox":
-        raise WrapError(f"{where}.pad belongs to fit: letterbox")
+    for key in ("pad", "tolerance"):
+        if key in entries and entries.get("fit") != "letterbox":
+            raise WrapError(f"{where}.{key} belongs to fit: letterbox")
     if entries.get("offset", 0) >= entries.get("multiple_of", math.inf):
         raise WrapError(
             f"{where}.offset is {entries['offset']}, expected less than multiple_of"

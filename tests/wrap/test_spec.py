@@ -115,6 +115,10 @@ WRONG = {
         "offset is 8, expected less than",
     ),
     "a pad without a border": (((*INPUT, "pad"), 0), "pad belongs to fit: letterbox"),
+    "a tolerance without a border": (
+        ((*INPUT, "tolerance"), 0.1),
+        "tolerance belongs to fit: letterbox",
+    ),
     "another size": (
         ((*INPUT, "size"), [32, 48]),
         r"size is 32x48 \(width x height\), but .* 48x32",

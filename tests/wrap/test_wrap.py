@@ -200,6 +200,18 @@ def test_labels_equal_those_by_hand_for_each_fit(tmp_path, fit, size):
     assert card.size_for(*size) == fitted(picture, fit)[0].shape[1::-1]
 
 
+@pytest.mark.parametrize("size", [(150, 97), (97, 66), (150, 80), (80, 150)])
+def test_a_thin_border_of_a_letterbox_is_replaced_by_stretching(tmp_path, size):
+    file = segmenter(tmp_path / "a.onnx", stride=1)
+    task = {"labels": {"output": "y", "kind": "logits"}}
+    wrap(spec(file, task, fit={**LETTERBOX, "tolerance": 0.05}), tmp_path / "m.onnx")
+    picture = image(*size)
+    thin = size in ((150, 97), (97, 66))
+    fit = {**LETTERBOX, "fit": "stretch"} if thin else LETTERBOX
+    found = Perception(tmp_path / "m.onnx")(picture)
+    assert agreement(found.labels, by_hand(file, picture, fit, "y").argmax(0)) > 0.999
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
 @pytest.mark.parametrize(("layout", "out"), [("NCHW", "NCHW"), ("NHWC", "NHWC"), ("NCHW", "NHWC")])
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
