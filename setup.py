@@ -79,7 +79,7 @@ setup(
             "rosbags>=0.10",  # robots' recordings, read without ROS
         ],
         # Foundation models that label a robot's pictures; fetched from the Hugging Face hub.
-        "teachers": ["transformers>=4.50"],
+        "teachers": ["transformers>=5.0"],
         "export": [TORCH, "onnxscript>=0.5"],
         "openvino": [OPENVINO],
         # What PyPI calls tensorrt only fetches it from NVIDIA's index. JetPack brings its own,

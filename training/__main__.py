@@ -20,6 +20,7 @@ evaluate                       figures of checkpoints and model files on data wi
 compare                        train variants on the same budget and put them in a table
 export                         write a checkpoint's model file
 quantize                       write the int8 file of a model file beside it
+import                         write a model of the Hugging Face hub as a model file
 bag                            take frames out of a robot's recordings
 pseudo-label                   let teachers label them
 own-robot                      both, fit, evaluate and export: from recordings to a model file
@@ -41,6 +42,7 @@ COMMANDS = {
     "compare": "compare",
     "export": "export",
     "quantize": "quantize",
+    "import": "import_",
     "bag": "bag",
     "pseudo-label": "pseudo_label",
     "own-robot": "own_robot",

@@ -17,9 +17,10 @@
 from __future__ import annotations
 
 TERMS = {
+    "depth-anything/DA3METRIC-LARGE": "is licensed Apache-2.0 by its authors",
     "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": "was trained on Virtual KITTI 2,"
     " which is licensed CC BY-NC-SA 3.0, for non-commercial use",
     "nvidia/segformer-b5-finetuned-cityscapes-1024-1024": "was trained on Cityscapes, which is for"
     " non-commercial use",
 }
-"""What is known of the terms of `own-robot`'s default teachers, for the card of a student."""
+"""What is known of the terms of `own-robot`'s default teachers and of DA3METRIC-LARGE."""

@@ -196,7 +196,7 @@ def _check_cameras(labeller: Labeller, parts: list[Shard]) -> None:
         if keys:
             raise TrainingError(
                 f"{part.path(keys[0], 'json')} has no calibration, which"
-                f" {'--camera-height' if height else 'a model file'} needs: record the camera's"
+                f" {'--camera-height' if height else 'a teacher'} needs: record the camera's"
                 " camera_info"
             )
 

@@ -15,14 +15,14 @@
 """Teachers: large networks, or a model file of our own, that say what pictures show.
 
 A teacher is a name on the Hugging Face hub, which transformers fetches and keeps, a folder that
-holds such a model, or one of our own model files. Pictures are resized, padded and normalised here
-as the model's image processor says, on the device and as a batch. Other networks come as plain
-ONNX files with a description beside them (`PlainOnnx`).
+holds such a model (`training.hub`, whose list of families holds here, too), or one of our own model
+files. Pictures are resized and normalised here as the model's image processor says, on the device
+and as a batch. Other networks come as plain ONNX files with a description beside them
+(`PlainOnnx`).
 
 A student's depth and labels come from its teachers, and so do terms of use
 (`data.teacher_terms`): the default teachers of `own-robot` were trained on data for non-commercial
-use. DA3METRIC-LARGE, which is Apache-2.0, cannot be loaded yet: transformers 5.23 has no model of
-its kind.
+use. DA3METRIC-LARGE is Apache-2.0.
 
 Shapes: N pictures, H and W their size, h and w the network's output, C the teacher's classes, K
 these and perhaps one more, "none of them", S the student's.
@@ -31,7 +31,6 @@ these and perhaps one more, "none of them", S the student's.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,14 +46,22 @@ from depthseg_ros.model_card import SemanticClass
 from ..data.label_spaces import listed, members, same_names
 from ..errors import TrainingError
 from ..evaluation.evaluate import load
+from ..hub.classes import plain_name
+from ..hub.networks import (
+    DepthAnything3Depth,
+    DepthPro,
+    HubNetwork,
+    MaskLabels,
+    SquareMaskLabels,
+    ZoeDepth,
+    load_depth,
+    load_labels,
+)
 from ..models.blocks import resize
 from ..options import read_yaml
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-_DEPTH_MODELS = {"depth_anything": None, "zoedepth": "metric", "dpt": "relative", "glpn": "metric"}
-"""Model types of depth -> the kind of depth; None where the configuration says it."""
-_MASK_MODELS = ("Mask2FormerForUniversalSegmentation", "MaskFormerForInstanceSegmentation")
 _ANY_SHAPE = ("segformer", "mask2former", "maskformer")
 _NOBODY = 30.0
 """By so much a class that no class of the teacher is lies below the least of its logits."""
@@ -144,54 +151,45 @@ class OnnxTeacher(Teacher):
 
 
 class _Pretrained(Teacher):
-    """A network of transformers with the settings of its image processor."""
+    """A network of the hub with the settings of its image processor."""
 
-    def __init__(self, name: str, kind: str, device: torch.device, precision: str) -> None:
-        """Load it by one of transformers' classes, `kind`."""
-        transformers = _transformers()
-        self.config = _load(transformers.AutoConfig, name)
-        model = _load(getattr(transformers, kind), name)
-        self._settings: dict[str, Any] = _load(transformers.AutoImageProcessor, name).to_dict()
-        # Whatever it is stored in: autocast chooses operation by operation.
-        self._model = model.float().eval().to(device)
+    def __init__(self, network: HubNetwork, device: torch.device, precision: str) -> None:
+        """Take a loaded network."""
+        self._network = network.to(device)
+        self._entries = network.input_entries()
         self._device, self._precision = device, precision
 
-    def _run(self, pictures_NHW3: Tensor, scale: float) -> Any:
-        """The network's outputs for pictures."""
-        settings = self._settings
+    def _run(self, pictures_NHW3: Tensor, scale: float) -> tuple[tuple[Tensor, ...], float]:
+        """The network's outputs for pictures, and its pixels per pixel of them."""
+        entries = self._entries
         values = pictures_NHW3.to(self._device).permute(0, 3, 1, 2).float()
-        pad_y, pad_x = self._padding(*values.shape[2:])
-        if pad_y or pad_x:
-            values = F.pad(values, (pad_x, pad_x, pad_y, pad_y), mode="reflect")
         height, width = values.shape[2:]
         size = self._network_size(height, width, scale)
-        mode = "bicubic" if settings.get("resample") == 3 else "bilinear"  # PIL's numbers
+        mode = {"cubic": "bicubic", "nearest": "nearest-exact"}.get(entries["resize"], "bilinear")
         values = _resampled(values, size, mode)
-        if settings.get("do_rescale", True):
-            values = values * float(settings.get("rescale_factor", 1 / 255))
-        if settings.get("do_normalize", True) and settings.get("image_mean") is not None:
-            mean, std = (
-                torch.tensor(settings[key], device=self._device).view(1, -1, 1, 1)
-                for key in ("image_mean", "image_std")
-            )
-            values = (values - mean) / std
+        values = values.flip(1) if entries["color"] == "bgr" else values
+        mean, std = (
+            torch.tensor(entries.get(key, default), device=self._device).view(-1, 1, 1)
+            for key, default in (("mean", 0.0), ("std", 1.0))
+        )
+        values = (values * entries["scale"] - mean) / std
         wanted = PRECISIONS[self._precision]
         with torch.autocast(self._device.type, wanted, enabled=wanted != torch.float32):
-            return self._model(pixel_values=values)
-
-    def _padding(self, height: int, width: int) -> tuple[int, int]:
-        """Pixels reflected at each side, above and below and left and right."""
-        if self.config.model_type != "zoedepth" or not self._settings.get("do_pad", True):
-            return 0, 0
-        return int((height / 2) ** 0.5 * 3), int((width / 2) ** 0.5 * 3)
+            return self._network(values), (size[0] / height + size[1] / width) / 2
 
     def _network_size(self, height: int, width: int, scale: float) -> tuple[int, int]:
-        """Height and width that the network sees a picture at."""
-        settings, config = self._settings, self.config
+        """Height and width of what the network takes for a picture."""
+        network, config = self._network, self._network.config
+        if isinstance(network, SquareMaskLabels | DepthPro):  # they know no other
+            return network.input_size(height, width)
+        settings = network.settings
         size = {k: v for k, v in (settings.get("size") or {}).items() if v}
         # It knows no other, but for the newer ones with a backbone.
-        square = config.model_type == "dpt" and (config.is_hybrid or config.backbone_config is None)
-        if not settings.get("do_resize", True) or not size:
+        square = network.family == "dpt" and (config.is_hybrid or config.backbone_config is None)
+        if isinstance(network, ZoeDepth | DepthAnything3Depth):
+            own = network.input_size(height, width)
+            tall, wide = own[0] / height, own[1] / width
+        elif not settings.get("do_resize", True) or not size:
             tall = wide = 1.0
         elif "shortest_edge" in size:
             tall = size["shortest_edge"] / min(height, width)
@@ -199,55 +197,38 @@ class _Pretrained(Teacher):
         else:
             tall, wide = size["height"] / height, size["width"] / width
             # Processors squeeze pictures into a square for networks that were trained without that.
-            keeps = settings.get("keep_aspect_ratio") or config.model_type in _ANY_SHAPE
+            keeps = settings.get("keep_aspect_ratio") or network.family in _ANY_SHAPE
             if keeps and not square:
                 tall = wide = min(tall, wide, key=lambda factor: abs(1 - factor))
         wanted = [settings.get("ensure_multiple_of"), settings.get("size_divisor")]
         wanted += [getattr(config, "patch_size", None), 32]
         multiple = next(x for x in wanted if isinstance(x, int) and x > 1)
+        if isinstance(network, ZoeDepth | DepthAnything3Depth):
+            multiple = network.step
         lengths = (height * tall * scale, width * wide * scale)
         tall, wide = (max(1, round(x / multiple)) * multiple for x in lengths)
         return (tall, tall) if square else (tall, wide)
 
 
 class Segmenter(_Pretrained):
-    """SegFormer and its like, Mask2Former and MaskFormer."""
+    """SegFormer, Mask2Former and the others of `hub.networks`."""
 
     def __init__(self, name: str, device: torch.device, precision: str = "fp32") -> None:
         """Load it; raises `TrainingError` where there is none, or it is no segmentation model."""
-        made_for = _made_for(name)
-        if made_for not in _MASK_MODELS and not made_for.endswith("ForSemanticSegmentation"):
-            raise TrainingError(
-                f"{name} is a {made_for or 'model of unknown kind'}, expected one for semantic"
-                " segmentation, such as SegFormer or Mask2Former"
-            )
-        self._masks = made_for in _MASK_MODELS
-        task = "Universal" if self._masks else "Semantic"
-        super().__init__(name, f"AutoModelFor{task}Segmentation", device, precision)
-        names = self.config.id2label
-        self.classes = tuple(plain_name(str(names[i])) for i in sorted(names))
+        network = load_labels(name)
+        super().__init__(network, device, precision)
+        self._scores = isinstance(network, MaskLabels)
+        self.classes = tuple(plain_name(each) for each in network.names)
 
     def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
-        outputs = self._run(pictures_NHW3, scale)
-        if self._masks:  # a query says which class it is of, "none" last, and where it is
-            classes = outputs.class_queries_logits.float().softmax(-1)[..., :-1]
-            masks = outputs.masks_queries_logits.float().sigmoid()
-            claims = torch.einsum("nqc,nqhw->nchw", classes, masks)
-            claims = claims / claims.sum(1, keepdim=True).clamp(min=1)  # several may claim a pixel
+        (logits,), _ = self._run(pictures_NHW3, scale)
+        if self._scores:
+            claims = logits / logits.sum(1, keepdim=True).clamp(min=1)  # several may claim a pixel
             claims = torch.cat([claims, 1 - claims.sum(1, keepdim=True)], 1)
             logits = claims.clamp(min=1e-6).log()
-        else:
-            logits = outputs.logits.float()
         height, width = pictures_NHW3.shape[1:3]
-        return TeacherOutput(self._shares(logits, (height, width)), None)
-
-    def _shares(self, logits_NKhw: Tensor, size: tuple[int, int]) -> Tensor:
-        """Probabilities of the student's classes at the pictures' size.
-
-        Classes are joined before they are enlarged: 150 of them would take memory.
-        """
-        return _shares(logits_NKhw, self.weights, size)
+        return TeacherOutput(_shares(logits, self.weights, (height, width)), None)
 
 
 class PlainOnnx(Teacher):
@@ -341,7 +322,7 @@ def _shares(logits_NKhw: Tensor, weights: NDArray[np.float32], size: tuple[int, 
 
 
 class DepthEstimator(_Pretrained):
-    """Depth Anything, ZoeDepth, DPT and GLPN."""
+    """Depth Anything, ZoeDepth, DPT and the others of `hub.networks`."""
 
     def __init__(
         self, name: str, device: torch.device, precision: str = "fp32", kind: str | None = None
@@ -357,31 +338,25 @@ class DepthEstimator(_Pretrained):
         Raises:
             TrainingError: there is none, it is no depth model, or one of another kind.
         """
-        made_for = _made_for(name)
-        if not made_for.endswith("ForDepthEstimation"):
-            raise TrainingError(
-                f"{name} is a {made_for or 'model of unknown kind'}, expected one for depth, such"
-                " as Depth Anything V2, ZoeDepth or DPT"
-            )
-        super().__init__(name, "AutoModelForDepthEstimation", device, precision)
-        family = self.config.model_type
-        if family not in _DEPTH_MODELS:
-            raise TrainingError(
-                f"{name} is a {family}, expected one of {', '.join(_DEPTH_MODELS)}: what others say"
-                " of depth is not known here"
-            )
-        own = getattr(self.config, "depth_estimation_type", None)
-        if kind is not None and own is not None and kind != own:
-            raise TrainingError(f"{name} says that its depth is {own}, --depth-kind says {kind}")
-        self.depth = own or kind or _DEPTH_MODELS[family] or "relative"
+        self._depth = load_depth(name, {"relative": "inverse"}.get(kind or "", kind))
+        super().__init__(self._depth, device, precision)
+        self.depth = "metric" if self._depth.kind == "metric" else "relative"
+        self.needs_fx = self._depth.canonical_fx is not None
 
     def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
+        (said, *sky), pixels = self._run(pictures_NHW3, scale)
+        said = said.float()
+        if self._depth.inverse_metric or self._depth.kind == "up-to-scale":
+            said = 1 / said.clamp(min=1e-4)
+        if self._depth.canonical_fx is not None:
+            assert fx_N is not None  # `needs_fx`
+            fx_N = fx_N.to(said) * pixels / self._depth.canonical_fx
+            said = said * fx_N.view(-1, 1, 1)
+        if sky and self._depth.sky is not None:
+            said = said.masked_fill(sky[0] > self._depth.sky, float("nan"))
         height, width = pictures_NHW3.shape[1:3]
-        said = self._run(pictures_NHW3, scale).predicted_depth.float()
-        pad_y, pad_x = self._padding(height, width)
-        said = resize(said[:, None], (height + 2 * pad_y, width + 2 * pad_x))[:, 0]
-        return TeacherOutput(None, said[:, pad_y : pad_y + height, pad_x : pad_x + width])
+        return TeacherOutput(None, resize(said[:, None], (height, width))[:, 0])
 
 
 def segmentation_teacher(
@@ -440,11 +415,6 @@ def depth_teacher(
 # --- Classes --------------------------------------------------------------------------------------
 
 
-def plain_name(name: str) -> str:
-    """A class's name without its synonyms: `pier, wharf` -> `pier`."""
-    return name.split(",")[0].strip()
-
-
 def student_shares(
     teacher: Sequence[str],
     student: Sequence[SemanticClass],
@@ -485,52 +455,8 @@ def student_shares(
     return (rows / rows.sum(1, keepdims=True)).astype(np.float32)
 
 
-# --- Loading --------------------------------------------------------------------------------------
-
-
-def _transformers() -> Any:
-    """The library, which says nothing but what is wrong."""
-    try:
-        import transformers
-    except ImportError:
-        raise TrainingError(
-            "teachers need transformers: pip install -e .[teachers], or give a model file (.onnx)"
-        ) from None
-    transformers.utils.logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()
-    return transformers
-
-
-def _made_for(name: str) -> str:
-    """The class that a model was saved from, which tells what it does."""
-    path = Path(name).expanduser()
-    if path.is_file() or (not path.is_dir() and name.startswith(("/", ".", "~"))):
-        raise TrainingError(
-            f"{name} is {'a file' if path.is_file() else 'not there'}, expected a .onnx,"
-            " the folder of a model, or its name on the Hugging Face hub"
-        )
-    config = _load(_transformers().AutoConfig, name)
-    return str((config.architectures or [""])[0])
-
-
-def _load(kind: Any, name: str) -> Any:
-    """What transformers makes of a name or folder; raises `TrainingError`."""
-    try:
-        # Never its own code: where nothing is said, transformers asks whoever sits there.
-        return kind.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # of every library below
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-    if Path(name).is_dir():
-        raise TrainingError(f"{name} is no folder that transformers can load: {reason}")
-    raise TrainingError(
-        f"{name} is no folder, and cannot be fetched from the Hugging Face hub: {reason} Without a"
-        " network, give a folder with the model, or a model file (.onnx)"
-    )
-
-
 def _resampled(values_NCHW: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """Pictures at another size, without what is too fine for it."""
     if values_NCHW.shape[2:] == size:
         return values_NCHW
-    return F.interpolate(values_NCHW, size, mode=mode, align_corners=False, antialias=True)
+    return F.interpolate(values_NCHW, size, mode=mode, antialias=mode != "nearest-exact")

@@ -356,7 +356,7 @@ def test_what_cannot_be_labelled_is_one_clear_line(scene, tmp_path):
     with pytest.raises(TrainingError, match=r"no complete part-\*.json, expected a data set"):
         run(tmp_path)
     write_part(tmp_path, 0, scene, [0], calibrated=False)
-    with pytest.raises(TrainingError, match=r"no calibration, which a model file needs"):
+    with pytest.raises(TrainingError, match=r"no calibration, which a teacher needs"):
         run(tmp_path)
     with pytest.raises(TrainingError, match=r"--device cuda:99 cannot be used"):
         run(tmp_path, "--device", "cuda:99")

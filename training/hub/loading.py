@@ -1,0 +1,177 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Read configurations, weights, image processors and licences: from the hub, or from a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ..errors import TrainingError
+
+_PERMISSIVE = re.compile(r"apache-2|mit$|bsd|cc-by-(sa-)?\d|cc0|isc$|unlicense|zlib|openrail")
+_NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research|amlr|academic")
+
+
+def transformers() -> Any:
+    """The library; it prints errors only.
+
+    Raises:
+        TrainingError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise TrainingError(
+            "models of the Hugging Face hub need transformers: pip install -e .[teachers], or give"
+            " a model file (.onnx) where one is accepted"
+        ) from None
+    transformers.utils.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def checked_name(name: str) -> str:
+    """The name on the hub, or the folder's, with `~` replaced.
+
+    Raises:
+        TrainingError: it is neither a folder, nor can it be a name on the hub.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() or (not path.is_dir() and name.startswith(("/", ".", "~"))):
+        raise TrainingError(
+            f"{name} is {'a file' if path.is_file() else 'not there'}, expected a .onnx,"
+            " the folder of a model, or its name on the Hugging Face hub"
+        )
+    return str(path) if path.is_dir() else name
+
+
+def load(kind: Any, name: str) -> Any:
+    """What a class of transformers makes of a name or folder; raises `TrainingError`."""
+    try:
+        # Never its own code: without this argument transformers asks on the terminal.
+        return kind.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # of every library below
+        raise _not_loaded(name, error) from None
+
+
+def _not_loaded(name: str, error: Exception) -> TrainingError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if Path(name).is_dir():
+        return TrainingError(f"{name} is no folder that transformers can load: {reason}")
+    return TrainingError(
+        f"{name} is no folder, and cannot be fetched from the Hugging Face hub: {reason} Without a"
+        " network, give a folder with the model, or a model file (.onnx)"
+    )
+
+
+def file_of(name: str, file: str) -> Path | None:
+    """Path of a file of a folder or of the hub; None where the model has no such file.
+
+    Raises:
+        TrainingError: the hub, or the model on it, cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
+    transformers()  # what it brings is the hub's client
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except LocalEntryNotFoundError as error:  # not fetched before, and no network
+        raise _not_loaded(name, error) from None
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # of every library below
+        raise _not_loaded(name, error) from None
+
+
+def config_entries(name: str) -> dict[str, Any]:
+    """Content of config.json, empty without one; raises `TrainingError`."""
+    path = file_of(name, "config.json")
+    if path is None:
+        return {}
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} is not JSON: {error}") from None
+    return entries if isinstance(entries, dict) else {}
+
+
+class Processor(NamedTuple):
+    """The image processor of a model."""
+
+    settings: dict[str, Any]
+    run: Any
+    """The processor itself; None where its only implementation needs a library that is missing."""
+
+
+def image_processor(name: str) -> Processor:
+    """Load the image processor; raises `TrainingError`."""
+    auto = transformers().AutoImageProcessor
+    try:
+        run = auto.from_pretrained(name, trust_remote_code=False)
+        return Processor(run.to_dict(), run)
+    except Exception as error:  # of every library below
+        if "torchvision" not in str(error):
+            raise _not_loaded(name, error) from None
+    path = file_of(name, "preprocessor_config.json")  # some have no replacement for torchvision
+    return Processor({} if path is None else json.loads(path.read_text()), None)
+
+
+class Licence(NamedTuple):
+    """What the model's own card (README.md) says of its terms."""
+
+    name: str
+    """As the hub writes it, `apache-2.0`; empty without one."""
+    datasets: tuple[str, ...]
+    """Data sets that the card names."""
+
+    def warning(self, model: str) -> str | None:
+        """One line for licences that forbid something, are not known here, or are missing."""
+        if not self.name:
+            return f"{model} gives no licence: ask its authors before you use or share the file"
+        if _NON_COMMERCIAL.search(self.name):
+            return f"{model} has the licence {self.name}: NOT for commercial use"
+        if not _PERMISSIVE.match(self.name):
+            return f"{model} has the licence {self.name}: read it before you use or share the file"
+        return None
+
+
+def licence(name: str) -> Licence:
+    """Read the licence from the front matter of README.md, of the folder or on the hub."""
+    path = file_of(name, "README.md")
+    text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    try:
+        entries = yaml.safe_load(front[1]) if front else {}
+    except yaml.YAMLError:
+        entries = {}
+    entries = entries if isinstance(entries, dict) else {}
+    # `other` stands for a licence that has a name of its own.
+    names = [entries.get(key) for key in ("license", "license_name")]
+    known = [", ".join(map(str, n)) if isinstance(n, list) else str(n) for n in names if n]
+    text = " ".join(known[-1:] if known[:1] == ["other"] else known[:1]).lower()
+    datasets = entries.get("datasets") or []
+    datasets = datasets if isinstance(datasets, list) else [datasets]
+    return Licence(text, tuple(map(str, datasets)))
