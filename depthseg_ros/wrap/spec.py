@@ -331,7 +331,7 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix == ".json":
             return json.loads(text)
-        return yaml.load(text, _Loader)
+        return _Loader(text).get_single_data()
     except WrapError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
@@ -351,7 +351,7 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_SPEC:
             raise WrapError(f"{path} has more than {MAX_SPEC} bytes, expected a text file")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise WrapError(f"{path} cannot be read: {reason}") from None
