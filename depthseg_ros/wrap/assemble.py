@@ -19,8 +19,9 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from onnx import GraphProto, ModelProto, helper
 
 from .. import model_card
 from ..model_card import MAX_BYTES, DepthRange, ModelCard
-from ..texts import shortened
+from ..texts import one_line, shortened
 from . import network as networks
 from . import outputs
 from .decode import classify, is_class, measure, squeezed, to_uint8
@@ -38,7 +39,7 @@ from .network import Tensor
 from .nodes import FLOAT, IMAGE, UINT8, Nodes
 from .preprocess import ELEMENTS, Fit, fit_of, preprocess
 from .schema import WrapError
-from .spec import Network, Spec, read_spec
+from .spec import Class, Depth, Labels, Network, Sky, Spec, read_spec
 
 _LOG = logging.getLogger(__name__)
 SYSTEM = "wrapped"
@@ -56,8 +57,10 @@ class _Opened:
     input: Tensor
     layout: str
     fit: Fit
+    size: tuple[int, int]
+    """Width and height of the input for `probed`."""
     probed: Mapping[str, NDArray[np.generic]]
-    """The outputs for one image of the size `fit.size`."""
+    """The outputs for one image of noise."""
 
     @property
     def single_image(self) -> bool:
@@ -70,7 +73,7 @@ def wrap(
 ) -> ModelCard:
     """Write a model file with one or two networks, as a SPEC describes them.
 
-    The networks, the finished file on images of two sizes, and batches are run once on the CPU.
+    The networks, the finished file on images of several sizes, and batches are run once on the CPU.
 
     Args:
         spec: The SPEC: entries, or the path of a YAML or JSON file.
@@ -83,7 +86,10 @@ def wrap(
         WrapError: The SPEC is wrong, or a network cannot be wrapped.
         OSError: The file cannot be written.
     """
-    found = read_spec(spec)
+    found = _read(spec)
+    for each in found.models:
+        if Path(output).exists() and each.file.exists() and each.file.samefile(output):
+            raise WrapError(f"{output} is the network itself: choose another name for the result")
     loaded = [networks.load(each.file) for each in found.models]
     opset = max(map(networks.needed_opset, loaded))
     opened = [
@@ -94,12 +100,76 @@ def wrap(
     model = _assemble(found, opened, card, opset)
     if model.ByteSize() >= MAX_BYTES:
         raise WrapError("the model file would have 2 GiB or more, expected less")
-    if not _try_out(model, card) and not card.single_image:
+    first = _try_out(model, card, opened)
+    if not card.single_image and not _separate(model, card, first):
         card = replace(card, single_image=True)
         model = _assemble(found, opened, card, opset)
+    _log_values(found, opened, first)
     model_card.write(output, model, card)
     _log_limits(found, card, opset)
     return card
+
+
+def _read(spec: Mapping[str, Any] | str | os.PathLike[str]) -> Spec:
+    """Read a SPEC; every reason that it cannot be read is a `WrapError`."""
+    try:
+        return read_spec(spec)
+    except (OSError, RuntimeError) as error:  # a name is too long, or ~NAME is no user
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise WrapError(f"a file that the SPEC names cannot be opened: {reason}") from None
+
+
+def _log_values(
+    spec: Spec, opened: list[_Opened], first: Mapping[str, NDArray[np.generic]]
+) -> None:
+    """Log results for noise that no right SPEC has; `first`: outputs of the model file."""
+    for each in opened:
+        if (labels := each.spec.labels) is not None:
+            _log_scores(labels, each.probed[labels.output], spec.classes)
+        depth = each.spec.depth
+        if depth is None or depth.sky is not None:
+            continue
+        unknown = np.isnan(first["depth"].astype(np.float64))
+        sky = [c.card.id for c in spec.classes if "sky" in c.card.flags]
+        if sky:
+            unknown = unknown[~np.isin(first["labels"], sky)]
+        if unknown.size and unknown.mean() > 0.5:
+            _LOG.warning(
+                "%.0f %% of a noise image have no depth, because it is not positive or more than"
+                " max, %g; the output %s was %s: check depth.kind, scale and max",
+                *(100 * unknown.mean(), depth.max, shortened(depth.output)),
+                _span(each.probed[depth.output]),
+            )
+
+
+def _log_scores(labels: Labels, found: NDArray[Any], classes: tuple[Class, ...]) -> None:
+    name, span = shortened(labels.output), _span(found)
+    if labels.kind == "ids":
+        known = {n for each in classes for n in each.sources} | {*labels.ignore, *labels.drop, 255}
+        numbers = np.unique(found[np.isfinite(found)]) if found.dtype.kind == "f" else found
+        more = sorted({int(n) for n in np.unique(numbers)} - known)
+        if more:
+            _LOG.warning(
+                "the output %s has class numbers that no class has, e.g. %d: these pixels have no"
+                " label; if that is meant, list them in drop",
+                *(name, more[-1]),
+            )
+        return
+    known = found[np.isfinite(found)]
+    shares = bool(known.size and known.min() >= -0.01 and known.max() <= 1.01)
+    if labels.kind == "probabilities" and not shares:
+        _LOG.warning("the output %s was %s, not 0 to 1: its kind may be logits", name, span)
+    if labels.kind == "logits" and shares:
+        sums = [found.sum(axis) for axis in (1, 3)]
+        if 1 in (found.shape[1], found.shape[3]) or any(
+            np.allclose(total, 1, atol=0.01) for total in sums
+        ):
+            _LOG.warning("the output %s was %s: its kind may be probabilities", name, span)
+
+
+def _span(found: NDArray[Any]) -> str:
+    known = found[np.isfinite(found)] if found.dtype.kind == "f" else found
+    return f"{known.min():.4g} to {known.max():.4g}" if known.size else "not finite"
 
 
 def _log_limits(spec: Spec, card: ModelCard, opset: int) -> None:
@@ -140,8 +210,9 @@ def _open(spec: Network, model: ModelProto, opset: int, title: str) -> _Opened:
     layout = _input_layout(spec, taken, title)
     fit = fit_of(spec.input, _fixed_size(spec, taken, layout, title))
     _check_values(spec, taken, title)
-    image = _probe_image(spec, taken, layout, fit)
-    what = f"{title} fails for an image of {fit.size[0]}x{fit.size[1]}"
+    size = fit.card.size_for(*fit.size, fit.size)
+    image = _probe_image(spec, taken, layout, size)
+    what = f"{title} fails for an image of {size[0]}x{size[1]}"
     changed = networks.to_opset(_copy(model), opset, spec.file)
     probed = networks.run(changed, {taken.name: image}, what)
     before = None
@@ -153,7 +224,7 @@ def _open(spec: Network, model: ModelProto, opset: int, title: str) -> _Opened:
                 raise
     if before is not None:
         _compare(before, probed, model, opset, title)
-    return _Opened(spec, title, changed, taken, layout, fit, probed)
+    return _Opened(spec, title, changed, taken, layout, fit, size, probed)
 
 
 def _copy(model: ModelProto) -> ModelProto:
@@ -228,7 +299,7 @@ def _check_values(spec: Network, taken: Tensor, title: str) -> None:
         mean, std = np.array(spec.input.mean), np.array(spec.input.std)
         values = np.concatenate([(v * spec.input.scale - mean) / std for v in (0, 255)])
         limits = np.iinfo(kind)
-        if values.min() < limits.min or values.max() > limits.max or np.ptp(values) < 2:
+        if values.min() < limits.min or values.max() > limits.max or np.ptp(values) < 100:
             raise WrapError(
                 f"{title}: the input is {taken.dtype}, but scale, mean and std give values from"
                 f" {values.min():g} to {values.max():g}; for an input that takes the image's own"
@@ -236,9 +307,11 @@ def _check_values(spec: Network, taken: Tensor, title: str) -> None:
             )
 
 
-def _probe_image(spec: Network, taken: Tensor, layout: str, fit: Fit) -> NDArray[np.generic]:
+def _probe_image(
+    spec: Network, taken: Tensor, layout: str, size: tuple[int, int]
+) -> NDArray[np.generic]:
     """A noise image as the network takes it."""
-    width, height = fit.size
+    width, height = size
     noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3))
     values = (noise * spec.input.scale - np.array(spec.input.mean)) / np.array(spec.input.std)
     values = values if layout == "NHWC" else values.transpose(0, 3, 1, 2)
@@ -258,8 +331,7 @@ def _compare(
         new = after[name]
         same = old.shape == new.shape
         if same and old.dtype.kind == "f":
-            limit = 1e-3 * max(1.0, float(np.nanmax(np.abs(old), initial=0)))
-            same = bool(np.allclose(old, new, rtol=0, atol=limit, equal_nan=True))
+            same = bool(np.allclose(old, new, rtol=0, atol=_limit(old), equal_nan=True))
         elif same:
             same = bool(np.mean(old == new) > 0.999)
         if not same:
@@ -267,6 +339,11 @@ def _compare(
                 f"{title}: its output {name} changes when opset {networks.opset_of(model)} is"
                 f" converted to {opset}: export the network with opset {opset}"
             )
+
+
+def _limit(values: NDArray[Any]) -> float:
+    """The difference up to which two results are equal: a thousandth of the largest value."""
+    return 1e-3 * float(np.max(np.abs(values[np.isfinite(values)]), initial=0))
 
 
 # --- Card --------------------------------------------------------------------------------------
@@ -312,7 +389,8 @@ def _assemble(spec: Spec, opened: list[_Opened], card: ModelCard, opset: int) ->
         nodes.nodes.extend(graph.node)
         inner.append(graph)
         if (wanted := each.spec.labels) is not None:
-            source = _source(each, number, wanted.output, "labels.output")
+            source = _source(each, number, wanted, "labels.output")
+            wanted = replace(wanted, layout=_layout(wanted, source, spec.classes))
             if wanted.kind == "ids":
                 output, channels = outputs.plane(nodes, source, wanted.layout, frame), 1
             else:
@@ -321,11 +399,11 @@ def _assemble(spec: Spec, opened: list[_Opened], card: ModelCard, opset: int) ->
             results["labels"] = to_uint8(nodes, labels)
             results["confidence"] = to_uint8(nodes, confidence, share=True)
         if (depth := each.spec.depth) is not None:
-            source = _source(each, number, depth.output, "depth.output")
+            source = _source(each, number, depth, "depth.output")
             output = outputs.plane(nodes, source, depth.layout, frame)
             sky = None
             if depth.sky is not None:
-                source = _source(each, number, depth.sky.output, "depth.sky.output")
+                source = _source(each, number, depth.sky, "depth.sky.output")
                 sky = outputs.plane(nodes, source, depth.sky.layout, frame)
             ids = [c.card.id for c in spec.classes if "sky" in c.card.flags]
             hidden = is_class(nodes, labels, ids) if labels else None
@@ -359,41 +437,132 @@ def _model(nodes: Nodes, inner: list[GraphProto], card: ModelCard, opset: int) -
     return model
 
 
-def _source(each: _Opened, number: int, name: str, entry: str) -> outputs.Source:
+def _source(each: _Opened, number: int, wanted: Labels | Depth | Sky, entry: str) -> outputs.Source:
+    name = wanted.output
     if name not in each.probed:
         names = ", ".join(map(str, networks.outputs_of(each.model)))
         raise WrapError(f"{each.title}: {entry} is {name}, but the outputs are {names}")
     array = each.probed[name]
     title = f"{each.title}: {entry} {name}"
-    kept = networks.before_casts(each.model.graph, name)
+    is_ids = isinstance(wanted, Labels) and wanted.kind == "ids"
+    kept = networks.before_casts(each.model.graph, name) if is_ids else name
     if kept != name:
         array = array.astype(np.int64)
-    return outputs.Source(title, f"network{number}/{kept}", array, each.fit.size)
+    source = outputs.Source(title, f"network{number}/{kept}", array, each.size)
+    sides = [n for n in array.shape if n != 1]
+    if (is_ids or not isinstance(wanted, Labels)) and len(sides) <= 2:
+        columns, rows = each.size
+        if len(sides) < 2 and 1 not in (columns, rows):
+            raise _no_image(source)
+        if len(sides) == 2 and not _has_aspect(sides[1], sides[0], source):
+            raise _no_image(source)
+    return source
 
 
-def _try_out(model: ModelProto, card: ModelCard) -> bool:
-    """Run the file on images of two shapes; returns whether it can run on two at once.
+def _layout(wanted: Labels, source: outputs.Source, classes: Sequence[Class]) -> str:
+    """The layout of channels, if the shape shows it, because the image has the input's aspect.
+
+    Raises:
+        WrapError: There is none, or both layouts would do.
+    """
+    shape = source.array.shape
+    if wanted.kind == "ids" or len(shape) != 4:
+        return wanted.layout
+    sizes = {"NCHW": (shape[3], shape[2]), "NHWC": (shape[2], shape[1])}
+    given = [wanted.layout] if wanted.layout else list(sizes)
+    fitting = [layout for layout in given if _has_aspect(*sizes[layout], source)]
+    if not fitting:
+        raise _no_image(source)
+    if len(fitting) > 1:
+        raise WrapError(f"{source.title} has the shape {source.shape}: add layout")
+    return fitting[0]
+
+
+def _has_aspect(width: int, height: int, source: outputs.Source) -> bool:
+    """Whether an output has the aspect ratio of the network's input, but for rounding."""
+    columns, rows = source.size
+    if (width == 1 < columns) or (height == 1 < rows):
+        return False
+    if columns == rows:  # both are rounded alike
+        return width == height
+    return abs(width * rows - height * columns) <= columns + rows
+
+
+def _no_image(source: outputs.Source) -> WrapError:
+    return WrapError(
+        f"{source.title} has the shape {source.shape} for an input of"
+        f" {source.size[0]}x{source.size[1]} (width x height), expected an image of the same"
+        " aspect ratio: end the network with one, or check output and layout"
+    )
+
+
+def _try_out(
+    model: ModelProto, card: ModelCard, opened: list[_Opened]
+) -> dict[str, NDArray[np.generic]]:
+    """Run the file on images of several shapes; returns its outputs for one of the card's size.
 
     Raises:
         WrapError: It fails, or an output is not of the image's size.
     """
     width, height = card.network_size
-    first = _outputs(model, card, 1, width, height)
-    _outputs(model, card, 1, height, width)
-    if card.single_image:
-        return False
+    first = _outputs(model, card, _noise(width, height)[:1])
+    _outputs(model, card, _noise(height, width)[:1])
+    for each in opened:
+        for size in _one_step_more(each.fit, width, height):
+            try:
+                _outputs(model, card, _noise(*size)[:1])
+            except WrapError as error:
+                raise WrapError(
+                    f"{error}; {each.title}: if it cannot take every multiple of"
+                    f" {each.fit.card.multiple_of}, give a larger input.multiple_of, or"
+                    " fit: letterbox or stretch"
+                ) from None
+    return first
+
+
+def _one_step_more(fit: Fit, width: int, height: int) -> Iterator[tuple[int, int]]:
+    """Sizes of images with one step more at a side of the network's input, if it has steps.
+
+    A network that needs a multiple of the step fails for them.
+    """
+    step = fit.card.multiple_of
+    before = fit.card.size_for(width, height, fit.size)
+    for axis in (0, 1) if step > 1 else ():
+        for number in range(1, 9):
+            size = (width + number * step, height) if axis == 0 else (width, height + number * step)
+            after = fit.card.size_for(*size, fit.size)
+            if (after[axis] - before[axis]) // step % 2:
+                yield size
+                break
+
+
+def _separate(model: ModelProto, card: ModelCard, first: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Whether each image of a batch has the results that it has alone, as `first` has."""
+    noise = _noise(*card.network_size)
     try:
-        both = _outputs(model, card, 2, width, height)
+        both = _outputs(model, card, noise)
     except WrapError:
         return False
-    return all(_agree(first[name][0], both[name][0]) for name in first)
+    alone = first, _outputs(model, card, noise[1:])
+    return all(
+        _agree(name, result[name][0], both[name][n])
+        for n, result in enumerate(alone)
+        for name in both
+    )
+
+
+def _noise(width: int, height: int) -> NDArray[np.uint8]:
+    """Two noise images, of which the second is darker, as (2, height, width, 3)."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    noise[1] //= 4
+    return noise
 
 
 def _outputs(
-    model: ModelProto, card: ModelCard, number: int, width: int, height: int
+    model: ModelProto, card: ModelCard, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.generic]]:
-    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
-    feeds: dict[str, NDArray[Any]] = {IMAGE: noise[:number]}
+    number, height, width, _ = images.shape
+    feeds: dict[str, NDArray[Any]] = {IMAGE: images}
     if card.needs_fx:
         feeds["fx"] = np.full(number, width, np.float32)
     size = f"{width}x{height}"
@@ -407,10 +576,9 @@ def _outputs(
     return result
 
 
-def _agree(first: NDArray[Any], second: NDArray[Any]) -> bool:
+def _agree(name: str, first: NDArray[Any], second: NDArray[Any]) -> bool:
     if first.dtype.kind == "f":
-        limit = 1e-3 * float(np.nanmax(np.abs(first), initial=0))
-        close = np.isclose(first, second, rtol=0, atol=limit, equal_nan=True)
+        close = np.isclose(first, second, rtol=0, atol=_limit(first), equal_nan=True)
     else:
-        close = np.abs(first.astype(int) - second) <= 1
+        close = np.abs(first.astype(int) - second) <= (name == "confidence")
     return bool(np.mean(close) > 0.999)

@@ -29,6 +29,7 @@ from onnx import ModelProto
 
 from . import network as networks
 from .network import Tensor
+from .preprocess import ELEMENTS
 from .schema import WrapError
 
 _SIZES = (640, 480), (512, 512), (518, 518), (513, 513), (224, 224)
@@ -69,6 +70,8 @@ def _input(model: ModelProto) -> _Guess:
     if not images:
         raise WrapError("the network has no inputs")
     tensor = images[0]
+    if tensor.element not in ELEMENTS:
+        raise WrapError(f"the input {tensor} has an element type that cannot be wrapped")
     shape = tensor.shape if tensor.shape is not None and len(tensor.shape) == 4 else ("", 3, "", "")
     layout = "NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW"
     height, width = shape[1:3] if layout == "NHWC" else shape[2:]
@@ -100,8 +103,11 @@ def _facts(file: Path, model: ModelProto, guess: _Guess) -> Iterator[str]:
         if found is not None:
             width, height = guess.size
             shape = "x".join(map(str, found.shape))
-            low, high = np.nanmin(found), np.nanmax(found)
-            line += f": {shape}, {low:.4g} to {high:.4g} for noise of {width}x{height}"
+            line += f": {shape}"
+            known = found[np.isfinite(found)] if found.dtype.kind in "iuf" else found[:0]
+            if known.size:
+                low, high = known.min(), known.max()
+                line += f", {low:.4g} to {high:.4g} for noise of {width}x{height}"
         yield line
     if guess.failure:
         yield f"# it was not run: {guess.failure}"
@@ -139,7 +145,7 @@ def _outputs(model: ModelProto, guess: _Guess) -> Iterator[str]:
     depth = sky = ""
     for tensor in networks.outputs_of(model):
         found = guess.outputs.get(tensor.name)
-        kind, channels = _kind(tensor, found)
+        kind, channels = _kind(tensor, found) if found is None or found.size else ("", 0)
         if kind in ("logits", "probabilities", "ids") and labels is None:
             labels = tensor.name, kind, channels
         elif kind == "depth" and not depth:
@@ -168,7 +174,10 @@ def _kind(tensor: Tensor, found: NDArray[Any] | None) -> tuple[str, int]:
     """What an output may be, and how many classes it has; an empty text if nothing is known."""
     name = tensor.name.lower()
     shape = found.shape if found is not None else tensor.shape
-    if np.dtype(tensor.dtype).kind in "iu":
+    element = found.dtype if found is not None else tensor.dtype
+    if element in ("bool", "object", "?"):
+        return "", 0
+    if np.dtype(element).kind in "iu":
         return "ids", int(found.max()) + 1 if found is not None else 2
     if shape is None:
         return "", 0

@@ -56,8 +56,11 @@ class Tensor:
 
     @property
     def dtype(self) -> str:
-        """NumPy's name of the element type."""
-        return str(helper.tensor_dtype_to_np_dtype(self.element))
+        """NumPy's name of the element type; `?` if the file does not give it."""
+        try:
+            return str(helper.tensor_dtype_to_np_dtype(self.element))
+        except (KeyError, ValueError):
+            return "?"
 
     def __str__(self) -> str:
         shape = "x".join(str(n or "?") for n in self.shape) if self.shape is not None else "?"
@@ -70,7 +73,11 @@ def load(path: Path) -> ModelProto:
     Raises:
         WrapError: It is missing, broken or too large, or has operators that are not of ONNX itself.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # e.g. the name is too long
+        raise WrapError(f"{shortened(str(path))} cannot be read: {error.strerror}") from None
+    if not found:
         raise WrapError(f"there is no file {path}")
     if path.stat().st_size >= MAX_BYTES:
         raise WrapError(f"{path} has 2 GiB or more, expected less")
@@ -85,7 +92,10 @@ def load(path: Path) -> ModelProto:
         raise WrapError(f"{path} is not an ONNX file, or its graph is empty")
     if any(entry.key == METADATA_KEY for entry in model.metadata_props):
         raise WrapError(f"{path} is a model file already: it has a model card")
+    if not model.graph.output:
+        raise WrapError(f"{path} has no outputs")
     _check_operators(model, path)
+    _shorten_domain(model)
     _load_weights(model, path)
     model = _inlined(model, path)
     _strip(model)
@@ -149,6 +159,20 @@ def _check_operators(model: ModelProto, path: Path) -> None:
             raise WrapError(f"{path}: {tensor.name} is not a tensor")
 
 
+def _shorten_domain(model: ModelProto) -> None:
+    """Write the domain of ONNX's own operators as "", its usual form."""
+    for owner in (model, *model.functions):
+        versions: dict[str, int] = {}
+        for each in owner.opset_import:
+            domain = "" if each.domain == "ai.onnx" else each.domain
+            versions[domain] = max(each.version, versions.get(domain, 0))
+        del owner.opset_import[:]
+        owner.opset_import.extend(helper.make_opsetid(*pair) for pair in versions.items())
+    for node in (*_nodes(model.graph), *(n for f in model.functions for n in f.node)):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+
+
 def _title(node: NodeProto) -> str:
     return shortened(repr(node.name or "of " + ", ".join(node.output)))
 
@@ -171,6 +195,7 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 def _strip(model: ModelProto) -> None:
     """Remove what may be wrong in another graph, or is only about how it was exported."""
     del model.graph.value_info[:]
+    model.ir_version = max(model.ir_version, 4)  # the first whose initializers need no inputs
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     del model.graph.input[:]
@@ -255,6 +280,9 @@ def to_opset(model: ModelProto, opset: int, path: Path) -> ModelProto:
                 f" {shortened(str(error), 300)}; export it with opset {opset}"
             ) from None
         _strip(model)
+        if own < 11:
+            for node in _nodes(model.graph):
+                _place_as_before(node)
     elif own > opset:
         for node in _nodes(model.graph):
             kept = [a for a in node.attribute if a.name != "saturate"]
@@ -265,6 +293,16 @@ def to_opset(model: ModelProto, opset: int, path: Path) -> ModelProto:
     model.opset_import.extend([helper.make_opsetid("", opset)])
     model.ir_version = ir_version(opset)
     return model
+
+
+def _place_as_before(node: NodeProto) -> None:
+    """Place the pixels of a converted Resize as before opset 11, which the converter forgets."""
+    if node.op_type == "Resize":
+        kept = [a for a in node.attribute if a.name == "mode"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        places = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        node.attribute.extend(helper.make_attribute(*pair) for pair in places.items())
 
 
 def _differs(node: NodeProto, first: int, second: int) -> bool:
@@ -370,15 +408,20 @@ def takes_float(graph: GraphProto, name: str) -> bool:
 
 
 def before_casts(graph: GraphProto, name: str) -> str:
-    """The class numbers that an output is a cast of, or the output itself."""
+    """The result of ArgMax, int64, that an output is a cast of, or else the output itself.
+
+    Only casts between integers are passed, and a last one from integers to floats: any other may
+    change the values.
+    """
     made = {output: node for node in graph.node for output in node.output}
-    node = made.get(name)
-    while node is not None and node.op_type == "Cast":
-        source = node.input[0]
-        node = made.get(source)
-        if node is not None and node.op_type in ("ArgMax", "Cast"):
-            name = source
-    return name
+    source, target = name, None
+    while (node := made.get(source)) is not None and node.op_type == "Cast":
+        (to,) = (a.i for a in node.attribute if a.name == "to")
+        kind = helper.tensor_dtype_to_np_dtype(to).kind
+        if kind not in ("iuf" if target is None else "iu"):
+            return name
+        source, target = node.input[0], kind
+    return source if node is not None and node.op_type == "ArgMax" else name
 
 
 # --- Facts -----------------------------------------------------------------------------------
