@@ -59,11 +59,11 @@ class Output:
         """Cut off the border and resize to the image's size."""
         nodes, frame = self.nodes, self.frame
         if frame.offset is None:
-            source, old = self.name, nodes.size(self.name)
-        else:
-            source = _cut(nodes, self.enlarged(mode, align_corners).name, frame)
-            old = frame.content
-        return resize(nodes, source, old, frame.image, mode, align_corners=align_corners)
+            old = nodes.size(self.name)
+            return resize(nodes, self.name, old, frame.image, mode, align_corners=align_corners)
+        source = _cut(nodes, self.enlarged(mode, align_corners).name, frame)
+        # The image's corners were not aligned when it was reduced, and the cut keeps to that.
+        return resize(nodes, source, frame.content, frame.image, mode)
 
 
 def _cut(nodes: Nodes, x: str, frame: Frame) -> str:
@@ -99,15 +99,10 @@ def classify(
     if spec.kind == "ids":
         numbers = output.on_image(_NEAREST[spec.nearest])
         labels = _looked_up(nodes, numbers, _table(classes, 65536), classes)
-        return labels, nodes.op(
-            "Where",
-            nodes.op("Equal", labels, nodes.constant(float(UNLABELLED))),
-            nodes.constant(0.0),
-            nodes.constant(1.0),
-        )
+        return labels, _where_labelled(nodes, labels, nodes.constant(1.0))
     if channels == 1:
         numbers, confidence = _foreground(output, spec)
-        return _looked_up(nodes, numbers, _table(classes, 2), classes), confidence
+        return _known(nodes, _looked_up(nodes, numbers, _table(classes, 2), classes), confidence)
     kept = [n for n in range(channels) if n not in spec.ignore]
     table = _table(classes, channels)[kept]
     if len(kept) < channels:
@@ -122,7 +117,20 @@ def classify(
         numbers = nodes.cast(number, FLOAT)
     labels = _looked_up(nodes, numbers, table, classes)
     share = _confidence(output, spec, table)
-    return labels, share.on_image("linear", spec.align_corners)
+    return _known(nodes, labels, share.on_image("linear", spec.align_corners))
+
+
+def _known(nodes: Nodes, labels: str, confidence: str) -> tuple[str, str]:
+    """Labels and confidence; without a label where the confidence is NaN, as of NaN outputs."""
+    c = nodes.constant
+    known = nodes.op("GreaterOrEqual", confidence, c(float("-inf")))  # NaN is not
+    labels = nodes.op("Where", known, labels, c(float(UNLABELLED)))
+    return labels, _where_labelled(nodes, labels, confidence)
+
+
+def _where_labelled(nodes: Nodes, labels: str, confidence: str) -> str:
+    unlabelled = nodes.op("Equal", labels, nodes.constant(float(UNLABELLED)))
+    return nodes.op("Where", unlabelled, nodes.constant(0.0), confidence)
 
 
 def _foreground(output: Output, spec: Labels) -> tuple[str, str]:
@@ -154,7 +162,11 @@ def _confidence(output: Output, spec: Labels, table: np.ndarray) -> Output:
         total = shares.op("ReduceSum", axes_of(nodes, 1), keepdims=1)
         result = total.op("Reciprocal")
     else:
-        shares, total, result = output, None, best
+        shares, total = output, None
+        # The largest of NaN and numbers differs between runtimes, their sum does not.
+        whole = output.op("ReduceSum", axes_of(nodes, 1), keepdims=1)
+        valid = nodes.op("GreaterOrEqual", whole.name, nodes.constant(float("-inf")))
+        result = best._with(nodes.op("Where", valid, best.name, nodes.constant(float("nan"))))
     merged = [i for i in np.unique(table) if i != UNLABELLED and (table == i).sum() > 1]
     if not merged:
         return result
@@ -234,8 +246,8 @@ def measure(
         factor = nodes.op("Reshape", factor, c([-1, 1, 1, 1]))
         depth = nodes.op("Mul", depth, factor)
     good = nodes.op("LessOrEqual", depth, c(spec.max))  # NaN is not
-    if spec.kind not in ("normalised", "log"):
-        good = nodes.op("And", good, nodes.op("Greater", value, c(0.0)))
+    if spec.kind != "normalised":
+        good = nodes.op("And", good, nodes.op("Greater", depth, c(0.0)))
     if sky is not None and spec.sky is not None:
         mask = sky.on_image(spec.resize, spec.align_corners)
         if spec.sky.above is not None:

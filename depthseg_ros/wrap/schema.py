@@ -218,7 +218,8 @@ _DEPTH = _entries(
     ),
     min=_number("Minimum; smaller depth is set to it.", minimum=0, default=0),
     max=_number(
-        "Maximum; larger depth becomes NaN. By default 1000; 1 for `normalised`.",
+        "Maximum; larger depth becomes NaN. By default 1000 for metric depth, 1 for `normalised`,"
+        " and else none.",
         exclusiveMinimum=0,
     ),
     resize=_one_of("Interpolation of the output.", "linear", "cubic", "nearest", default="linear"),

@@ -20,7 +20,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,12 @@ from .schema import SCHEMA, WrapError, checked
 
 MAX_SPEC = 2**20
 """Maximum size of a SPEC or a file with classes, bytes."""
+
+MAX_METRES = 1000.0
+"""Maximum of metric depth, if the SPEC has none."""
+
+NO_MAX = 1e30
+"""Maximum of depth up to scale, if the SPEC has none: 1 / 0 alone is beyond it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Depth:
     scale: float = 1.0
     canonical_fx: float | None = None
     min: float = 0.0
-    max: float = 1000.0
+    max: float = MAX_METRES
     resize: str = "linear"
     align_corners: bool = False
     sky: Sky | None = None
@@ -239,6 +245,8 @@ def _depth(entries: dict[str, Any], where: str) -> Depth:
         if (sky.above is None) == (sky.below is None):
             raise WrapError(f"{where}.sky needs either above or below")
     depth = Depth(**_tuples(entries))
+    if "max" not in entries and depth.card_kind == "up-to-scale":
+        depth = replace(depth, max=NO_MAX)
     if depth.canonical_fx is not None and depth.card_kind != "metric":
         raise WrapError(
             f"{where}.canonical_fx is given, but depth of the kind {kind} is not in metres"

@@ -260,6 +260,14 @@ def test_one_channel_is_foreground_against_background(tmp_path, kind):
     assert found.confidence.min() >= 126
 
 
+def roots(path):
+    """A network of three channels, the square roots of the image's values less 100."""
+    made = Made()
+    less = made.op("Sub", "x", made.weight(np.float32(100)))
+    made.output(made.op("Sqrt", less), "y")
+    return made.save(path, [1, 3, "H", "W"])
+
+
 def test_classes_are_merged_dropped_and_ignored(tmp_path):
     file = segmenter(tmp_path / "a.onnx")
     labels = {"output": "y", "kind": "logits", "ignore": [1], "drop": [3]}
@@ -276,6 +284,22 @@ def test_classes_are_merged_dropped_and_ignored(tmp_path):
     shares /= shares.sum(0)
     merged = np.where(expected == 0, shares[0] + shares[4], shares.max(0))
     assert np.median(np.abs(found.confidence / 255 - merged)) < 0.03
+
+
+@pytest.mark.parametrize("at", ["image", "network"])
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_pixels_without_a_known_class_are_unlabelled_and_have_confidence_0(tmp_path, kind, at):
+    file = roots(tmp_path / "a.onnx")
+    labels = {"output": "y", "kind": kind, "drop": [2], "argmax_at": at}
+    fit = {"fit": "stretch", "size": [60, 20]}
+    wrap(spec(file, {"labels": labels}, 2, fit, {"scale": 1}), tmp_path / "m.onnx")
+    picture = np.zeros((20, 60, 3), np.uint8)
+    picture[:, 20:] = 101, 102, 100  # the first 20 columns give NaN, the next class 1
+    picture[:, 40:] = 100, 101, 102  # class 2, which is dropped
+    found = Perception(tmp_path / "m.onnx")(picture)
+    expected = np.repeat([255, 1, 255], 20)
+    assert (found.labels == expected).all()
+    assert ((found.confidence > 0) == (expected == 1)).all()
 
 
 def test_argmax_at_the_networks_size_is_enlarged_by_nearest_neighbour(tmp_path):
@@ -378,6 +402,46 @@ def test_depth_outside_of_the_range_and_in_the_sky(tmp_path):
     expected = np.where((sky > 0.5) | (d > 0.8), np.nan, np.maximum(d, 0.3))
     assert np.mean(np.isclose(found, expected, rtol=1e-3, equal_nan=True)) > 0.999
     assert 0.1 < np.isnan(found).mean() < 0.9
+
+
+def red(path, kind="Identity", factor=1.0):
+    """A network with the output `d`, the image's red times a factor and the operator `kind`."""
+    made = Made()
+    part = made.op("Gather", "x", made.weight(np.array([0])), axis=1)
+    part = made.op("Mul", part, made.weight(np.float32(factor)))
+    made.output(made.op(kind, part), "d")
+    return made.save(path, [1, 3, "H", "W"])
+
+
+@pytest.mark.parametrize("kind", ["log", "inverse", "disparity", "metric", "up-to-scale"])
+def test_only_depth_up_to_scale_has_no_maximum_and_none_has_depth_0(tmp_path, kind):
+    scaled = kind in ("disparity", "up-to-scale")
+    factor = {"up-to-scale": 1e4, "disparity": 1e-6}.get(kind, 1.0)
+    file = red(tmp_path / "a.onnx", "Log" if kind == "log" else "Identity", factor)
+    depth = {"output": "d", "kind": kind} | ({} if scaled else {"metric": True})
+    given = {"multiple_of": 1}
+    card = wrap(spec(file, {"depth": depth}, fit=given, normal={"scale": 1}), tmp_path / "m.onnx")
+    assert card.depth.max == (1e30 if scaled else 1000)
+    picture = np.zeros((4, 256, 3), np.uint8)
+    picture[..., 0] = np.arange(256)
+    found = Perception(tmp_path / "m.onnx")(picture).depth
+    values = np.arange(1, 256) * factor
+    expected = 1 / values if kind in ("inverse", "disparity") else values
+    assert np.isnan(found[:, 0]).all()
+    np.testing.assert_allclose(found[:, 1:], np.tile(expected, (4, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_corners_are_aligned_in_the_networks_size_and_not_in_the_image(tmp_path, mode):
+    """A ramp stays where it is, in a letterbox, if the output has the network's size."""
+    file = red(tmp_path / "a.onnx")
+    depth = {"output": "d", "kind": "up-to-scale", "align_corners": True, "resize": mode}
+    fit = {"fit": "letterbox", "size": [64, 64], "round": False}
+    wrap(spec(file, {"depth": depth}, fit=fit, normal={"scale": 1}), tmp_path / "m.onnx")
+    ramp = np.linspace(0, 255, 640)
+    picture = np.tile(ramp.round().astype(np.uint8)[None, :, None], (360, 1, 3))
+    found = Perception(tmp_path / "m.onnx")(picture).depth[180]
+    assert np.abs(found - ramp)[20:-20].max() < 0.8  # aligned: 1.8
 
 
 def test_a_depth_and_a_segmentation_network_of_other_sizes_and_the_same_names(tmp_path):
