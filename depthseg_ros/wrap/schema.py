@@ -131,8 +131,8 @@ _INPUT = _entries(
         default="linear",
     ),
     antialias=_flag(
-        "Whether reducing the image averages all its pixels: the result is that of Pillow's"
-        " BILINEAR and BICUBIC, which torchvision and `transformers` also use for images."
+        "Whether reducing the image averages all its pixels, as Pillow's BILINEAR and BICUBIC do,"
+        " which torchvision and `transformers` also use for images."
     ),
     round={
         "type": "boolean",
@@ -222,7 +222,14 @@ _DEPTH = _entries(
         " and else none.",
         exclusiveMinimum=0,
     ),
-    resize=_one_of("Interpolation of the output.", "linear", "cubic", "nearest", default="linear"),
+    resize=_one_of(
+        "Interpolation of the output; `nearest` keeps pixel centres, as PyTorch's nearest-exact and"
+        " `nearest: pillow` of labels.",
+        "linear",
+        "cubic",
+        "nearest",
+        default="linear",
+    ),
     align_corners=_flag(_ALIGN),
     sky=_SKY,
 )
@@ -272,7 +279,7 @@ SCHEMA: Schema = {
         ),
         classes=_either(
             "The classes, or the path of a file with them: a YAML or JSON list like this one, or"
-            " a text file with a name in each line.",
+            " a text file with a name in each line and comments after #.",
             {"type": "array", "items": _CLASS, "minItems": 1, "maxItems": UNLABELLED},
             {"type": "string", "minLength": 1},
         ),
@@ -317,7 +324,8 @@ def checked(value: Any, schema: Schema = SCHEMA, where: str = "") -> Any:
             raise _wrong(where, value, "a number") from None
     expected, name = _TYPES[kind]
     if not isinstance(value, expected) or (isinstance(value, bool) and kind != "boolean"):
-        raise _wrong(where, value, name)
+        quotes = kind == "string" and isinstance(value, int | float)
+        raise _wrong(where, value, f"{name}: write it in quotes" if quotes else name)
     right: Any = value  # of the type that the schema names
     if kind in ("number", "integer"):
         _check_number(right, schema, where)

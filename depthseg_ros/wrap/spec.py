@@ -19,10 +19,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -192,8 +193,11 @@ def _network(entries: dict[str, Any], where: str, folder: Path) -> Network:
     depth = _depth(entries["depth"], f"{where}.depth") if "depth" in entries else None
     if labels is not None and (both := set(labels.ignore) & set(labels.drop)):
         raise WrapError(f"{where}.labels: ignore and drop both have {min(both)}")
+    file = _found(folder, entries["file"])
+    if file.is_dir():
+        raise WrapError(f"{where}.file: {file} is a folder, expected an ONNX file")
     return Network(
-        _found(folder, entries["file"]),
+        file,
         _input(entries["input"], f"{where}.input"),
         labels,
         depth,
@@ -277,7 +281,11 @@ def _classes(given: Any, folder: Path, labels: Labels | None) -> tuple[Class, ..
     if isinstance(given, str):
         path = _found(folder, given)
         where = f"classes in {path}"
-        loaded = _names(path) if path.suffix == ".txt" else _load(path)
+        try:
+            loaded = _names(path) if path.suffix == ".txt" else _load(path)
+        except WrapError as error:
+            prefix = "" if str(path) in str(error) else f"{where}: "
+            raise WrapError(f"{prefix}{error}") from None
         if isinstance(loaded, dict) and set(loaded) == {"classes"}:
             loaded = loaded["classes"]
         choice = SCHEMA["properties"]["classes"]["anyOf"][0]
@@ -322,15 +330,60 @@ def default_color(number: int) -> tuple[int, int, int]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would keep the last."""
+    """Reads the types of YAML 1.2: `no` is text, 010 is 10, and 1:30 is text.
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for number, key in enumerate(keys) if key in keys[:number]]
-        if twice:
-            line = node.start_mark.line + 1
-            raise WrapError(f"the entry {shortened(str(twice[0]))} is given twice (line {line})")
-        return super().construct_mapping(node, deep)
+    It refuses a key that is given twice, of which YAML would keep the last, and merge keys.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        keys: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.tag == _TAG + "merge":
+                raise WrapError(
+                    f"the merge key << is not supported (line {line}): write the entries out"
+                )
+            name = key.tag, str(key.value)
+            if name in keys:
+                raise WrapError(
+                    f"the entry {shortened(name[1])} is given twice"
+                    f" (line {node.start_mark.line + 1})"
+                )
+            keys.add(name)
+        return node
+
+
+def _integer(_: _Loader, node: Any) -> int:
+    return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+
+
+_TAG = "tag:yaml.org,2002:"
+for _kind, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", "<<", "<"),
+):
+    _Loader.add_implicit_resolver(_TAG + _kind, re.compile(f"^(?:{_pattern})$"), [*_first])
+_Loader.add_constructor(_TAG + "int", _integer)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The entries of a JSON object; refuses a key that is given twice."""
+    entries: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in entries:
+            raise WrapError(f"the entry {shortened(key)} is given twice")
+        entries[key] = value
+    return entries
 
 
 def _load(path: Path) -> Any:
@@ -338,7 +391,7 @@ def _load(path: Path) -> Any:
     text = _text(path)
     try:
         if path.suffix == ".json":
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_once)
         return _Loader(text).get_single_data()
     except WrapError:
         raise
@@ -351,8 +404,15 @@ def _load(path: Path) -> Any:
 
 
 def _names(path: Path) -> list[dict[str, str]]:
-    lines = [line.strip() for line in _text(path).splitlines()]
-    return [{"name": line} for line in lines if line]
+    """The classes of a text file: a name in each line, and comments after #."""
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text(path).splitlines()]
+    lines = [line for line in lines if line]
+    if len(lines) > 1 and all(re.match(r"\d+[\s:;,.)]", line) for line in lines):
+        raise WrapError(
+            f"each line starts with a number, e.g. {shortened(lines[0])}, expected the names"
+            " alone, in the order of the network's classes"
+        )
+    return [{"name": line} for line in lines]
 
 
 def _text(path: Path) -> str:

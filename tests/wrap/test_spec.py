@@ -61,7 +61,8 @@ def folder(tmp_path_factory):
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         onnx.save(model, path / f"{name}.onnx")
-    (path / "list.txt").write_text("a\nb\n")
+    (path / "list.txt").write_text("# two\na  # first\nb\n")
+    (path / "numbers.txt").write_text("0 a\n1 b\n")
     (path / "broken.onnx").write_bytes(b"no model")
     return path
 
@@ -85,7 +86,16 @@ WRONG = {
         r"models\[0\].input.sise is not .*size?",
     ),
     "no name": ((("name",), GONE), "the entry name is missing"),
-    "a name that is a number": ((("name",), 5), "name is 5, expected text"),
+    "a name that is a number": ((("name",), 5), "name is 5, expected text: write it in quotes"),
+    "a name that is true": (
+        (("classes", 0, "name"), True),
+        r"classes\[0\].name is True, expected text: write it in quotes",
+    ),
+    "a folder": (
+        (("models", 0, "file"), "/"),
+        r"models\[0\].file: / is a folder, expected an ONNX",
+    ),
+    "class names with numbers": ((("classes",), "numbers.txt"), "starts with a number, e.g. 0 a"),
     "an empty name": ((("name",), ""), "name is '', expected 1 to 100 characters"),
     "no models": ((("models",), []), r"models is \[\], expected 1 to 2 entries"),
     "models that are no list": ((("models",), {"file": "x"}), "models is .* expected a list"),
@@ -222,6 +232,7 @@ def test_a_wrong_spec_is_refused_in_one_line(folder, tmp_path, case):
         ("name: [", r"is not YAML in line 1"),
         ("name: a\nname: b", r"the entry name is given twice \(line 1\)"),
         ("- a", "the SPEC is .* expected entries"),
+        ("models:\n- &a {file: x}\n- <<: *a", r"merge key << is not supported \(line 3\)"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "a is not a known entry"),
     ],
 )
@@ -231,6 +242,29 @@ def test_what_is_no_spec_is_refused_in_one_line(tmp_path, text, expected):
     with pytest.raises(WrapError, match=expected) as caught:
         read_spec(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_json_entry_that_is_given_twice_is_refused(tmp_path):
+    (tmp_path / "wrong.json").write_text('{"name": "a", "name": "b"}')
+    with pytest.raises(WrapError, match="the entry name is given twice"):
+        read_spec(tmp_path / "wrong.json")
+
+
+def test_yaml_has_the_types_of_its_version_1_2(tmp_path):
+    right = """
+name: off
+models:
+  - file: x.onnx
+    input: {multiple_of: 010, scale: 1e-3, mean: [0x10, -.5, +2.]}
+    labels: {output: y, kind: logits}
+classes: [{name: no}, {name: 1:30}, {name: 2026-01-01}, {name: "1"}, {name: =}]
+"""
+    (tmp_path / "right.yaml").write_text(right)
+    spec = read_spec(tmp_path / "right.yaml")
+    given = spec.models[0].input
+    assert (spec.name, given.multiple_of, given.scale) == ("off", 10, 0.001)
+    assert given.mean == (16, -0.5, 2)
+    assert [c.card.name for c in spec.classes] == ["no", "1:30", "2026-01-01", "1", "="]
 
 
 def test_the_right_one_is_taken_and_entries_have_defaults(folder, tmp_path):
