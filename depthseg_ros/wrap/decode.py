@@ -123,9 +123,19 @@ def classify(
 def _known(nodes: Nodes, labels: str, confidence: str) -> tuple[str, str]:
     """Labels and confidence; without a label where the confidence is NaN, as of NaN outputs."""
     c = nodes.constant
-    known = nodes.op("GreaterOrEqual", confidence, c(float("-inf")))  # NaN is not
-    labels = nodes.op("Where", known, labels, c(float(UNLABELLED)))
+    labels = nodes.op("Where", _is_number(nodes, confidence), labels, c(float(UNLABELLED)))
     return labels, _where_labelled(nodes, labels, confidence)
+
+
+def _is_number(nodes: Nodes, value: str) -> str:
+    """Whether a value is not NaN; NaN is `GreaterOrEqual` to anything in OpenVINO."""
+    return nodes.op("LessOrEqual", value, nodes.constant(float("inf")))
+
+
+def _or_nan(output: Output, valid: str) -> Output:
+    """The output, or NaN where `valid` is false."""
+    nodes = output.nodes
+    return output._with(nodes.op("Where", valid, output.name, nodes.constant(float("nan"))))
 
 
 def _where_labelled(nodes: Nodes, labels: str, confidence: str) -> str:
@@ -145,6 +155,7 @@ def _foreground(output: Output, spec: Labels) -> tuple[str, str]:
         other = nodes.op("Sub", c(1.0), output.name)
         certain = output.op("Max", other)
         found = nodes.op("Greater", value, c(0.5))
+    certain = _or_nan(certain, _is_number(nodes, output.name))
     confidence = certain.on_image("linear", spec.align_corners)
     return nodes.op("Where", found, c(1.0), c(0.0)), confidence
 
@@ -162,21 +173,20 @@ def _confidence(output: Output, spec: Labels, table: np.ndarray) -> Output:
         total = shares.op("ReduceSum", axes_of(nodes, 1), keepdims=1)
         result = total.op("Reciprocal")
     else:
-        shares, total = output, None
-        # The largest of NaN and numbers differs between runtimes, their sum does not.
-        whole = output.op("ReduceSum", axes_of(nodes, 1), keepdims=1)
-        valid = nodes.op("GreaterOrEqual", whole.name, nodes.constant(float("-inf")))
-        result = best._with(nodes.op("Where", valid, best.name, nodes.constant(float("nan"))))
+        shares, total, result = output, None, best
+    # Of NaN and numbers, runtimes have different maxima, but the same sum; and OpenVINO's Exp of
+    # NaN is infinite.
+    valid = _is_number(nodes, output.op("ReduceSum", axes_of(nodes, 1), keepdims=1).name)
     merged = [i for i in np.unique(table) if i != UNLABELLED and (table == i).sum() > 1]
     if not merged:
-        return result
+        return _or_nan(result, valid)
     # For each channel, the sum over those that become the same class.
     same = (table[:, None] == table[None, :]) & (table != UNLABELLED)[:, None]
     same |= np.eye(len(table), dtype=bool)
     sums = shares.op("Conv", nodes.constant(same.astype(np.float32)[:, :, None, None]))
     number = nodes.op("ArgMax", output.name, axis=1, keepdims=1)
     own = sums.op("GatherElements", number, axis=1)
-    return own.op("Div", total.name) if total is not None else own
+    return _or_nan(own.op("Div", total.name) if total is not None else own, valid)
 
 
 def axes_of(nodes: Nodes, *axes: int) -> str:

@@ -14,6 +14,8 @@
 
 """Wrapped networks of each layout and kind equal the networks run by hand."""
 
+import importlib.util
+
 import cv2
 import numpy as np
 import onnx
@@ -25,6 +27,7 @@ from depthseg_ros.perception import Perception, View
 from depthseg_ros.wrap import WrapError, wrap
 
 CLASSES = 5
+BACKENDS = ["onnxruntime"] + ["openvino"] * bool(importlib.util.find_spec("openvino"))
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SCALE = 1 / 255
 FLOATS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
@@ -296,10 +299,26 @@ def test_pixels_without_a_known_class_are_unlabelled_and_have_confidence_0(tmp_p
     picture = np.zeros((20, 60, 3), np.uint8)
     picture[:, 20:] = 101, 102, 100  # the first 20 columns give NaN, the next class 1
     picture[:, 40:] = 100, 101, 102  # class 2, which is dropped
-    found = Perception(tmp_path / "m.onnx")(picture)
     expected = np.repeat([255, 1, 255], 20)
-    assert (found.labels == expected).all()
-    assert ((found.confidence > 0) == (expected == 1)).all()
+    for backend in BACKENDS:
+        found = Perception(tmp_path / "m.onnx", backend)(picture)
+        assert (found.labels == expected).all()
+        assert ((found.confidence > 0) == (expected == 1)).all()
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_a_foreground_that_is_not_a_number_is_unlabelled(tmp_path, kind):
+    file = red(tmp_path / "a.onnx", "Sqrt", -1 / 255)
+    entries = spec(
+        file, {"labels": {"output": "d", "kind": kind}}, 2, {"multiple_of": 1}, {"scale": 1}
+    )
+    wrap(entries, tmp_path / "m.onnx")
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:, :20] = 255  # on the left, because OpenVINO's Resize also takes the right neighbour
+    for backend in BACKENDS:
+        found = Perception(tmp_path / "m.onnx", backend)(picture)
+        assert (found.labels == np.repeat([255, 0], 20)).all()
+        assert ((found.confidence > 0) == (found.labels == 0)).all()
 
 
 def test_argmax_at_the_networks_size_is_enlarged_by_nearest_neighbour(tmp_path):
@@ -424,11 +443,12 @@ def test_only_depth_up_to_scale_has_no_maximum_and_none_has_depth_0(tmp_path, ki
     assert card.depth.max == (1e30 if scaled else 1000)
     picture = np.zeros((4, 256, 3), np.uint8)
     picture[..., 0] = np.arange(256)
-    found = Perception(tmp_path / "m.onnx")(picture).depth
     values = np.arange(1, 256) * factor
     expected = 1 / values if kind in ("inverse", "disparity") else values
-    assert np.isnan(found[:, 0]).all()
-    np.testing.assert_allclose(found[:, 1:], np.tile(expected, (4, 1)), rtol=1e-4)
+    for backend in BACKENDS:
+        found = Perception(tmp_path / "m.onnx", backend)(picture).depth
+        assert np.isnan(found[:, 0]).all()
+        np.testing.assert_allclose(found[:, 1:], np.tile(expected, (4, 1)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
