@@ -117,14 +117,15 @@ test: setup
 	  $(RUN) pytest $(PYTEST_FLAGS) || failed=$$?; \
 	  wait $$check || failed=$$?; cat .ros/check.log; exit $$failed
 
-# What any Python, ROS 2 and versions must pass: the whole way once, the node, both models.
-ESSENTIAL := tests/node/test_messages.py tests/test_models.py tests/node/test_parameters.py \
+# What any Python, ROS 2 and versions must pass: the whole way once, the node.
+ESSENTIAL := tests/node/test_messages.py tests/node/test_parameters.py \
   tests/ros/test_demo.py::test_the_demo_writes_pictures_a_video_and_a_summary \
   tests/ros/test_lifecycle.py tests/ros/test_node.py tests/ros/test_parameters.py \
   tests/ros/test_process.py::test_a_wrong_parameter_at_the_start_is_one_line_and_exit_code_1
 
 # The least of it, where all was run on a newer Python.
-LEAST := $(filter-out tests/ros/test_node.py tests/ros/test_process.py%,$(ESSENTIAL)) tests/derived/test_points.py
+LEAST := $(filter-out tests/ros/test_node.py tests/ros/test_process.py%,$(ESSENTIAL)) tests/derived/test_points.py \
+  tests/test_models.py
 
 # $(call essential,FOLDER,SETUP): in a copy of the checkout below .ros. One at a time uses DDS.
 essential = mkdir -p $(1) && touch .ros/COLCON_IGNORE && git ls-files -z | xargs -0 cp --parents -pt $(1) && \
