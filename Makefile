@@ -226,7 +226,7 @@ clean:
 
 .venv/lowest.txt: constraints.txt constraints-lowest.txt | .venv/ros-prefix
 	@grep -o '^[a-z-]*==' constraints-lowest.txt | sort -u | sed 's/^/^/' > .venv/lowered.txt
-	@grep -hvf .venv/lowered.txt constraints.txt > $@ && cat constraints-lowest.txt >> $@
+	@grep -hvif .venv/lowered.txt constraints.txt > $@ && cat constraints-lowest.txt >> $@
 
 .venv/ros-numpy.txt: | .venv/ros-prefix
 	@$(RUN) $(PYTHON) -c 'import numpy; print(f"numpy=={numpy.__version__}")' > $@

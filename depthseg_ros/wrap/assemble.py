@@ -454,7 +454,7 @@ def _source(each: _Opened, number: int, wanted: Labels | Depth | Sky, entry: str
         columns, rows = each.size
         if len(sides) < 2 and 1 not in (columns, rows):
             raise _no_image(source)
-        if len(sides) == 2 and not _has_aspect(sides[1], sides[0], source):
+        if len(sides) == 2 and not _fits(sides[1], sides[0], source, bool(wanted.layout)):
             raise _no_image(source)
     return source
 
@@ -470,7 +470,7 @@ def _layout(wanted: Labels, source: outputs.Source, classes: Sequence[Class]) ->
         return wanted.layout
     sizes = {"NCHW": (shape[3], shape[2]), "NHWC": (shape[2], shape[1])}
     given = [wanted.layout] if wanted.layout else list(sizes)
-    fitting = [layout for layout in given if _has_aspect(*sizes[layout], source)]
+    fitting = [layout for layout in given if _fits(*sizes[layout], source, bool(wanted.layout))]
     if not fitting:
         raise _no_image(source)
     if len(fitting) > 1:
@@ -478,21 +478,28 @@ def _layout(wanted: Labels, source: outputs.Source, classes: Sequence[Class]) ->
     return fitting[0]
 
 
-def _has_aspect(width: int, height: int, source: outputs.Source) -> bool:
-    """Whether an output has the aspect ratio of the network's input, but for rounding."""
+def _fits(width: int, height: int, source: outputs.Source, known: bool) -> bool:
+    """Whether an output can be an image of the input.
+
+    It has the input's aspect ratio, but for rounding. If the SPEC gives the layout (`known`), the
+    output may be stretched (Mask2Former's are 384x384), but not have its axes exchanged.
+    """
     columns, rows = source.size
     if (width == 1 < columns) or (height == 1 < rows):
         return False
     if columns == rows:  # both are rounded alike
-        return width == height
-    return abs(width * rows - height * columns) <= columns + rows
+        return known or width == height
+    if abs(width * rows - height * columns) <= columns + rows:
+        return True
+    return known and abs(width * columns - height * rows) > columns + rows
 
 
 def _no_image(source: outputs.Source) -> WrapError:
     return WrapError(
         f"{source.title} has the shape {source.shape} for an input of"
         f" {source.size[0]}x{source.size[1]} (width x height), expected an image of the same"
-        " aspect ratio: end the network with one, or check output and layout"
+        " aspect ratio: check output and layout; if it is an image that is stretched, give its"
+        " layout"
     )
 
 

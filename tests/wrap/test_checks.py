@@ -122,6 +122,15 @@ def test_an_output_that_is_no_image_is_refused(tmp_path, task, nodes):
         wrapped(file, task, given=STRETCH)
 
 
+def test_a_stretched_output_needs_its_layout(tmp_path):
+    sizes = np.array([1, 5, 16, 16])
+    resized = N("Resize", ["c", "", "", "sizes"], ["y"], mode="linear")
+    file = network(tmp_path, CONV, resized, shape=[1, 3, 24, 40], sizes=sizes)
+    with pytest.raises(WrapError, match="if it is an image that is stretched, give its layout"):
+        wrapped(file, LOGITS, given=STRETCH)
+    wrapped(file, {"labels": LOGITS["labels"] | {"layout": "NCHW"}}, given=STRETCH)
+
+
 def test_a_layout_is_not_guessed_from_a_wrong_number_of_names(tmp_path):
     weight = np.ones((20, 3, 3, 3), np.float32)
     conv = N("Conv", ["x", "v"], ["y"], pads=[1] * 4, strides=[4, 4])

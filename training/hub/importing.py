@@ -108,7 +108,11 @@ def import_model(
             onnx.save(model, file)
             entry: dict[str, Any] = {"file": str(file), "input": taken}
             if isinstance(network, Labels):
-                entry["labels"] = {"output": network.outputs[0], "kind": network.kind}
+                entry["labels"] = {
+                    "output": network.outputs[0],
+                    "kind": network.kind,
+                    "layout": "NCHW",
+                }
                 entries, line = class_entries(network.names)
                 spec["classes"] = str(classes) if classes is not None else entries
                 report(line if classes is None else f"classes and flags from {classes}")
