@@ -436,23 +436,16 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read(path: str | os.PathLike[str]) -> ModelCard:
-    """Read and check the card of a model file; `path` may be a name, see `find_model`.
+def load_onnx(path: Path) -> Any:
+    """Load the `onnx.ModelProto` of an existing file, without weights in other files.
 
     Raises:
-        ModelFileError: The file is missing, is not ONNX, has no card, has a card of a newer
-            schema, or its card contradicts itself or the graph.
+        ModelFileError: It is not ONNX, has no nodes, or is too large.
     """
     with explained():
         import onnx
         from google.protobuf.message import DecodeError
 
-    path = find_model(path)
-    if not path.is_file():
-        files = default_model().parent.glob("*.onnx")
-        own = ", ".join(sorted(each.stem for each in files if each.stem.isidentifier()))
-        names = f"; the package has {own}" if str(path).isidentifier() else ""
-        raise ModelFileError(f"there is no model file {path}{names}")
     if path.stat().st_size >= MAX_BYTES:
         raise ModelFileError(f"{path} has 2 GiB or more, expected an ONNX file of less")
     try:
@@ -461,10 +454,26 @@ def read(path: str | os.PathLike[str]) -> ModelCard:
         with suppress(OSError), path.open("rb") as file:
             if is_lfs_pointer(file.read(100)):
                 raise ModelFileError(f"{path} is {LFS_POINTER}") from None
-        reason = shortened(str(error), 200)
-        raise ModelFileError(f"{path} is not an ONNX file: {reason}") from None
+        raise ModelFileError(f"{path} is not an ONNX file: {shortened(str(error), 200)}") from None
     if not model.graph.node:
         raise ModelFileError(f"{path} is not an ONNX file, or its graph is empty")
+    return model
+
+
+def read(path: str | os.PathLike[str]) -> ModelCard:
+    """Read and check the card of a model file; `path` may be a name, see `find_model`.
+
+    Raises:
+        ModelFileError: The file is missing, is not ONNX, has no card, has a card of a newer
+            schema, or its card contradicts itself or the graph.
+    """
+    path = find_model(path)
+    if not path.is_file():
+        files = default_model().parent.glob("*.onnx")
+        own = ", ".join(sorted(each.stem for each in files if each.stem.isidentifier()))
+        names = f"; the package has {own}" if str(path).isidentifier() else ""
+        raise ModelFileError(f"there is no model file {path}{names}")
+    model = load_onnx(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if METADATA_KEY not in metadata:
         raise ModelFileError(

@@ -25,12 +25,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from ..files import LFS_POINTER, is_lfs_pointer
-from ..model_card import MAX_BYTES, METADATA_KEY
+from ..model_card import MAX_BYTES, METADATA_KEY, ModelFileError, load_onnx
 from ..texts import one_line, shortened
 from .schema import WrapError
 
@@ -79,17 +77,10 @@ def load(path: Path) -> ModelProto:
         raise WrapError(f"{shortened(str(path))} cannot be read: {error.strerror}") from None
     if not found:
         raise WrapError(f"there is no file {path}")
-    if path.stat().st_size >= MAX_BYTES:
-        raise WrapError(f"{path} has 2 GiB or more, expected less")
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except (DecodeError, OSError, ValueError) as error:
-        with suppress(OSError), path.open("rb") as file:
-            if is_lfs_pointer(file.read(100)):
-                raise WrapError(f"{path} is {LFS_POINTER}") from None
-        raise WrapError(f"{path} is not an ONNX file: {one_line(error)}") from None
-    if not model.graph.node:
-        raise WrapError(f"{path} is not an ONNX file, or its graph is empty")
+        model: ModelProto = load_onnx(path)
+    except ModelFileError as error:
+        raise WrapError(str(error)) from None
     if any(entry.key == METADATA_KEY for entry in model.metadata_props):
         raise WrapError(f"{path} is a model file already: it has a model card")
     if not model.graph.output:

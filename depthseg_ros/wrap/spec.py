@@ -161,7 +161,12 @@ def read_spec(spec: Mapping[str, Any] | str | os.PathLike[str]) -> Spec:
     try:
         return _build(_load(path), path.parent)
     except WrapError as error:
-        raise WrapError(f"{path}: {error}") from None
+        raise _prefixed(str(path), path, error) from None
+
+
+def _prefixed(where: str, path: Path, error: WrapError) -> WrapError:
+    """The error with the place of a file's content, unless it begins with the file."""
+    return error if str(error).startswith(str(path)) else WrapError(f"{where}: {error}")
 
 
 def _build(entries: Any, folder: Path) -> Spec:
@@ -284,8 +289,7 @@ def _classes(given: Any, folder: Path, labels: Labels | None) -> tuple[Class, ..
         try:
             loaded = _names(path) if path.suffix == ".txt" else _load(path)
         except WrapError as error:
-            prefix = "" if str(path) in str(error) else f"{where}: "
-            raise WrapError(f"{prefix}{error}") from None
+            raise _prefixed(where, path, error) from None
         if isinstance(loaded, dict) and set(loaded) == {"classes"}:
             loaded = loaded["classes"]
         choice = SCHEMA["properties"]["classes"]["anyOf"][0]
