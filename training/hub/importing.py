@@ -74,7 +74,7 @@ def import_model(
         output: The .onnx to write.
         classes: A file with classes for the SPEC, instead of the network's own names.
         image_size: Width and height of the camera's images.
-        depth_kind: One of `networks.DEPTH_KINDS`, for networks that do not say it of themselves.
+        depth_kind: One of `networks.DEPTH_KINDS`, for networks whose configuration does not give it.
         report: Takes the lines for the user.
 
     Returns:
@@ -184,7 +184,7 @@ def input_of(network: HubNetwork, image_size: tuple[int, int]) -> dict[str, Any]
 def _compare(
     network: HubNetwork, entries: dict[str, Any], size: tuple[int, int], image_size: tuple[int, int]
 ) -> None:
-    """Raise `TrainingError` where the image processor's values are others than the file's."""
+    """Compare the image processor's values with the file's; raises `TrainingError`."""
     image = example_image(*image_size)
     expected = network.processed(image)
     found = network.prepare(translated(image, entries, size))

@@ -13,12 +13,12 @@
 # limitations under the License.
 
 
-"""A vision transformer with published weights, which both tasks read, and light heads.
+"""A pretrained vision transformer with a light head for each task.
 
-The transformer (DINOv2, DINOv3) stays as it is, or learns by low-rank adapters. Its tokens, at 1/16
-of the image's size, say what is where; how far borders go, which they do not tell, comes from three
-convolutions of the image itself. As in the default system, both tasks share the decoder up to 1/4,
-and the last level, to 1/2, is each task's own.
+The transformer (DINOv2, DINOv3) is frozen, or tuned with low-rank adapters. Its tokens, at 1/16 of
+the image's size, carry the semantics; three convolutions of the image add the position of borders.
+As in the default system, both tasks share the decoder up to 1/4; the last level, to 1/2, is
+separate for each task.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class FoundationEncoder(System):
                 checkpoints have it, see `Vit`.
             num_classes: Semantic classes.
             layers: How many of the transformer's layers are read.
-            rank: Rank of the adapters of its queries and values; 0 leaves it as it is.
+            rank: Rank of the adapters of its queries and values; 0: frozen.
             width: Channels of the fused tokens.
             detail: Channels of the image's own features at 1/2, 1/4 and 1/8.
             decoder: Channels of the decoder at 1/8 and 1/4.
             heads: Channels of the heads at 1/2, of classes and of depth.
-            min_depth: Least canonical depth that can be expressed, metres.
-            max_depth: Greatest canonical depth that can be expressed, metres.
-            tasks: What to build heads for.
+            min_depth: Minimum canonical depth, metres.
+            max_depth: Maximum canonical depth, metres.
+            tasks: Tasks with a head.
 
         Raises:
             TrainingError: as of `Vit`; `tasks` has none, or an unknown one.
