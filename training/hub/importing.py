@@ -74,7 +74,7 @@ def import_model(
         output: The .onnx to write.
         classes: A file with classes for the SPEC, instead of the network's own names.
         image_size: Width and height of the camera's images.
-        depth_kind: One of `networks.DEPTH_KINDS`, for networks whose configuration does not give it.
+        depth_kind: One of `networks.DEPTH_KINDS`, if the network does not give it.
         report: Takes the lines for the user.
 
     Returns:
