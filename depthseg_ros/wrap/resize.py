@@ -28,12 +28,17 @@ Size = tuple[str, str]
 _UNIT = 2048.0
 """OpenCV's weights for 8-bit images are multiples of 1 / 2048."""
 
+_HIGH, _LOW = 2**15, 2**7
+"""Pillow's weights for 8-bit images are multiples of 1 / (_HIGH * _LOW)."""
+
 
 def resized_image(nodes: Nodes, old: Size, new: Size, spec: Input) -> str:
     """The camera's image, (N, H, W, 3) uint8, as (N, 3, h, w) float32 with values 0 to 255."""
     # Cast first: uint8 at the edges alone is what every runtime can do.
     image = nodes.cast(IMAGE, FLOAT)
-    if spec.round and spec.resize == "linear" and not spec.antialias:
+    if spec.round and spec.antialias:
+        return _as_pillow(nodes, image, old, new, spec.resize)
+    if spec.round and spec.resize == "linear":
         return _as_opencv(nodes, image, old, new)
     x = nodes.op("Transpose", image, perm=[0, 3, 1, 2])
     if spec.resize == "linear" and not spec.antialias:
@@ -41,19 +46,78 @@ def resized_image(nodes: Nodes, old: Size, new: Size, spec: Input) -> str:
     rows, columns = (
         _weights(nodes, n, m, spec.resize, spec.antialias) for n, m in zip(old, new, strict=True)
     )
-    columns = nodes.op("Transpose", columns, perm=[1, 0])
     if not spec.antialias:
-        x = nodes.op("MatMul", rows, nodes.op("MatMul", _with_edge(nodes, x), columns))
-        return _clipped(nodes, nodes.op("Round", x)) if spec.round else x
-    # Pillow resizes rows first and rounds in between.
-    x = nodes.op("MatMul", x, columns)
-    x = nodes.op("MatMul", rows, _half_up(nodes, x) if spec.round else x)
-    return _half_up(nodes, x) if spec.round else x
+        x = _with_edge(nodes, x)
+    x = nodes.op("MatMul", x, nodes.op("Transpose", columns, perm=[1, 0]))
+    x = nodes.op("MatMul", rows, x)
+    return _clipped(nodes, nodes.op("Round", x)) if spec.round else x
 
 
-def _half_up(nodes: Nodes, x: str) -> str:
-    """Round to integers, 0 to 255, and halves up."""
-    return _clipped(nodes, nodes.op("Floor", nodes.op("Add", x, nodes.constant(0.5))))
+def _as_pillow(nodes: Nodes, image: str, old: Size, new: Size, mode: str) -> str:
+    """(N, H, W, 3) to (N, 3, h, w), as Pillow's BILINEAR or BICUBIC for 8-bit images.
+
+    Pillow resizes one axis after the other, in integers, and rounds in between. Version 13 begins
+    with the columns, unless that leaves more to do for the rows: so the image is transposed then.
+    """
+    c = nodes.constant
+    excess = nodes.op("Sub", old[0], new[0])
+    saved = nodes.op("Mul", nodes.op("Sub", old[1], new[1]), c([2]))
+    swap = nodes.op("And", nodes.op("Greater", excess, c([0])), nodes.op("Greater", excess, saved))
+    axes = [
+        (nodes.op("Where", swap, size[1], size[0]), nodes.op("Where", swap, size[0], size[1]))
+        for size in (old, new)
+    ]
+    flat = nodes.op("Reshape", image, c([0, -1, 3]))
+    flat = nodes.op("Gather", flat, _places(nodes, swap, old, axes[0]), axis=1)
+    shape = nodes.op("Concat", c([0]), *axes[0], c([3]), axis=0)
+    x = nodes.op("Transpose", nodes.op("Reshape", flat, shape), perm=[0, 3, 1, 2])
+    for axis in (1, 0):
+        high, low = _parts(nodes, axes[0][axis], axes[1][axis], mode)
+        if axis:
+            high, low = (nodes.op("Transpose", part, perm=[1, 0]) for part in (high, low))
+        sums = [nodes.op("MatMul", *((x, part) if axis else (part, x))) for part in (high, low)]
+        value = nodes.op("Add", sums[0], nodes.op("Floor", nodes.op("Mul", sums[1], c(1 / _LOW))))
+        value = nodes.op("Mul", nodes.op("Add", value, c(_HIGH / 2.0)), c(1 / _HIGH))
+        x = _clipped(nodes, nodes.op("Floor", value))
+    flat = nodes.op("Reshape", x, c([0, 3, -1]))
+    flat = nodes.op("Gather", flat, _places(nodes, swap, axes[1], new), axis=2)
+    return nodes.op("Reshape", flat, nodes.op("Concat", c([0, 3]), *new, axis=0))
+
+
+def _places(nodes: Nodes, swap: str, old: Size, new: Size) -> str:
+    """For each pixel of the transposed image, or of the same, its number in the image: int32."""
+    c = nodes.constant
+    rows, columns = (
+        nodes.op("Mul", _range(nodes, c(0), n), nodes.op("Where", swap, *steps))
+        for n, steps in zip(new, ((c([1]), old[1]), (old[1], c([1]))), strict=True)
+    )
+    rows = nodes.op("Unsqueeze", rows, c([1]))
+    places = nodes.op("Add", rows, nodes.op("Unsqueeze", columns, c([0])))
+    return nodes.cast(nodes.op("Reshape", places, c([-1])), INT32)
+
+
+def _parts(nodes: Nodes, old: str, new: str, mode: str) -> tuple[str, str]:
+    """Pillow's weights of one axis as integers, _LOW * high + low; two names, (new, old) float32.
+
+    Sums of pixels times one part are below 2^24, hence exact in float32. The weights of `linear`
+    are exact, too; those of `cubic` may be off by some 2^-22.
+    """
+    c = nodes.constant
+    if mode == "cubic":
+        weight = nodes.op("Mul", _weights(nodes, old, new, mode, True), c(float(_HIGH * _LOW)))
+        weight = nodes.op("Round", weight)
+        high = nodes.op("Floor", nodes.op("Mul", weight, c(1 / _LOW)))
+        return high, nodes.op("Sub", weight, nodes.op("Mul", high, c(float(_LOW))))
+    # Long division of small integers: some runtimes compute int64 as int32.
+    apart, unit = _distances(nodes, old, new, antialias=True)
+    weight = nodes.cast(nodes.op("Max", nodes.op("Sub", unit, apart), c(0)), INT32)
+    total = nodes.op("ReduceSum", weight, c([1]), keepdims=1)
+    whole = nodes.op("Mul", weight, nodes.cast(c(_HIGH), INT32))
+    high = nodes.op("Div", whole, total)
+    rest = nodes.op("Sub", whole, nodes.op("Mul", high, total))
+    rest = nodes.op("Add", nodes.op("Mul", rest, nodes.cast(c(2 * _LOW), INT32)), total)
+    low = nodes.op("Div", rest, nodes.op("Mul", total, nodes.cast(c(2), INT32)))
+    return nodes.cast(high, FLOAT), nodes.cast(low, FLOAT)
 
 
 def _clipped(nodes: Nodes, x: str) -> str:
@@ -154,12 +218,30 @@ def _weights(
     align_corners: bool = False,
 ) -> str:
     """The weights of one axis: (new, old), or without antialiasing (new, old + 4)."""
+    apart, unit = _distances(nodes, old, new, antialias, align_corners)
+    distance = nodes.op("Div", nodes.cast(apart, FLOAT), nodes.cast(unit, FLOAT))
+    weight = _linear(nodes, distance) if mode == "linear" else _cubic(nodes, distance, antialias)
+    if antialias:  # where the window reaches over the edge, the rest counts for more
+        total = nodes.op("ReduceSum", weight, nodes.constant([1]), keepdims=1)
+        weight = nodes.op("Div", weight, total)
+    return weight
+
+
+def _distances(
+    nodes: Nodes, old: str, new: str, antialias: bool = False, align_corners: bool = False
+) -> tuple[str, str]:
+    """How far pixels of one axis are from places of the resized axis, in integers.
+
+    Returns:
+        Names of the distances, int64 (new, old) or without antialiasing (new, old + 4), and of the
+        distance that is 1 to the kernel, int64 [1].
+    """
     c = nodes.constant
     first, end = (c(0), old) if antialias else (c(-2), nodes.op("Add", old, c([2])))
     place = nodes.op("Unsqueeze", _range(nodes, c(0), new), c([1]))
     other = nodes.op("Unsqueeze", _range(nodes, first, end), c([0]))
-    # In integers up to the division: pixel i of `new` lies at ((2 i + 1) old - new) / (2 new), or
-    # with its corners aligned at i (old - 1) / (new - 1).
+    # Pixel i of `new` lies at ((2 i + 1) old - new) / (2 new), or with its corners aligned at
+    # i (old - 1) / (new - 1).
     if align_corners:
         unit = nodes.op("Max", nodes.op("Sub", new, c([1])), c([1]))
         centre = nodes.op("Mul", place, nodes.op("Sub", old, c([1])))
@@ -168,13 +250,8 @@ def _weights(
         odd = nodes.op("Add", nodes.op("Mul", place, c(2)), c(1))
         centre = nodes.op("Sub", nodes.op("Mul", odd, old), new)
     apart = nodes.op("Abs", nodes.op("Sub", nodes.op("Mul", other, unit), centre))
-    if antialias:
-        unit = nodes.op("Mul", nodes.op("Max", old, new), c([2]))
-    distance = nodes.op("Div", nodes.cast(apart, FLOAT), nodes.cast(unit, FLOAT))
-    weight = _linear(nodes, distance) if mode == "linear" else _cubic(nodes, distance, antialias)
-    if antialias:  # where the window reaches over the edge, the rest counts for more
-        weight = nodes.op("Div", weight, nodes.op("ReduceSum", weight, c([1]), keepdims=1))
-    return weight
+    # Where an antialiased image gets smaller, the kernel gets wider.
+    return apart, nodes.op("Mul", nodes.op("Max", old, new), c([2])) if antialias else unit
 
 
 def _range(nodes: Nodes, first: str, end: str) -> str:
