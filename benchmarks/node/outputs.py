@@ -33,6 +33,7 @@ from std_msgs.msg import Header
 from depthseg_ros import model_card, street
 from depthseg_ros.cli.speed import in_turn
 from depthseg_ros.derived.scale import ScaleEstimate
+from depthseg_ros.derived.stability import StableDepth
 from depthseg_ros.imaging.geometry import RayCache
 from depthseg_ros.node.outputs import OUTPUTS, FrameOutputs
 from depthseg_ros.node.parameters import Settings
@@ -66,6 +67,7 @@ def main() -> int:
                 None,
                 Settings(),
                 ScaleEstimate(),
+                StableDepth(),
                 kept,
                 Transforms(),
             )

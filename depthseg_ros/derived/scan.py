@@ -27,8 +27,9 @@ from .ground import Ground
 BEAM = math.radians(0.5)
 """Angle between two beams, unless pixels are farther apart."""
 
-NEAREST_PIXELS = 3
-"""Rank by distance of the obstacle pixel at which a beam ends, to ignore single wrong pixels."""
+NEAREST_PIXELS = 8
+"""Rank by distance of the obstacle pixel at which a beam ends, to ignore a few wrong pixels. On
+rendered streets, 8 in place of 3 halves the obstacles that do not exist and misses no more."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
+from ..derived import stability
 from ..derived.distances import class_distances
 from ..derived.ground import Ground, fit_ground
 from ..derived.masks import class_mask, cut_out
@@ -40,6 +41,7 @@ from ..derived.mounting import LEAST_GROUND, LEAST_SHARE, Comparison, compare
 from ..derived.points import picture_points
 from ..derived.scale import ScaleEstimate
 from ..derived.scan import BEAM, obstacle_scan
+from ..derived.sharpening import sharpened
 from ..imaging.geometry import Intrinsics, RayCache, sample, to_millimetres, turned
 from ..imaging.rendering import overlay
 from ..model_card import UNLABELLED, ModelCard
@@ -73,6 +75,7 @@ class FrameOutputs:
         info: The camera's camera_info, if it was received.
         settings: The node's parameters.
         scale: Estimate of the depth scale from previous images.
+        stable: The depth of previous images.
         rays: Cache of the camera's rays.
         transforms: Transforms from tf.
         quality_issues: Quality issues of the image, see `derived.image_quality`.
@@ -88,13 +91,14 @@ class FrameOutputs:
         info: CameraInfo | None,
         settings: Settings,
         scale: ScaleEstimate,
+        stable: stability.StableDepth,
         rays: RayCache,
         transforms: Transforms,
         quality_issues: tuple[str, ...] = (),
     ) -> None:
         self.header, self.image, self.card = header, image, card
         self.camera, self.info, self.settings = camera, info, settings
-        self._prediction, self._scale = prediction, scale
+        self._prediction, self._scale, self._stable = prediction, scale, stable
         self._rays, self._transforms, self._quality_issues = rays, transforms, quality_issues
 
     @cached_property
@@ -113,10 +117,21 @@ class FrameOutputs:
 
     @cached_property
     def _plain_depth(self) -> NDArray[np.float32]:
-        """The network's depth, multiplied by `depth_scale` only."""
+        """The network's depth, fused over time, multiplied by `depth_scale` only."""
         depth: Any = self._prediction.depth
+        if self.settings.fuse_depth and _space(self.card):
+            depth = self._fused(depth)
         factor = self.settings.depth_scale
         return depth if factor == 1 else depth * np.float32(factor)
+
+    def _fused(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        stamp, labels = self.header.stamp, self._prediction.labels
+        moving = None
+        if labels is not None:
+            movable = [c.id for c in self.card.classes if "movable" in c.flags]
+            moving = class_mask(labels, movable) > 0
+        rays = self.rays(stability.step(self.camera.width))
+        return self._stable(self.image, depth, rays, stamp.sec + stamp.nanosec / 1e9, moving)
 
     @cached_property
     def _corrects(self) -> bool:
@@ -147,8 +162,14 @@ class FrameOutputs:
                 " correct_scale, with ground in view"
             )
 
-    def cut(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Depth (H, W), NaN for `cut_classes`."""
+    @cached_property
+    def shown_depth(self) -> NDArray[np.float32]:
+        """`depth` with sharp edges, NaN for `cut_classes`: for `depth/image` and `points`.
+
+        Scan and distances take the nearest of several pixels, which is nearer at sharp edges.
+        """
+        sharpen = self.settings.sharpen_depth and _space(self.card)
+        depth = sharpened(self.depth) if sharpen else self.depth
         ids = self._ids(self.settings.cut_classes)
         return cut_out(depth, self.labels, ids) if ids else depth
 
@@ -266,10 +287,9 @@ class FrameOutputs:
 
     def depth_image(self) -> Image:
         """`depth/image`."""
-        depth = self.cut(self.depth)
         if self.settings.depth_encoding == "16UC1":
-            return image_message(to_millimetres(depth), "16UC1", self.header)
-        return image_message(depth, "32FC1", self.header)
+            return image_message(to_millimetres(self.shown_depth), "16UC1", self.header)
+        return image_message(self.shown_depth, "32FC1", self.header)
 
     def points(self) -> PointCloud2:
         """`points`."""
@@ -278,7 +298,7 @@ class FrameOutputs:
         return points_message(
             picture_points(
                 self.sampled(self.image, step),
-                self.sampled(self.cut(self.depth), step),
+                self.sampled(self.shown_depth, step),
                 self.rays(step),
                 *(self.sampled(a, step) for a in (self.labels, self.confidence) if a is not None),
             ),

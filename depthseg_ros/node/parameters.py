@@ -150,6 +150,17 @@ class Settings:
         " or more than 65.535 m.",
         choices=("32FC1", "16UC1"),
     )
+    fuse_depth: bool = parameter(
+        True,
+        "Fuse the depth of each image with that of the images before, moved with the camera, so"
+        " that it fluctuates less, in all outputs. Movable classes keep their own depth. Needs"
+        " stamps that increase by at most 1 s.",
+    )
+    sharpen_depth: bool = parameter(
+        True,
+        "Move depth on the slope of an edge to the near or the far side, in depth/image and points,"
+        " so that fewer points lie between an object and its background.",
+    )
     depth_scale: float = parameter(
         1.0,
         "Factor by which the model's depth is multiplied, in all outputs.",

@@ -40,6 +40,7 @@ from std_msgs.msg import Header
 from ..derived.image_quality import ImageQuality
 from ..derived.mounting import MountingCheck
 from ..derived.scale import ScaleEstimate
+from ..derived.stability import StableDepth
 from ..imaging.geometry import Intrinsics, RayCache
 from ..imaging.images import compressed_to_rgb, image_to_rgb
 from ..model_card import ModelCard
@@ -150,7 +151,7 @@ class CameraStream:
             SILENCE, lambda *call: node.executor.create_task(*call), self._of_camera
         )
         self._health = StreamDiagnostics(SILENCE)
-        self._scale = ScaleEstimate()
+        self._scale, self._stable = ScaleEstimate(), StableDepth()
         self._mounting, self._mounting_of, self._mounting_due = MountingCheck(), (), 0.0
         self._rays = RayCache()
         self._image_quality = ImageQuality()
@@ -199,7 +200,8 @@ class CameraStream:
         self._outputs = {name: kept[name] for name in OUTPUTS if name in kept}
         for publisher in gone:
             self._node.destroy_lifecycle_publisher(publisher)
-        self._card, self._scale, self._mounting = card, ScaleEstimate(), MountingCheck()
+        self._card, self._mounting = card, MountingCheck()
+        self._scale, self._stable = ScaleEstimate(), StableDepth()
         if self._background.picture is None:
             self._background.picture = background
         self._health.trouble("camera_info", "")
@@ -556,6 +558,7 @@ class CameraStream:
             task.info,
             settings,
             self._scale,
+            self._stable,
             self._rays,
             self._transforms,
             quality_issues,

@@ -82,7 +82,8 @@ def camera_info(width=WIDTH, height=HEIGHT, fov=1.0):
 
 @pytest.fixture(scope="module")
 def depthseg(start_depthseg):
-    node = start_depthseg()
+    """Without the filters of depth, so that it can be compared."""
+    node = start_depthseg(fuse_depth=False, sharpen_depth=False)
     node.process.says(
         r"Model street on onnxruntime \(.*\) \(auto: the fastest on CPUs in our measurements.*\)"
         r" in (fp32 \(street|int8 \(street-int8)\.onnx\), loaded in"

@@ -21,6 +21,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx.parser
 import pytest
@@ -106,8 +107,10 @@ def painted_ground(height=1.5, car_at=8.0, kerb=None):
     return image
 
 
-def message(image, frame_id="front_optical_frame"):
-    header = Header(stamp=Time(sec=next(STAMPS), nanosec=5), frame_id=frame_id)
+def message(image, frame_id="front_optical_frame", seconds=None):
+    seconds = next(STAMPS) if seconds is None else seconds
+    stamp = Time(sec=int(seconds), nanosec=5 + round(seconds % 1 * 1e9))
+    header = Header(stamp=stamp, frame_id=frame_id)
     return image_message(image, "rgb8", header)
 
 
@@ -132,7 +135,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def node(start_depthseg, model):
-    node = start_depthseg(model=model)
+    node = start_depthseg(model=model, fuse_depth=False, sharpen_depth=False)
     node.process.says("Model painted on onnxruntime")
     return node
 
@@ -165,7 +168,7 @@ def defaults(request):
             "correct_scale": False, "ground": "fit", "camera_height": 0.0, "depth_scale": 1.0,
             "depth_encoding": "32FC1", "min_confidence": 0.0, "points_step": 2,
             "cut_classes": [""], "obstacle_classes": [""], "scan_frame": "", "max_rate": 0.0,
-            "image_rotation": 0,
+            "image_rotation": 0, "fuse_depth": False, "sharpen_depth": False,
         }.items():  # fmt: skip
             assert node.set(name, value).successful
 
@@ -452,6 +455,43 @@ def test_depth_may_be_in_millimetres_scaled_and_without_what_moves(perceive, nod
     assert "one of 32FC1, 16UC1" in node.set("depth_encoding", "8UC1").reason
 
 
+def test_depth_is_fused_over_time_unless_switched_off(node, perceive):
+    image = painted_ground(car_at=40)  # no car: movable classes keep their own depth
+    image[..., 1] = cv2.resize(
+        np.random.default_rng(0).integers(0, 250, (40, 53), np.uint8), (WIDTH, HEIGHT)
+    )
+    farther = image.copy()
+    farther[..., 2] = np.minimum(image[..., 2] * 1.1, 255)
+    collected = node.collect("depth/image")
+    info = camera_info_message(CAMERA, Header())
+
+    def ratio(fuse):
+        """How much farther the road is after an image of it, and one 10 % farther."""
+        assert node.set("fuse_depth", fuse).successful
+        begun, found = 10 * next(STAMPS) + 1000, []
+        for i, each in enumerate((image, farther)):
+            sent = message(each, seconds=begun + i / 10)
+            found.append(picture(*node.perceive(sent, info, collected), np.float32))
+        road = (image[..., 0] == 3) & (farther[..., 2] < 255)
+        return float(np.median(found[1][road] / found[0][road]))
+
+    assert ratio(False) == pytest.approx(1.1, abs=0.02)
+    assert ratio(True) == pytest.approx(math.sqrt(1.1), abs=0.02)  # the mean of both
+
+
+def test_depth_and_points_have_sharp_edges_unless_switched_off(perceive):
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0], image[..., 2] = 4, 200  # 20 m; 8 m to the left, and a slope between
+    image[:, : WIDTH // 2, 2] = 80
+    image[:, WIDTH // 2, 2] = 130
+    depth, points = perceive(image, "depth/image", "points", sharpen_depth=False)
+    assert len(np.unique(picture(depth, np.float32))) == 3
+    depth, points = perceive(image, "depth/image", "points", sharpen_depth=True)
+    assert np.unique(picture(depth, np.float32)) == pytest.approx([8, 20])
+    z = np.frombuffer(points.data, np.uint8).reshape(-1, 20)[:, 8:12].copy().view(np.float32)
+    assert np.unique(z) == pytest.approx([8, 20])
+
+
 def test_labels_of_little_confidence_are_none_and_the_road_is_traversable(perceive):
     image = painted_ground()
     labels, mask = perceive(image, "label/image", "traversable")
@@ -510,7 +550,7 @@ def test_a_lens_that_is_not_known_is_taken_for_none_and_said(perceive, node):
 
 def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depthseg, tmp_path):
     model = write_painted(tmp_path / "scaleless.onnx", "up-to-scale")
-    node = start_depthseg(model=model)
+    node = start_depthseg(model=model, sharpen_depth=False)
     depth, distances = node.collect("depth/image"), node.collect("class_distances")
     image, info = painted_ground(height=1.5), camera_info_message(CAMERA, Header())
     _, said = node.perceive(message(image), info, depth, distances)

@@ -52,7 +52,9 @@ def as_deeplab(image):
 
 def stretched(width, height):
     def shaped(image):
-        pytest.importorskip("PIL", minversion="13")  # of earlier versions, columns always come first
+        pytest.importorskip(
+            "PIL", minversion="13"
+        )  # of earlier versions, columns always come first
         from PIL import Image as pillow
 
         return np.asarray(pillow.fromarray(image).resize((width, height), pillow.BILINEAR))

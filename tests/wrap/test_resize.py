@@ -26,7 +26,7 @@ from depthseg_ros.wrap.nodes import FLOAT, IMAGE, Nodes
 from depthseg_ros.wrap.resize import resized_image
 
 pytest.importorskip("PIL", minversion="13")  # earlier versions do columns first, always
-from PIL import Image  # noqa: E402
+from PIL import Image
 
 SIZES = [
     ((640, 480), (512, 256)),
