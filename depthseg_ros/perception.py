@@ -123,7 +123,15 @@ class Perception:
         for view in views:
             _check_picture("image", view.image)
             height, width = view.image.shape[:2]
-            shaping = Shaping.of(self.card, width, height, view.fx, view.fy, view.rotation)
+            shaping = Shaping.of(
+                self.card,
+                width,
+                height,
+                view.fx,
+                view.fy,
+                view.rotation,
+                self.backend.whole_images,
+            )
             shapings.append(shaping)
             for name, value in self._inputs(view, shaping).items():
                 stacks.setdefault(name, []).append(value)
@@ -138,7 +146,9 @@ class Perception:
         outputs = dict(self.backend.run(inputs))
         self._check(outputs, inputs["image"].shape[:3])
         return [
-            Prediction(*(shaping.undo(outputs[n][i]) if n in outputs else None for n in _OUTPUTS))
+            Prediction(
+                *(shaping.undo(n, outputs[n][i]) if n in outputs else None for n in _OUTPUTS)
+            )
             for i, shaping in enumerate(shapings)
         ]
 

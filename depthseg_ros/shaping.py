@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rotate, resize and pad an image for the graph of a model file, and undo this on its outputs."""
+"""Rotate, resize and pad an image for the graph of a model file, and undo this on its outputs.
+
+Graphs take any size. But a large image costs more inside of a graph, in floats, than here, in
+bytes: for a file whose card is `reducible`, it is reduced to the network's size before.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,8 @@ from .model_card import ModelCard
 ROTATIONS = (0, 90, 180, 270)
 """Allowed clockwise rotations of an image, degrees."""
 _CLOCKWISE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_LARGE = 2.0
+"""Ratio of the image's pixels to the network's from which reducing outside of the graph pays."""
 _TOLERANCE = 0.02
 """Relative difference of pixel sides or aspect ratios up to which nothing is changed."""
 
@@ -50,7 +56,11 @@ class Shaping:
     padding: tuple[int, int]
     """Pixels added on the left and the right, and above and below."""
     focal: float | None
-    """Focal length in pixels at the size `square`."""
+    """Focal length in pixels at the size `reduced`."""
+    reduced: tuple[int, int]
+    """Width and height of what the graph gets."""
+    logarithmic: bool = True
+    """Whether depth is enlarged as its logarithm."""
 
     @classmethod
     def of(
@@ -61,6 +71,7 @@ class Shaping:
         fx: float | None = None,
         fy: float | None = None,
         rotation: int = 0,
+        whole: bool = True,
     ) -> Shaping:
         """Compute the changes that a camera image needs.
 
@@ -72,6 +83,7 @@ class Shaping:
                 depth, an unknown or wrong one is ignored.
             fy: Vertical focal length; None: square pixels.
             rotation: Clockwise rotation, one of `ROTATIONS`, that makes the image upright.
+            whole: Whether the graph gets the whole image even if the card is `reducible`.
 
         Raises:
             ValueError: An argument is not as described.
@@ -101,7 +113,15 @@ class Shaping:
                 padding = (round(square[0] * (aspect - 1) / 2), 0)
             elif aspect < 1 - _TOLERANCE:
                 padding = (0, round(square[1] * (1 / aspect - 1) / 2))
-        return cls(rotation, (width, height), square, padding, focal)
+        reduced = (square[0] + 2 * padding[0], square[1] + 2 * padding[1])
+        if card.reducible and not whole:
+            size = card.size_for(*square)
+            if _LARGE * size[0] * size[1] <= square[0] * square[1]:
+                reduced = size
+                if focal is not None:  # the mean of both directions, as in the graph
+                    focal *= math.sqrt(size[0] * size[1] / (square[0] * square[1]))
+        logarithmic = card.depth is None or card.depth.kind != "normalised"
+        return cls(rotation, (width, height), square, padding, focal, reduced, logarithmic)
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) for the graph; unchanged if nothing is needed."""
@@ -113,11 +133,15 @@ class Shaping:
         if any(self.padding):
             x, y = self.padding
             shaped = cv2.copyMakeBorder(shaped, y, y, x, x, cv2.BORDER_CONSTANT, value=(127,) * 3)
+        elif self.reduced != self.square:
+            shaped = cv2.resize(shaped, self.reduced, interpolation=cv2.INTER_LINEAR)
         return shaped
 
-    def undo(self, output: NDArray[Any]) -> NDArray[Any]:
-        """Convert an output (H', W') of the graph to the original image, (H, W)."""
+    def undo(self, name: str, output: NDArray[Any]) -> NDArray[Any]:
+        """Convert an output (H', W') of the graph, by its name, to the original image, (H, W)."""
         shaped: Any = output
+        if self.reduced != self.square and not any(self.padding):
+            shaped = self._enlarged(name, shaped)
         if any(self.padding):
             (width, height), (x, y) = self.square, self.padding
             shaped = shaped[y : y + height, x : x + width]
@@ -126,3 +150,25 @@ class Shaping:
         if self.rotation:
             shaped = cv2.rotate(shaped, _CLOCKWISE[360 - self.rotation])
         return np.ascontiguousarray(shaped)
+
+    def _enlarged(self, name: str, output: Any) -> Any:
+        """An output of the reduced image at the size `square`, as the graph enlarges it."""
+        if name == "labels":
+            return cv2.resize(output, self.square, interpolation=cv2.INTER_NEAREST_EXACT)
+        if name != "depth":
+            return cv2.resize(output, self.square, interpolation=cv2.INTER_LINEAR)
+        depth = cv2.log(output) if self.logarithmic else output.copy()
+        unknown = np.isnan(output)
+        if unknown.all():
+            return np.full(self.square[::-1], np.nan, np.float32)
+        if hidden := unknown.any():  # interpolate with known neighbours only
+            depth[unknown] = depth[~unknown].min()
+            depth = np.where(unknown, cv2.dilate(depth, np.ones((3, 3), np.uint8)), depth)
+        depth = cv2.resize(depth, self.square, interpolation=cv2.INTER_LINEAR)
+        if self.logarithmic:
+            cv2.exp(depth, depth)
+        if hidden:
+            nothing = np.where(unknown, np.float32(np.nan), np.float32(0))
+            nothing = cv2.resize(nothing, self.square, interpolation=cv2.INTER_NEAREST_EXACT)
+            cv2.add(depth, nothing, depth)
+        return depth

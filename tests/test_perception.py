@@ -24,6 +24,7 @@ from depthseg_ros import backends, model_card
 from depthseg_ros.backends import BackendError
 from depthseg_ros.model_card import ModelCard, ModelFileError, SemanticClass
 from depthseg_ros.perception import Perception, View, median_picture
+from depthseg_ros.street import Street
 
 # Foreground is what differs from the background by more than 30 in any channel.
 DIFFERENCE = """
@@ -301,7 +302,7 @@ def test_a_background_is_averaged_where_it_is_made_smaller(two_images):
 class Told:
     """A backend that gives what it is told and keeps what it was asked."""
 
-    name, state, memory = "told", "", None
+    name, state, memory, whole_images = "told", "", None, True
 
     def __init__(self, **outputs):
         self.outputs, self.asked = outputs, []
@@ -444,3 +445,21 @@ def test_the_packages_own_models_have_names(tmp_path, monkeypatch):
     assert Perception("indoor").card.name == "indoor"
     with pytest.raises(ModelFileError, match="file kitchen; the package has indoor, street"):
         Perception("kitchen")
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (900, 700), (720, 1280)])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_reduced_image_gives_what_the_graph_gives_for_the_whole(size, backend):
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    frame = Street(11, *size).frame(0)
+    short = Perception(model_card.default_model(), backend, precision="fp32")
+    assert short.card.reducible
+    found = short(frame.image, frame.intrinsics.fx)
+    short.backend.whole_images = True
+    whole = short(frame.image, frame.intrinsics.fx)
+    assert np.mean(found.labels == whole.labels) > 0.995
+    assert np.abs(found.confidence.astype(int) - whole.confidence).mean() < 1
+    assert np.mean(np.isnan(found.depth) != np.isnan(whole.depth)) < 0.002
+    ratio = np.abs(np.log(found.depth / whole.depth))
+    assert np.nanmean(ratio) < 0.003 and np.nanpercentile(ratio, 99) < 0.03

@@ -51,7 +51,9 @@ def test_what_is_done_is_undone(rotation, card, size):
     shaping = Shaping.of(card, *size, 50.0, 50.0, rotation)
     shaped = shaping.apply(image)
     for channel in range(2):
-        np.testing.assert_array_equal(shaping.undo(shaped[..., channel]), image[..., channel])
+        np.testing.assert_array_equal(
+            shaping.undo("labels", shaped[..., channel]), image[..., channel]
+        )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_pixels_become_square_and_the_finer_direction_gives_way():
         500.0,
     )
     depth = np.arange(240 * 640, dtype=np.float32).reshape(240, 640)
-    undone = tall.undo(depth)
+    undone = tall.undo("depth", depth)
     assert undone.shape == (480, 640)
     np.testing.assert_array_equal(undone[::2], depth)
 
@@ -93,6 +95,44 @@ def test_files_that_stretch_get_images_of_the_networks_shape(size):
     height, width = shaped.shape[:2]
     assert width / height == pytest.approx(480 / 360, rel=0.01)
     assert min(width - size[0], height - size[1]) == 0  # padded in one direction alone
+
+
+REDUCIBLE = replace(CARD, reducible=True)
+
+
+def test_a_large_image_is_reduced_if_the_card_allows_it():
+    image = image_of(1280, 720)
+    shaping = Shaping.of(REDUCIBLE, 1280, 720, 800.0, whole=False)
+    assert shaping.apply(image).shape == (320, 576, 3)
+    assert shaping.focal == pytest.approx(800 * math.sqrt(320 * 576 / (1280 * 720)))
+    for card, whole in ((REDUCIBLE, True), (CARD, False)):
+        assert Shaping.of(card, 1280, 720, 800.0, whole=whole).apply(image) is image
+    small = image_of(320, 240)
+    assert Shaping.of(REDUCIBLE, 320, 240, 300.0, whole=False).apply(small) is small
+    on_its_side = Shaping.of(REDUCIBLE, 1280, 720, 800.0, rotation=90, whole=False)
+    assert on_its_side.apply(image).shape == (576, 320, 3)
+    assert on_its_side.undo("labels", np.zeros((576, 320), np.uint8)).shape == (720, 1280)
+
+
+def test_outputs_of_a_reduced_image_are_enlarged():
+    shaping = Shaping.of(REDUCIBLE, 1280, 720, 800.0, whole=False)
+    labels = np.arange(320 * 576).reshape(320, 576).astype(np.uint8)
+    enlarged = shaping.undo("labels", labels)
+    v, u = np.mgrid[:720, :1280]
+    nearest = ((v + 0.5) * 320 / 720).astype(int), ((u + 0.5) * 576 / 1280).astype(int)
+    assert np.mean(enlarged == labels[nearest]) > 0.95  # but for ties
+    depth = np.full((320, 576), 4.0, np.float32)
+    depth[:, 300:] = 9.0
+    depth[:100] = np.nan
+    enlarged = shaping.undo("depth", depth)
+    assert np.isnan(enlarged[:225]).all() and np.isfinite(enlarged[225:]).all()
+    assert np.nanmin(enlarged) == pytest.approx(4) and np.nanmax(enlarged) == pytest.approx(9)
+    middle = enlarged[600, 640:700][enlarged[600, 640:700] != pytest.approx(4)]
+    assert np.all(np.diff(middle) >= -1e-4)
+    assert np.isnan(shaping.undo("depth", np.full_like(depth, np.nan))).all()
+    linear = replace(REDUCIBLE, depth=DepthRange("normalised", 0.0, 1.0), canonical_fx=None)
+    shaping = Shaping.of(linear, 1280, 720, whole=False)
+    assert shaping.undo("depth", np.zeros_like(depth)).max() == 0
 
 
 @pytest.mark.parametrize(

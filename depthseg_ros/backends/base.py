@@ -42,6 +42,10 @@ class Backend(Protocol):
     """Used and total bytes of the GPU's memory, updated once a second while images arrive; None
     without a GPU or if unknown; other threads may read it."""
 
+    whole_images: bool = False
+    """Whether it is to get whole images even if they may be reduced (`ModelCard.reducible`): its
+    engines are compiled for the camera's size."""
+
     def ready_for(self, size: tuple[int, int]) -> tuple[int, int] | None:
         """A width and height of images that need no compilation now.
 

@@ -46,6 +46,8 @@ _ENGINES = 4
 class TensorRtBackend(Backend):
     """A model file as TensorRT engines; see `Backend`."""
 
+    whole_images = True
+
     def __init__(self, model: Path, flavour: str, engine: Path | None = None) -> None:
         """Open the GPU and the cached engines of the model.
 

@@ -164,6 +164,7 @@ class JointTask(L.LightningModule):
             needs_background="background" in system.inputs,
             parameters=sum(p.numel() for p in system.parameters()),
             tools={tool: version(tool) for tool in ("torch", "onnx")},
+            reducible=True,
         )
         self.served = ServedModel(system, self.card)
         self.register_buffer("class_weights", torch.ones(len(class_list)))
