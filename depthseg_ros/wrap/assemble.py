@@ -87,7 +87,9 @@ def wrap(
         OSError: The file cannot be written.
     """
     found = _read(spec)
-    for each in found.models:
+    for number, each in enumerate(found.models):
+        if each.missing:
+            raise WrapError(f"models[{number}].file: {each.missing}")
         if Path(output).exists() and each.file.exists() and each.file.samefile(output):
             raise WrapError(f"{output} is the network itself: choose another name for the result")
     loaded = [networks.load(each.file) for each in found.models]
@@ -147,7 +149,7 @@ def _log_scores(labels: Labels, found: NDArray[Any], classes: tuple[Class, ...])
     if labels.kind == "ids":
         known = {n for each in classes for n in each.sources} | {*labels.ignore, *labels.drop, 255}
         numbers = np.unique(found[np.isfinite(found)]) if found.dtype.kind == "f" else found
-        more = sorted({int(n) for n in np.unique(numbers)} - known)
+        more = sorted({int(n) for n in np.unique(numbers) if n >= 0} - known)
         if more:
             _LOG.warning(
                 "the output %s has class numbers that no class has, e.g. %d: these pixels have no"
@@ -247,7 +249,12 @@ def _input_layout(spec: Network, taken: Tensor, title: str) -> str:
     places = {"NCHW": shape[1], "NHWC": shape[3]}
     if not layout:
         fitting = [name for name, channels in places.items() if channels == 3]
-        if len(fitting) != 1:
+        if not fitting:
+            raise WrapError(
+                f"{title}: the input {taken} has no axis of 3 channels, expected a network for"
+                " images in color; if the file does not give its channels, add layout"
+            )
+        if len(fitting) > 1:
             raise WrapError(f"{title}: the input {taken} may be NCHW or NHWC: add layout")
         layout = fitting[0]
     channels = places[layout]

@@ -26,7 +26,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 from ..model_card import MAX_BYTES, METADATA_KEY, ModelFileError, load_onnx
 from ..texts import one_line, shortened
@@ -90,7 +98,27 @@ def load(path: Path) -> ModelProto:
     _load_weights(model, path)
     model = _inlined(model, path)
     _strip(model)
+    _check_quantised(model, path)
+    _take_one_view(model)
     return model
+
+
+def _take_one_view(model: ModelProto) -> None:
+    """Let a network of several views, (N, views, ...) as Depth Anything 3, take one: (N, ...)."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) != 5 or dims[1].dim_value > 1:
+            continue
+        del dims[1]
+        views = f"{value.name}/views"
+        for node in _nodes(model.graph):
+            node.input[:] = [views if name == value.name else name for name in node.input]
+        reshape = helper.make_node("Unsqueeze", [value.name], [views], f"n_{views}", axes=[1])
+        if opset_of(model) >= 13:
+            del reshape.attribute[:]
+            reshape.input.append(f"{views}/axis")
+            model.graph.initializer.append(numpy_helper.from_array(np.array([1]), f"{views}/axis"))
+        model.graph.node.insert(0, reshape)
 
 
 def _load_weights(model: ModelProto, path: Path) -> None:
@@ -131,7 +159,14 @@ def _inlined(model: ModelProto, path: Path) -> ModelProto:
     except ImportError:
         name = model.functions[0].name
         raise WrapError(f"{path} has the function {name}: update onnx to inline it") from None
-    result: ModelProto = inliner.inline_local_functions(model)
+    # A function may have another opset than the graph.
+    result: ModelProto = inliner.inline_local_functions(model, convert_version=True)
+    if result.functions:
+        name = shortened(result.functions[0].name)
+        raise WrapError(
+            f"{path} has the function {name} of another opset, which cannot be converted: export"
+            " the network with one opset"
+        )
     return result
 
 
@@ -148,6 +183,20 @@ def _check_operators(model: ModelProto, path: Path) -> None:
     for tensor in (*model.graph.input, *model.graph.output):
         if not tensor.type.HasField("tensor_type"):
             raise WrapError(f"{path}: {tensor.name} is not a tensor")
+
+
+def _check_quantised(model: ModelProto, path: Path) -> None:
+    """Refuse 16 bits, for which OpenVINO has other results."""
+    elements = _elements(model.graph)
+    for node in _nodes(model.graph):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            kinds = [elements.get(name) for name in node.input]
+            kinds += [a.i for a in node.attribute if a.name == "output_dtype"]
+            if {TensorProto.UINT16, TensorProto.INT16} & {*kinds}:
+                raise WrapError(
+                    f"{path} is quantised in 16 bits (node {_title(node)}), which OpenVINO computes"
+                    " wrong, expected 8 bits or floats: quantise it in 8 bits, or not at all"
+                )
 
 
 def _shorten_domain(model: ModelProto) -> None:
@@ -233,26 +282,48 @@ def needed_opset(model: ModelProto) -> int:
     """The lowest opset from `OPSET` on to which the model can be changed."""
     opset = opset_of(model)
     needed = OPSET
+    elements = _elements(model.graph) if opset > OPSET else {}
     for node in _nodes(model.graph):
         with suppress(onnx.defs.SchemaError):
             since = onnx.defs.get_schema(node.op_type, opset, "").since_version
-            if since > OPSET and not _fits(node, OPSET):
+            if since > OPSET and not _fits(node, OPSET, elements):
                 needed = max(needed, since)
     return needed
 
 
-def _fits(node: NodeProto, opset: int) -> bool:
+def _elements(graph: GraphProto) -> dict[str, int]:
+    """Element types of stored values, in which the newer ones begin: 4 bits, 16 bits, bfloat16."""
+    result = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].type == AttributeProto.TENSOR:
+            result[node.output[0]] = node.attribute[0].t.data_type
+        for inside in _subgraphs(node):
+            result |= _elements(inside)
+    return result
+
+
+def _fits(node: NodeProto, opset: int, elements: dict[str, int]) -> bool:
     """Whether a node of a later opset means the same in this one."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
         return False
     attributes = {a.name for a in node.attribute if a.name != "saturate"}
-    return (
-        node.op_type not in _CHANGED
-        and attributes <= set(schema.attributes)
-        and len(node.input) <= schema.max_input
-    )
+    if (
+        node.op_type in _CHANGED
+        or not attributes <= set(schema.attributes)
+        or len(node.input) > schema.max_input
+    ):
+        return False
+    kinds = [
+        (elements[name], schema.inputs[min(number, len(schema.inputs) - 1)])
+        for number, name in enumerate(node.input)
+        if name in elements
+    ]
+    if node.op_type == "Cast":
+        kinds += [(a.i, schema.outputs[0]) for a in node.attribute if a.name == "to"]
+    names = TensorProto.DataType.Name
+    return all(f"tensor({names(kind).lower()})" in place.types for kind, place in kinds)
 
 
 def to_opset(model: ModelProto, opset: int, path: Path) -> ModelProto:
