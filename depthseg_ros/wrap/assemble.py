@@ -302,16 +302,25 @@ def _check_values(spec: Network, taken: Tensor, title: str) -> None:
             f"{title}: input.dtype is {spec.input.dtype}, but the input is {taken.dtype}"
         )
     kind = np.dtype(taken.dtype)
+    mean, std = np.array(spec.input.mean), np.array(spec.input.std)
+    values = np.stack([(v * spec.input.scale - mean) / std for v in (0, 255)])
+    given = f"scale, mean and std give values from {values.min():g} to {values.max():g}"
     if kind.kind in "iu":
-        mean, std = np.array(spec.input.mean), np.array(spec.input.std)
-        values = np.concatenate([(v * spec.input.scale - mean) / std for v in (0, 255)])
         limits = np.iinfo(kind)
         if values.min() < limits.min or values.max() > limits.max or np.ptp(values) < 100:
             raise WrapError(
-                f"{title}: the input is {taken.dtype}, but scale, mean and std give values from"
-                f" {values.min():g} to {values.max():g}; for an input that takes the image's own"
-                " values, scale is 1"
+                f"{title}: the input is {taken.dtype}, but {given}; for an input that takes the"
+                " image's own values, scale is 1"
             )
+        return
+    most, span = np.abs(values).max(), np.ptp(values, 0).min()
+    if not (most < 60000 and span > 1e-5):  # of float16
+        raise WrapError(f"{title}: {given}, expected a range like 0 to 1, -2 to 3 or 0 to 255")
+    if most > 300 or span < 0.3:
+        _LOG.warning(
+            "%s: %s: mean and std may be of values 0 to 255 and scale 1/255, or the reverse",
+            *(title, given),
+        )
 
 
 def _probe_image(

@@ -84,7 +84,8 @@ def load(path: Path) -> ModelProto:
     except OSError as error:  # e.g. the name is too long
         raise WrapError(f"{shortened(str(path))} cannot be read: {error.strerror}") from None
     if not found:
-        raise WrapError(f"there is no file {path}")
+        exists = path.exists() and not path.is_dir()
+        raise WrapError(f"{path} is not a regular file" if exists else f"there is no file {path}")
     try:
         model: ModelProto = load_onnx(path)
     except ModelFileError as error:
@@ -93,6 +94,11 @@ def load(path: Path) -> ModelProto:
         raise WrapError(f"{path} is a model file already: it has a model card")
     if not model.graph.output:
         raise WrapError(f"{path} has no outputs")
+    if opset_of(model) > (known := onnx.defs.onnx_opset_version()):
+        raise WrapError(
+            f"{path} has opset {opset_of(model)}, but onnx {onnx.__version__} knows those up to"
+            f" {known}: update onnx, or export the network with opset {OPSET}"
+        )
     _check_operators(model, path)
     _shorten_domain(model)
     _load_weights(model, path)

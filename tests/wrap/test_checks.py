@@ -16,6 +16,7 @@
 """Networks and SPECs that do not fit together are refused, or named in one line."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +341,39 @@ def test_negative_class_numbers_mean_no_label(tmp_path, caplog):
     found = Perception(tmp_path / "m.onnx")(IMAGE).labels
     expected = by_hand(file)[0, 0].astype(int)
     assert (found == np.where(expected < 0, 255, expected)).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"scale": 1 / 255, "mean": 123.675, "std": 58.395}, "-2.1179 to -2.10078"),
+        ({"scale": 1, "mean": 0.485, "std": 0.229}, "-2.1179 to 1111.42"),
+    ],
+)
+def test_a_mean_for_another_scale_is_reported(tmp_path, caplog, given, values):
+    file = network(tmp_path, CONV, N("Relu", ["c"], ["y"]))
+    with caplog.at_level(logging.WARNING):
+        wrapped(file, LOGITS, given={"multiple_of": 1, **given})
+    assert f"give values from {values}: mean and std may be" in caplog.text
+
+
+@pytest.mark.parametrize("given", [{"scale": 1e-300}, {"scale": 1, "std": 1e-300}, {"mean": 1e300}])
+def test_values_beyond_floats_are_refused(tmp_path, given):
+    file = network(tmp_path, CONV, N("Relu", ["c"], ["y"]))
+    with pytest.raises(WrapError, match="expected a range like 0 to 1"):
+        wrapped(file, LOGITS, given={"multiple_of": 1, "scale": 1, **given})
+
+
+def test_an_opset_that_onnx_does_not_know_yet_is_refused(tmp_path):
+    file = network(tmp_path, CONV, N("Relu", ["c"], ["y"]), opset=99)
+    with pytest.raises(WrapError, match=r"has opset 99, but onnx .* knows those up to \d+: update"):
+        wrapped(file, LOGITS)
+
+
+def test_a_network_that_is_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.onnx")
+    with pytest.raises(WrapError, match=r"a\.onnx is not a regular file"):
+        wrapped(tmp_path / "a.onnx", LOGITS)
 
 
 def test_outputs_that_cannot_be_described_do_not_stop_a_description(tmp_path):
