@@ -59,7 +59,8 @@ def run(path, image):
 
 def labels_by_transformers(folder, image):
     """The label image by transformers' own processor."""
-    task = "Universal" if "eomt" in folder or "mask2former" in folder else "Semantic"
+    masks = any(family in folder for family in ("eomt", "mask2former", "maskformer"))
+    task = "Universal" if masks else "Semantic"
     model = getattr(tf, f"AutoModelFor{task}Segmentation").from_pretrained(folder).eval()
     processor = tf.AutoImageProcessor.from_pretrained(folder)
     inputs = processor(image, return_tensors="pt")
@@ -148,6 +149,35 @@ def test_depth_anything_3_gives_metres_by_the_focal_length_and_no_depth_for_sky(
 
 
 # --- Without an export
+
+
+@pytest.mark.parametrize("family", ["beit", "data2vec", "dpt_labels", "maskformer"])
+def test_labels_of_other_families_are_those_of_transformers(tmp_path, family):
+    folder = getattr(small, family)(tmp_path / family)
+    network = load_labels(folder)
+    image = example_image(WIDTH, HEIGHT)
+    entries = importing.input_of(network, (WIDTH, HEIGHT))
+    values = importing.translated(image, entries, entries["size"][::-1])
+    with torch.no_grad():
+        (scores,) = network(values)
+    found = F.interpolate(scores, (HEIGHT, WIDTH), mode="bilinear").argmax(1)[0].numpy()
+    labels = labels_by_transformers(folder, image)
+    assert np.bincount(labels.ravel()).max() < 0.8 * labels.size
+    assert (labels == found).mean() >= 0.999
+
+
+def test_glpns_depth_is_that_of_transformers(tmp_path):
+    folder = small.glpn(tmp_path / "glpn")
+    network = load_depth(folder)
+    assert (network.kind, network.max) == ("metric", 10)
+    image = example_image(WIDTH, HEIGHT)
+    entries = importing.input_of(network, (WIDTH, HEIGHT))
+    values = importing.translated(image, entries, entries["size"][::-1])
+    with torch.no_grad():
+        found = F.interpolate(network(values)[0][None], (HEIGHT, WIDTH), mode="bicubic")[0, 0]
+    expected = depth_by_transformers(folder, image)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_eomt_that_pads_in_place_of_splitting_is_cut_to_the_image(tmp_path):
