@@ -193,7 +193,9 @@ def _log_limits(spec: Spec, card: ModelCard, opset: int) -> None:
         _LOG.info("the network takes one image at a time: several cameras run one after the other")
     if opset > networks.OPSET:
         _LOG.warning(
-            "the network has operators of opset %d: the file needs a runtime that reads it", opset
+            "the network has operators of opset %d, which older runtimes and TensorRT may not have:"
+            " export it with opset %d if you can",
+            *(opset, networks.OPSET),
         )
 
 
@@ -442,6 +444,7 @@ def _model(nodes: Nodes, inner: list[GraphProto], card: ModelCard, opset: int) -
     for each in inner:
         graph.initializer.extend(each.initializer)
         graph.sparse_initializer.extend(each.sparse_initializer)
+    networks.remove_unused(graph)
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="depthseg_ros"
     )

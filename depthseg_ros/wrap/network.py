@@ -452,6 +452,32 @@ def _rename(graph: GraphProto, prefix: str, given: dict[str, str]) -> None:
             _rename(inside, prefix, given)
 
 
+def remove_unused(graph: GraphProto) -> None:
+    """Remove what no output of a graph needs, such as further heads of a network.
+
+    TensorRT reads all nodes, and may refuse them.
+    """
+    wanted = {value.name for value in graph.output}
+    for number, node in reversed(list(enumerate(graph.node))):
+        if wanted & set(node.output):
+            wanted.update(_taken(node))
+        else:
+            del graph.node[number]
+    for tensors in (graph.initializer, graph.sparse_initializer):
+        for number, tensor in reversed(list(enumerate(tensors))):
+            if getattr(tensor, "values", tensor).name not in wanted:
+                del tensors[number]
+
+
+def _taken(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node and the graphs inside take."""
+    yield from node.input
+    for inside in _subgraphs(node):
+        yield from (value.name for value in inside.output)
+        for each in inside.node:
+            yield from _taken(each)
+
+
 def takes_float(graph: GraphProto, name: str) -> bool:
     """Whether an integer tensor is only moved and then cast, so that it could be float.
 

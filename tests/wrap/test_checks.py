@@ -244,6 +244,26 @@ def test_an_integer_input_is_not_normalised(tmp_path, element):
         wrapped(file, METRIC, given=given)
 
 
+def test_what_no_output_needs_is_left_out(tmp_path):
+    """TensorRT refuses the uint8 of class numbers, which are taken before their cast."""
+    cast = N("Cast", ["a"], ["y"], to=TensorProto.UINT8)
+    nodes = CONV, N("ArgMax", ["c"], ["a"], axis=1), cast, N("Mul", ["c", "unused"], ["z"])
+    file = network(tmp_path, *nodes, out=TensorProto.UINT8, unused=np.float32(2))
+    model = onnx.load(file)
+    model.graph.output.append(helper.make_tensor_value_info("z", F, None))
+    onnx.save(model, file)
+    _, made = wrapped(file, IDS)
+    graph = onnx.load(made).graph
+    kept = [node.op_type for node in graph.node if node.name.startswith("network0/")]
+    assert kept == ["Conv", "ArgMax"]
+    assert [t.name for t in graph.initializer if t.name.startswith("network0/")] == ["network0/w"]
+    pytest.importorskip("tensorrt_rtx")
+    from depthseg_ros.backends.compiler import Shapes, compile_engine
+
+    shapes = Shapes(40, 24, 1, (20, 20), (80, 80))
+    assert compile_engine(made.read_bytes(), "tensorrt_rtx", shapes)[0]
+
+
 def quantised(path, element, bits):
     """The network of `CONV`, whose weights are stored in other integers: needs opset 21."""
     whole = RANDOM.integers(0, 8, W.shape)
