@@ -172,7 +172,7 @@ def by_hand(
     x = x[None] if layout == "NHWC" else x.transpose(2, 0, 1)[None]
     y = run(file, np.ascontiguousarray(x.astype(dtype)))[output][0].astype(np.float32)
     y = y[None] if y.ndim == 2 else y.transpose(2, 0, 1) if out == "NHWC" else y
-    if "multiple_of" not in fit and fit["fit"] == "letterbox":
+    if "multiple_of" not in fit and (columns, rows) != shape:
         y = [
             cv2.resize(c, shape, interpolation=enlarge)[top : top + rows, left : left + columns]
             for c in y
