@@ -129,7 +129,8 @@ def _spec(file: Path, model: ModelProto, guess: _Guess) -> Iterator[str]:
     yield f"      layout: {guess.layout}"
     yield "      color: rgb  # guess: or bgr"
     yield f"      size: [{guess.size[0]}, {guess.size[1]}]" + ("" if guess.fixed else "  # guess")
-    if guess.fixed:
+    sizes = [n for n in guess.tensor.shape or () if isinstance(n, int) and n > 4]
+    if guess.fixed or sizes or guess.size != _SIZES[0]:  # the first size failed
         yield "      fit: letterbox  # guess: or stretch"
         yield "      # pad: 114  # the border's value, with fit: letterbox"
     else:
@@ -144,13 +145,11 @@ def _spec(file: Path, model: ModelProto, guess: _Guess) -> Iterator[str]:
     yield from _outputs(model, guess)
 
 
-def _step(guess: _Guess) -> str:
-    """A number of which the network's size may be a multiple, and the offset."""
+def _step(guess: _Guess) -> int:
+    """A number of which the network's size may be a multiple: 14 for the patches of DINOv2."""
     width, height = guess.size
     rounded = [n // 14 * 14 for n in (height, width)]
-    if any([*found.shape[-2:]] == rounded for found in guess.outputs.values()):
-        return "14"  # patches of 14x14, as in DINOv2
-    return {513: "16\n      offset: 1"}.get(width, "32")
+    return 14 if any([*y.shape[-2:]] == rounded for y in guess.outputs.values()) else 32
 
 
 def _outputs(model: ModelProto, guess: _Guess) -> Iterator[str]:

@@ -244,8 +244,10 @@ def _strip(model: ModelProto) -> None:
     model.ir_version = max(model.ir_version, 4)  # the first whose initializers need no inputs
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
+    taken = {name for node in model.graph.node for name in _taken(node)}
+    used = [value for value in inputs if value.name in taken]
     del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    model.graph.input.extend(used or inputs)
     for node in _nodes(model.graph):
         node.ClearField("doc_string")
         for field in ("metadata_props", "overload"):
@@ -443,7 +445,7 @@ def _rename(graph: GraphProto, prefix: str, given: dict[str, str]) -> None:
     for sparse in graph.sparse_initializer:
         sparse.values.name = new(sparse.values.name)
     for number, node in enumerate(graph.node):
-        node.name = f"{prefix}{node.name or f'{node.op_type}_{number}'}"
+        node.name = f"{prefix}{node.name or f'unnamed/{node.op_type}_{number}'}"
         for names in (node.input, node.output):
             changed = [new(name) for name in names]
             del names[:]

@@ -187,6 +187,20 @@ def test_initializers_that_are_inputs_too(tmp_path, opset):
     wrapped(network(tmp_path, *nodes, conv, opset=opset, ir=3, listed=True), LOGITS)
 
 
+def test_nodes_without_a_name_get_one_that_no_other_has(tmp_path):
+    nodes = N("Relu", ["x"], ["r"]), N("Conv", ["r", "w"], ["c"], pads=[1] * 4)
+    wrapped(network(tmp_path, *nodes, N("Relu", ["c"], ["y"], name="Relu_0")), LOGITS)
+
+
+def test_an_input_that_nothing_takes_is_left_out(tmp_path):
+    file = network(tmp_path, N("Conv", ["x", "w"], ["y"], pads=[1] * 4))
+    model = onnx.load(file)
+    model.graph.input.append(helper.make_tensor_value_info("im_shape", F, [1, 2]))
+    onnx.save(model, file)
+    _, made = wrapped(file, LOGITS)
+    assert [value.name for value in onnx.load(made).graph.input] == ["image"]
+
+
 def test_the_long_name_of_the_operators_domain(tmp_path):
     file = network(tmp_path, N("Conv", ["x", "w"], ["y"], pads=[1] * 4, domain="ai.onnx"))
     _, made = wrapped(file, LOGITS)
@@ -348,6 +362,7 @@ def test_a_description_guesses_what_its_outputs_show(tmp_path):
     assert described(file)["models"][0]["depth"]["kind"] == "disparity"
     file = network(tmp_path, N("Conv", ["x", "w"], ["y"], pads=[1] * 4), shape=[1, 3, 64, "W"])
     assert described(file)["models"][0]["input"]["size"] == [640, 64]
+    assert wrap(described(file), tmp_path / "m.onnx").fit.kind == "letterbox"
     weight = {"v": np.ones((1, 3, 14, 14), np.float32), "s": np.float32([1, 1, 14, 14])}
     nodes = N("Conv", ["x", "v"], ["p"], strides=[14, 14]), N("Resize", ["p", "", "s"], ["y"])
     file = network(tmp_path, *nodes, **weight)
