@@ -25,6 +25,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers as tf
+from safetensors.torch import load_file, save_file
 
 from tests.training.hub import small_models as small
 from training.__main__ import main
@@ -251,6 +252,18 @@ def test_a_step_that_is_not_known_is_found_by_its_values(tmp_path, monkeypatch):
     monkeypatch.setattr(network, "processor", network.processor._replace(run=bright))
     with pytest.raises(TrainingError, match=r"\(do_.*\) cannot be translated: values differ by"):
         importing.input_of(network, (96, 64))
+
+
+def test_missing_weights_are_named_in_place_of_random_ones(tmp_path):
+    folder = small.segformer(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["decode_head.classifier.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"1 of \d+ parameters, e\.g\. decode_head\.classif"):
+        load_labels(folder)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(TrainingError, match=r"model\.safetensors is a pointer of Git LFS"):
+        load_labels(folder)
 
 
 def test_depth_kinds(tmp_path):
