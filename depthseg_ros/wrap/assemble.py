@@ -87,7 +87,9 @@ def wrap(
         OSError: The file cannot be written.
     """
     found = _read(spec)
-    for each in found.models:
+    for number, each in enumerate(found.models):
+        if each.missing:
+            raise WrapError(f"models[{number}].file: {each.missing}")
         if Path(output).exists() and each.file.exists() and each.file.samefile(output):
             raise WrapError(f"{output} is the network itself: choose another name for the result")
     loaded = [networks.load(each.file) for each in found.models]
@@ -147,7 +149,7 @@ def _log_scores(labels: Labels, found: NDArray[Any], classes: tuple[Class, ...])
     if labels.kind == "ids":
         known = {n for each in classes for n in each.sources} | {*labels.ignore, *labels.drop, 255}
         numbers = np.unique(found[np.isfinite(found)]) if found.dtype.kind == "f" else found
-        more = sorted({int(n) for n in np.unique(numbers)} - known)
+        more = sorted({int(n) for n in np.unique(numbers) if n >= 0} - known)
         if more:
             _LOG.warning(
                 "the output %s has class numbers that no class has, e.g. %d: these pixels have no"
@@ -191,7 +193,9 @@ def _log_limits(spec: Spec, card: ModelCard, opset: int) -> None:
         _LOG.info("the network takes one image at a time: several cameras run one after the other")
     if opset > networks.OPSET:
         _LOG.warning(
-            "the network has operators of opset %d: the file needs a runtime that reads it", opset
+            "the network has operators of opset %d, which older runtimes and TensorRT may not have:"
+            " export it with opset %d if you can",
+            *(opset, networks.OPSET),
         )
 
 
@@ -247,7 +251,12 @@ def _input_layout(spec: Network, taken: Tensor, title: str) -> str:
     places = {"NCHW": shape[1], "NHWC": shape[3]}
     if not layout:
         fitting = [name for name, channels in places.items() if channels == 3]
-        if len(fitting) != 1:
+        if not fitting:
+            raise WrapError(
+                f"{title}: the input {taken} has no axis of 3 channels, expected a network for"
+                " images in color; if the file does not give its channels, add layout"
+            )
+        if len(fitting) > 1:
             raise WrapError(f"{title}: the input {taken} may be NCHW or NHWC: add layout")
         layout = fitting[0]
     channels = places[layout]
@@ -295,16 +304,25 @@ def _check_values(spec: Network, taken: Tensor, title: str) -> None:
             f"{title}: input.dtype is {spec.input.dtype}, but the input is {taken.dtype}"
         )
     kind = np.dtype(taken.dtype)
+    mean, std = np.array(spec.input.mean), np.array(spec.input.std)
+    values = np.stack([(v * spec.input.scale - mean) / std for v in (0, 255)])
+    given = f"scale, mean and std give values from {values.min():g} to {values.max():g}"
     if kind.kind in "iu":
-        mean, std = np.array(spec.input.mean), np.array(spec.input.std)
-        values = np.concatenate([(v * spec.input.scale - mean) / std for v in (0, 255)])
         limits = np.iinfo(kind)
         if values.min() < limits.min or values.max() > limits.max or np.ptp(values) < 100:
             raise WrapError(
-                f"{title}: the input is {taken.dtype}, but scale, mean and std give values from"
-                f" {values.min():g} to {values.max():g}; for an input that takes the image's own"
-                " values, scale is 1"
+                f"{title}: the input is {taken.dtype}, but {given}; for an input that takes the"
+                " image's own values, scale is 1"
             )
+        return
+    most, span = np.abs(values).max(), np.ptp(values, 0).min()
+    if not (most < 60000 and span > 1e-5):  # of float16
+        raise WrapError(f"{title}: {given}, expected a range like 0 to 1, -2 to 3 or 0 to 255")
+    if most > 300 or span < 0.3:
+        _LOG.warning(
+            "%s: %s: mean and std may be of values 0 to 255 and scale 1/255, or the reverse",
+            *(title, given),
+        )
 
 
 def _probe_image(
@@ -426,6 +444,7 @@ def _model(nodes: Nodes, inner: list[GraphProto], card: ModelCard, opset: int) -
     for each in inner:
         graph.initializer.extend(each.initializer)
         graph.sparse_initializer.extend(each.sparse_initializer)
+    networks.remove_unused(graph)
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="depthseg_ros"
     )

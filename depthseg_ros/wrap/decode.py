@@ -23,7 +23,7 @@ import numpy as np
 from ..model_card import UNLABELLED
 from .nodes import FLOAT, INT32, UINT8, Nodes
 from .preprocess import Frame
-from .resize import resize
+from .resize import Size, resize
 from .spec import Class, Depth, Labels
 
 _NEAREST = {"opencv": "nearest-floor", "pillow": "nearest"}
@@ -61,18 +61,39 @@ class Output:
         if frame.offset is None:
             old = nodes.size(self.name)
             return resize(nodes, self.name, old, frame.image, mode, align_corners=align_corners)
-        source = _cut(nodes, self.enlarged(mode, align_corners).name, frame)
+        if self.at_network_size or align_corners:
+            source, content = self.enlarged(mode, align_corners).name, frame.content
+        else:
+            source, content = self._enlarged_if_cut(mode)
+        source = _cut(nodes, source, frame.offset, content)
         # The image's corners were not aligned when it was reduced, and the cut keeps to that.
-        return resize(nodes, source, frame.content, frame.image, mode)
+        return resize(nodes, source, content, frame.image, mode)
+
+    def _enlarged_if_cut(self, mode: str) -> tuple[str, Size]:
+        """Resize to the network's size if the image has a border; returns the image's size there.
+
+        Without a border there is nothing to cut, and the output is resized once, not twice.
+        """
+        nodes, frame = self.nodes, self.frame
+        border = [nodes.op("Sub", a, b) for a, b in zip(frame.size, frame.content, strict=True)]
+        none = nodes.op("Equal", nodes.op("Add", *border), nodes.constant([0]))
+        own = nodes.size(self.name)
+
+        def unless_none(size: Size) -> Size:
+            return nodes.op("Where", none, own[0], size[0]), nodes.op(
+                "Where", none, own[1], size[1]
+            )
+
+        size = unless_none(frame.size)
+        return resize(nodes, self.name, own, size, mode), unless_none(frame.content)
 
 
-def _cut(nodes: Nodes, x: str, frame: Frame) -> str:
-    assert frame.offset is not None
-    ends = [nodes.op("Add", a, b) for a, b in zip(frame.offset, frame.content, strict=True)]
+def _cut(nodes: Nodes, x: str, offset: Size, content: Size) -> str:
+    ends = [nodes.op("Add", a, b) for a, b in zip(offset, content, strict=True)]
     return nodes.op(
         "Slice",
         x,
-        nodes.op("Concat", *frame.offset, axis=0),
+        nodes.op("Concat", *offset, axis=0),
         nodes.op("Concat", *ends, axis=0),
         nodes.constant([2, 3]),
     )

@@ -33,7 +33,7 @@ from .preprocess import ELEMENTS
 from .schema import WrapError
 
 _SIZES = (640, 480), (512, 512), (518, 518), (513, 513), (224, 224)
-"""Widths and heights to try with a network that fixes none."""
+"""Widths and heights to try with a network that does not fix both."""
 _FLAGS = {
     "sky": r"\bsky\b",
     "traversable": r"\b(road|floor|sidewalk|path|rug|carpet|earth|grass|terrain|ground)\b",
@@ -76,7 +76,11 @@ def _input(model: ModelProto) -> _Guess:
     layout = "NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW"
     height, width = shape[1:3] if layout == "NHWC" else shape[2:]
     fixed = isinstance(height, int) and isinstance(width, int)
-    sizes = [(int(width), int(height))] if fixed else list(_SIZES)
+    sizes = [
+        (width if isinstance(width, int) else w, height if isinstance(height, int) else h)
+        for w, h in _SIZES
+    ]
+    sizes = list(dict.fromkeys(sizes))
     failure = "it has several inputs" if len(given) > 1 else ""
     for size in sizes if not failure else []:
         noise = np.random.default_rng(0).integers(0, 256, (1, size[1], size[0], 3))
@@ -125,11 +129,12 @@ def _spec(file: Path, model: ModelProto, guess: _Guess) -> Iterator[str]:
     yield f"      layout: {guess.layout}"
     yield "      color: rgb  # guess: or bgr"
     yield f"      size: [{guess.size[0]}, {guess.size[1]}]" + ("" if guess.fixed else "  # guess")
-    if guess.fixed:
+    sizes = [n for n in guess.tensor.shape or () if isinstance(n, int) and n > 4]
+    if guess.fixed or sizes or guess.size != _SIZES[0]:  # the first size failed
         yield "      fit: letterbox  # guess: or stretch"
         yield "      # pad: 114  # the border's value, with fit: letterbox"
     else:
-        yield "      multiple_of: 32  # guess: or fit: letterbox or stretch"
+        yield f"      multiple_of: {_step(guess)}  # guess: or fit: letterbox or stretch"
     yield "      antialias: false  # guess: true if the authors resize with Pillow or torchvision"
     if np.dtype(guess.tensor.dtype).kind in "iu":
         yield "      scale: 1"
@@ -140,13 +145,20 @@ def _spec(file: Path, model: ModelProto, guess: _Guess) -> Iterator[str]:
     yield from _outputs(model, guess)
 
 
+def _step(guess: _Guess) -> int:
+    """A number of which the network's size may be a multiple: 14 for the patches of DINOv2."""
+    width, height = guess.size
+    rounded = [n // 14 * 14 for n in (height, width)]
+    return 14 if any([*y.shape[-2:]] == rounded for y in guess.outputs.values()) else 32
+
+
 def _outputs(model: ModelProto, guess: _Guess) -> Iterator[str]:
     labels: tuple[str, str, int] | None = None
     depth = sky = ""
     for tensor in networks.outputs_of(model):
         found = guess.outputs.get(tensor.name)
         kind, channels = _kind(tensor, found) if found is None or found.size else ("", 0)
-        if kind in ("logits", "probabilities", "ids") and labels is None:
+        if channels > 1 and labels is None:
             labels = tensor.name, kind, channels
         elif kind == "depth" and not depth:
             depth = tensor.name
@@ -161,9 +173,11 @@ def _outputs(model: ModelProto, guess: _Guess) -> Iterator[str]:
         name = depth or next(iter(model.graph.output)).name
         yield "    depth:"
         yield f"      output: {json.dumps(name)}  # guess"
-        yield f"      kind: {_depth_kind(name)}  # guess: or metric, inverse, disparity, log, ..."
-        yield "      # canonical_fx: 300  # guess: focal length of its camera, if depth is metric"
-        yield "      max: 100  # guess"
+        kind = _depth_kind(name, guess.outputs.get(name))
+        yield f"      kind: {kind}  # guess: or metric, inverse, disparity, log, ..."
+        if kind == "metric":
+            yield "      # canonical_fx: 300  # guess: focal length of its camera, if it has one"
+            yield "      max: 100  # guess"
         if sky:
             yield f"      sky: {{output: {json.dumps(sky)}, above: 0.5}}  # guess"
     if labels is not None:
@@ -175,10 +189,10 @@ def _kind(tensor: Tensor, found: NDArray[Any] | None) -> tuple[str, int]:
     name = tensor.name.lower()
     shape = found.shape if found is not None else tensor.shape
     element = found.dtype if found is not None else tensor.dtype
-    if element in ("bool", "object", "?"):
+    if str(element) in ("object", "?"):
         return "", 0
-    if np.dtype(element).kind in "iu":
-        return "ids", int(found.max()) + 1 if found is not None else 2
+    if np.dtype(element).kind in "biu":
+        return "ids", max(2, int(found.max()) + 1) if found is not None else 2
     if shape is None:
         return "", 0
     planes = [n for n in (shape[1], shape[-1]) if isinstance(n, int)] if len(shape) == 4 else [1]
@@ -186,8 +200,15 @@ def _kind(tensor: Tensor, found: NDArray[Any] | None) -> tuple[str, int]:
     if channels == 1:
         if "sky" in name:
             return "sky", 1
-        foreground = re.search(r"seg|mask|label|logit|sem", name)
-        return ("logits", 2) if foreground and "depth" not in name else ("depth", 1)
+        if found is not None and 2 <= found.max() < 256 and (found == np.rint(found)).all():
+            return "ids", int(found.max()) + 1
+        foreground = re.search(r"seg|mask|label|logit|sem|sigmoid", name)
+        if not foreground or "depth" in name:
+            return "depth", 1
+        shares = found is not None and found.min() >= 0 and found.max() <= 1
+        return "probabilities" if shares else "logits", 2
+    if channels == 3 and "normal" in name:
+        return "", 0
     if found is not None and found.min() >= 0 and found.max() <= 1:
         axis = 1 if found.shape[1] == channels else 3
         if np.allclose(found.sum(axis), 1, atol=1e-2):
@@ -195,10 +216,12 @@ def _kind(tensor: Tensor, found: NDArray[Any] | None) -> tuple[str, int]:
     return "logits", channels
 
 
-def _depth_kind(name: str) -> str:
+def _depth_kind(name: str, found: NDArray[Any] | None) -> str:
     for word in ("disp", "inv", "log", "norm"):
         if word in name.lower():
             return {"disp": "disparity", "inv": "inverse", "norm": "normalised"}.get(word, word)
+    if found is not None and found.dtype.kind == "f" and found.max(initial=0) > 200:
+        return "disparity"  # hardly metres; as of MiDaS
     return "metric"
 
 

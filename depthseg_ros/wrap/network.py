@@ -26,7 +26,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 from ..model_card import MAX_BYTES, METADATA_KEY, ModelFileError, load_onnx
 from ..texts import one_line, shortened
@@ -76,7 +84,8 @@ def load(path: Path) -> ModelProto:
     except OSError as error:  # e.g. the name is too long
         raise WrapError(f"{shortened(str(path))} cannot be read: {error.strerror}") from None
     if not found:
-        raise WrapError(f"there is no file {path}")
+        exists = path.exists() and not path.is_dir()
+        raise WrapError(f"{path} is not a regular file" if exists else f"there is no file {path}")
     try:
         model: ModelProto = load_onnx(path)
     except ModelFileError as error:
@@ -85,12 +94,37 @@ def load(path: Path) -> ModelProto:
         raise WrapError(f"{path} is a model file already: it has a model card")
     if not model.graph.output:
         raise WrapError(f"{path} has no outputs")
+    if opset_of(model) > (known := onnx.defs.onnx_opset_version()):
+        raise WrapError(
+            f"{path} has opset {opset_of(model)}, but onnx {onnx.__version__} knows those up to"
+            f" {known}: update onnx, or export the network with opset {OPSET}"
+        )
     _check_operators(model, path)
     _shorten_domain(model)
     _load_weights(model, path)
     model = _inlined(model, path)
     _strip(model)
+    _check_quantised(model, path)
+    _take_one_view(model)
     return model
+
+
+def _take_one_view(model: ModelProto) -> None:
+    """Let a network of several views, (N, views, ...) as Depth Anything 3, take one: (N, ...)."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) != 5 or dims[1].dim_value > 1:
+            continue
+        del dims[1]
+        views = f"{value.name}/views"
+        for node in _nodes(model.graph):
+            node.input[:] = [views if name == value.name else name for name in node.input]
+        reshape = helper.make_node("Unsqueeze", [value.name], [views], f"n_{views}", axes=[1])
+        if opset_of(model) >= 13:
+            del reshape.attribute[:]
+            reshape.input.append(f"{views}/axis")
+            model.graph.initializer.append(numpy_helper.from_array(np.array([1]), f"{views}/axis"))
+        model.graph.node.insert(0, reshape)
 
 
 def _load_weights(model: ModelProto, path: Path) -> None:
@@ -131,7 +165,14 @@ def _inlined(model: ModelProto, path: Path) -> ModelProto:
     except ImportError:
         name = model.functions[0].name
         raise WrapError(f"{path} has the function {name}: update onnx to inline it") from None
-    result: ModelProto = inliner.inline_local_functions(model)
+    # A function may have another opset than the graph.
+    result: ModelProto = inliner.inline_local_functions(model, convert_version=True)
+    if result.functions:
+        name = shortened(result.functions[0].name)
+        raise WrapError(
+            f"{path} has the function {name} of another opset, which cannot be converted: export"
+            " the network with one opset"
+        )
     return result
 
 
@@ -148,6 +189,20 @@ def _check_operators(model: ModelProto, path: Path) -> None:
     for tensor in (*model.graph.input, *model.graph.output):
         if not tensor.type.HasField("tensor_type"):
             raise WrapError(f"{path}: {tensor.name} is not a tensor")
+
+
+def _check_quantised(model: ModelProto, path: Path) -> None:
+    """Refuse 16 bits, for which OpenVINO has other results."""
+    elements = _elements(model.graph)
+    for node in _nodes(model.graph):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            kinds = [elements.get(name) for name in node.input]
+            kinds += [a.i for a in node.attribute if a.name == "output_dtype"]
+            if {TensorProto.UINT16, TensorProto.INT16} & {*kinds}:
+                raise WrapError(
+                    f"{path} is quantised in 16 bits (node {_title(node)}), which OpenVINO computes"
+                    " wrong, expected 8 bits or floats: quantise it in 8 bits, or not at all"
+                )
 
 
 def _shorten_domain(model: ModelProto) -> None:
@@ -189,8 +244,10 @@ def _strip(model: ModelProto) -> None:
     model.ir_version = max(model.ir_version, 4)  # the first whose initializers need no inputs
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
+    taken = {name for node in model.graph.node for name in _taken(node)}
+    used = [value for value in inputs if value.name in taken]
     del model.graph.input[:]
-    model.graph.input.extend(inputs)
+    model.graph.input.extend(used or inputs)
     for node in _nodes(model.graph):
         node.ClearField("doc_string")
         for field in ("metadata_props", "overload"):
@@ -233,26 +290,48 @@ def needed_opset(model: ModelProto) -> int:
     """The lowest opset from `OPSET` on to which the model can be changed."""
     opset = opset_of(model)
     needed = OPSET
+    elements = _elements(model.graph) if opset > OPSET else {}
     for node in _nodes(model.graph):
         with suppress(onnx.defs.SchemaError):
             since = onnx.defs.get_schema(node.op_type, opset, "").since_version
-            if since > OPSET and not _fits(node, OPSET):
+            if since > OPSET and not _fits(node, OPSET, elements):
                 needed = max(needed, since)
     return needed
 
 
-def _fits(node: NodeProto, opset: int) -> bool:
+def _elements(graph: GraphProto) -> dict[str, int]:
+    """Element types of stored values, in which the newer ones begin: 4 bits, 16 bits, bfloat16."""
+    result = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].type == AttributeProto.TENSOR:
+            result[node.output[0]] = node.attribute[0].t.data_type
+        for inside in _subgraphs(node):
+            result |= _elements(inside)
+    return result
+
+
+def _fits(node: NodeProto, opset: int, elements: dict[str, int]) -> bool:
     """Whether a node of a later opset means the same in this one."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
         return False
     attributes = {a.name for a in node.attribute if a.name != "saturate"}
-    return (
-        node.op_type not in _CHANGED
-        and attributes <= set(schema.attributes)
-        and len(node.input) <= schema.max_input
-    )
+    if (
+        node.op_type in _CHANGED
+        or not attributes <= set(schema.attributes)
+        or len(node.input) > schema.max_input
+    ):
+        return False
+    kinds = [
+        (elements[name], schema.inputs[min(number, len(schema.inputs) - 1)])
+        for number, name in enumerate(node.input)
+        if name in elements
+    ]
+    if node.op_type == "Cast":
+        kinds += [(a.i, schema.outputs[0]) for a in node.attribute if a.name == "to"]
+    names = TensorProto.DataType.Name
+    return all(f"tensor({names(kind).lower()})" in place.types for kind, place in kinds)
 
 
 def to_opset(model: ModelProto, opset: int, path: Path) -> ModelProto:
@@ -366,13 +445,39 @@ def _rename(graph: GraphProto, prefix: str, given: dict[str, str]) -> None:
     for sparse in graph.sparse_initializer:
         sparse.values.name = new(sparse.values.name)
     for number, node in enumerate(graph.node):
-        node.name = f"{prefix}{node.name or f'{node.op_type}_{number}'}"
+        node.name = f"{prefix}{node.name or f'unnamed/{node.op_type}_{number}'}"
         for names in (node.input, node.output):
             changed = [new(name) for name in names]
             del names[:]
             names.extend(changed)
         for inside in _subgraphs(node):
             _rename(inside, prefix, given)
+
+
+def remove_unused(graph: GraphProto) -> None:
+    """Remove what no output of a graph needs, such as further heads of a network.
+
+    TensorRT reads all nodes, and may refuse them.
+    """
+    wanted = {value.name for value in graph.output}
+    for number, node in reversed(list(enumerate(graph.node))):
+        if wanted & set(node.output):
+            wanted.update(_taken(node))
+        else:
+            del graph.node[number]
+    for tensors in (graph.initializer, graph.sparse_initializer):
+        for number, tensor in reversed(list(enumerate(tensors))):
+            if getattr(tensor, "values", tensor).name not in wanted:
+                del tensors[number]
+
+
+def _taken(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node and the graphs inside take."""
+    yield from node.input
+    for inside in _subgraphs(node):
+        yield from (value.name for value in inside.output)
+        for each in inside.node:
+            yield from _taken(each)
 
 
 def takes_float(graph: GraphProto, name: str) -> bool:

@@ -95,7 +95,12 @@ def preprocess(nodes: Nodes, spec: Input, fit: Fit, layout: str, element: int) -
         ]
         none = nodes.constant([0, 0])
         pads = nodes.op("Concat", none, *frame.offset, none, *rest, axis=0)
-        x = nodes.op("Pad", x, pads, nodes.constant(spec.pad))
+        border = spec.pad[::-1] if spec.color == "bgr" else spec.pad
+        if len(set(border)) == 1:
+            x = nodes.op("Pad", x, pads, nodes.constant(border[0]))
+        else:  # Pad has one value for all channels
+            value = nodes.constant(np.array(border).reshape(1, 3, 1, 1))
+            x = nodes.op("Add", nodes.op("Pad", nodes.op("Sub", x, value), pads), value)
     if spec.color == "bgr":
         x = nodes.op("Gather", x, nodes.constant([2, 1, 0]), axis=1)
     if spec.normalises:

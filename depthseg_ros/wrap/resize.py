@@ -159,15 +159,18 @@ def _neighbours(
         Two names of int64 [new], and two of float32 of `shape`.
     """
     c = nodes.constant
-    # Pixel i of `new` lies at ((2 i + 1) old - new) / (2 new); in integers up to the division.
+    # Pixel i of `new` lies at ((2 i + 1) old - new) / (2 new). OpenCV rounds that to float32, whose
+    # last bit shows in the weights, and OpenVINO divides floats less exactly: so in integers.
     odd = nodes.op("Add", nodes.op("Mul", _range(nodes, c(0), new), c(2)), c(1))
     place = nodes.op("Sub", nodes.op("Mul", odd, old), new)
     doubled = nodes.op("Mul", new, c(2))
-    at = nodes.op("Div", nodes.cast(place, FLOAT), nodes.cast(doubled, FLOAT))
-    last = nodes.op("Sub", nodes.cast(old, FLOAT), c(1.0))
-    at = nodes.op("Min", nodes.op("Max", at, c(0.0)), last)
-    first = nodes.op("Floor", at)
-    share = nodes.op("Sub", at, first)
+    end = nodes.op("Sub", old, c(1))
+    place = nodes.op("Max", nodes.op("Min", place, nodes.op("Mul", end, doubled)), c(0))
+    whole = nodes.op("Div", place, doubled)
+    rest = nodes.op("Sub", place, nodes.op("Mul", whole, doubled))
+    share = nodes.op("Div", nodes.cast(rest, FLOAT), nodes.cast(doubled, FLOAT))
+    first, last = nodes.cast(whole, FLOAT), nodes.cast(end, FLOAT)
+    share = nodes.op("Sub", nodes.op("Add", first, share), first)
     weights = (
         nodes.op("Round", nodes.op("Mul", nodes.op("Sub", c(1.0), share), c(_UNIT))),
         nodes.op("Round", nodes.op("Mul", share, c(_UNIT))),

@@ -140,7 +140,12 @@ _INPUT = _entries(
         "description": "Whether the resized values are rounded to integers, as in 8-bit images;"
         " false for networks whose image is resized as floats, e.g. by PyTorch's interpolate.",
     },
-    pad=_number("Value of the border, 0 to 255.", minimum=0, maximum=255, default=114),
+    pad=_three(
+        "Value of the border, 0 to 255; three values in the order of `color`.",
+        114,
+        minimum=0,
+        maximum=255,
+    ),
     tolerance=_number(
         "With `letterbox`: an image whose border would be at most this share of the network's"
         " width or height is stretched instead.",

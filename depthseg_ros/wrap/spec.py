@@ -57,7 +57,7 @@ class Input:
     resize: str = "linear"
     antialias: bool = False
     round: bool = True
-    pad: float = 114.0
+    pad: tuple[float, float, float] = (114.0, 114.0, 114.0)
     tolerance: float = 0.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -124,6 +124,8 @@ class Network:
     input: Input
     labels: Labels | None = None
     depth: Depth | None = None
+    missing: str = ""
+    """Where the file was looked for, if there is none."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ def _network(entries: dict[str, Any], where: str, folder: Path) -> Network:
         _input(entries["input"], f"{where}.input"),
         labels,
         depth,
+        "" if file.exists() else _missing(file, entries["file"]),
     )
 
 
@@ -232,7 +235,7 @@ def _input(entries: dict[str, Any], where: str) -> Input:
             f"{where}.offset is {entries['offset']}, expected less than multiple_of"
             f" {entries['multiple_of']}"
         )
-    for key in ("mean", "std"):
+    for key in ("mean", "std", "pad"):
         if isinstance(entries.get(key), int | float):
             entries[key] = [entries[key]] * 3
         if key in entries:
@@ -272,6 +275,12 @@ def _found(folder: Path, name: str) -> Path:
     return path if path.exists() and not (folder / path).exists() else folder / path
 
 
+def _missing(path: Path, name: str) -> str:
+    """That there is no file, for a result of `_found`."""
+    both = path != Path(name).expanduser()
+    return f"there is no file {path}" + f", and no file {name} in the working folder" * both
+
+
 def _tuples(entries: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in entries.items()}
 
@@ -285,6 +294,8 @@ def _classes(given: Any, folder: Path, labels: Labels | None) -> tuple[Class, ..
     where = "classes"
     if isinstance(given, str):
         path = _found(folder, given)
+        if not path.exists():
+            raise WrapError(f"{where}: {_missing(path, given)}")
         where = f"classes in {path}"
         try:
             loaded = _names(path) if path.suffix == ".txt" else _load(path)
@@ -421,6 +432,8 @@ def _names(path: Path) -> list[dict[str, str]]:
 
 def _text(path: Path) -> str:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a FIFO might never end
+            raise WrapError(f"{path} is not a regular file, expected a text file")
         if path.stat().st_size > MAX_SPEC:
             raise WrapError(f"{path} has more than {MAX_SPEC} bytes, expected a text file")
         return path.read_text(encoding="utf-8-sig")

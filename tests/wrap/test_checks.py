@@ -16,12 +16,14 @@
 """Networks and SPECs that do not fit together are refused, or named in one line."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from depthseg_ros.cli.main import main
@@ -185,6 +187,20 @@ def test_initializers_that_are_inputs_too(tmp_path, opset):
     wrapped(network(tmp_path, *nodes, conv, opset=opset, ir=3, listed=True), LOGITS)
 
 
+def test_nodes_without_a_name_get_one_that_no_other_has(tmp_path):
+    nodes = N("Relu", ["x"], ["r"]), N("Conv", ["r", "w"], ["c"], pads=[1] * 4)
+    wrapped(network(tmp_path, *nodes, N("Relu", ["c"], ["y"], name="Relu_0")), LOGITS)
+
+
+def test_an_input_that_nothing_takes_is_left_out(tmp_path):
+    file = network(tmp_path, N("Conv", ["x", "w"], ["y"], pads=[1] * 4))
+    model = onnx.load(file)
+    model.graph.input.append(helper.make_tensor_value_info("im_shape", F, [1, 2]))
+    onnx.save(model, file)
+    _, made = wrapped(file, LOGITS)
+    assert [value.name for value in onnx.load(made).graph.input] == ["image"]
+
+
 def test_the_long_name_of_the_operators_domain(tmp_path):
     file = network(tmp_path, N("Conv", ["x", "w"], ["y"], pads=[1] * 4, domain="ai.onnx"))
     _, made = wrapped(file, LOGITS)
@@ -240,6 +256,160 @@ def test_an_integer_input_is_not_normalised(tmp_path, element):
     given = {"multiple_of": 1, "scale": 1 / 255, "mean": 0.45, "std": 0.225}
     with pytest.raises(WrapError, match=r"scale, mean and std give values from -2 to"):
         wrapped(file, METRIC, given=given)
+
+
+def test_what_no_output_needs_is_left_out(tmp_path):
+    """TensorRT refuses the uint8 of class numbers, which are taken before their cast."""
+    cast = N("Cast", ["a"], ["y"], to=TensorProto.UINT8)
+    nodes = CONV, N("ArgMax", ["c"], ["a"], axis=1), cast, N("Mul", ["c", "unused"], ["z"])
+    file = network(tmp_path, *nodes, out=TensorProto.UINT8, unused=np.float32(2))
+    model = onnx.load(file)
+    model.graph.output.append(helper.make_tensor_value_info("z", F, None))
+    onnx.save(model, file)
+    _, made = wrapped(file, IDS)
+    graph = onnx.load(made).graph
+    kept = [node.op_type for node in graph.node if node.name.startswith("network0/")]
+    assert kept == ["Conv", "ArgMax"]
+    assert [t.name for t in graph.initializer if t.name.startswith("network0/")] == ["network0/w"]
+    pytest.importorskip("tensorrt_rtx")
+    from depthseg_ros.backends.compiler import Shapes, compile_engine
+
+    shapes = Shapes(40, 24, 1, (20, 20), (80, 80))
+    assert compile_engine(made.read_bytes(), "tensorrt_rtx", shapes)[0]
+
+
+def quantised(path, element, bits):
+    """The network of `CONV`, whose weights are stored in other integers: needs opset 21."""
+    whole = RANDOM.integers(0, 8, W.shape)
+    tensors = [helper.make_tensor("q", element, W.shape, whole.flatten().tolist())]
+    tensors += [numpy_helper.from_array(np.float32(0.01), "s")]
+    if bits == 16:
+        tensors += [helper.make_tensor("zero", element, [], [0])]
+    inputs = [tensor.name for tensor in tensors]
+    nodes = N("DequantizeLinear", inputs, ["v"], name="d"), N("Conv", ["x", "v"], ["y"])
+    file = network(path, *nodes, opset=21, ir=10)
+    model = onnx.load(file)
+    model.graph.initializer.extend(tensors)
+    onnx.save(model, file)
+    return file
+
+
+def test_weights_of_4_bits_keep_the_opset_that_has_them(tmp_path):
+    pytest.importorskip("onnxruntime", minversion="1.20")
+    _, made = wrapped(quantised(tmp_path, TensorProto.INT4, 4), LOGITS)
+    assert onnx.load(made).opset_import[0].version == 21
+
+
+@pytest.mark.parametrize("element", [TensorProto.UINT16, TensorProto.INT16])
+def test_16_bits_are_refused_because_openvino_computes_them_wrong(tmp_path, element):
+    pytest.importorskip("onnx", minversion="1.16")  # the first that knows opset 21
+    file = quantised(tmp_path, element, 16)
+    with pytest.raises(WrapError, match=r"quantised in 16 bits \(node 'd'\)"):
+        wrapped(file, LOGITS)
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+def test_functions_of_another_opset_become_nodes(tmp_path, opset):
+    pytest.importorskip("onnx", minversion="1.17")  # has opset 21, and converts functions
+    file = network(tmp_path, CONV, N("Own", ["c"], ["y"], domain="mine"), opset=opset, ir=8)
+    model = onnx.load(file)
+    own = helper.make_opsetid("", 18)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.functions.append(
+        helper.make_function("mine", "Own", ["a"], ["b"], [N("Neg", ["a"], ["b"])], [own])
+    )
+    onnx.save(model, file)
+    _, made = wrapped(file, LOGITS)
+    expected = by_hand(network(tmp_path, CONV, N("Neg", ["c"], ["y"])))[0].argmax(0)
+    assert (Perception(made)(IMAGE).labels == expected).all()
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize("views", [1, "views"])
+def test_a_network_of_several_views_takes_one(tmp_path, opset, views):
+    """Depth Anything 3 takes (N, views, 3, H, W) and has depth of (N, views, H, W)."""
+    nodes = N("ReduceMean", ["x"], ["y"], axes=[2], keepdims=0)
+    file = network(tmp_path, nodes, shape=["N", views, 3, "H", "W"], opset=17)
+    expected = IMAGE.mean(2)
+    if opset == 11:
+        model = onnx.load(file)
+        model.opset_import[0].version = opset
+        onnx.save(model, file)
+    assert "# input x (float32 Nx3xHxW)" in describe(file)
+    _, made = wrapped(file, METRIC)
+    np.testing.assert_allclose(Perception(made)(IMAGE).depth, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_than_3_channels_are_refused(tmp_path, channels):
+    file = network(tmp_path, N("Identity", ["x"], ["y"]), shape=[1, channels, 24, 40])
+    with pytest.raises(WrapError, match=rf"1x{channels}x24x40\) has no axis of 3 channels"):
+        wrapped(file, METRIC)
+
+
+def described(file):
+    return yaml.safe_load(describe(file))
+
+
+def test_a_description_guesses_what_its_outputs_show(tmp_path):
+    argmax = N("ArgMax", ["c"], ["i"], axis=1)
+    file = network(tmp_path, CONV, argmax, N("Cast", ["i"], ["y"], to=F), shape=[1, 3, 24, 40])
+    found = described(file)
+    assert found["models"][0]["labels"]["kind"] == "ids" and len(found["classes"]) == 5
+    below = {"zero": np.float32(0)}
+    file = network(tmp_path, MEAN, N("Less", ["m", "zero"], ["y"]), out=TensorProto.BOOL, **below)
+    assert [c["name"] for c in described(file)["classes"]] == ["class 0", "class 1"]
+    file = network(tmp_path, MEAN, N("Mul", ["m", "k"], ["y"]), k=np.float32(900))
+    assert described(file)["models"][0]["depth"]["kind"] == "disparity"
+    file = network(tmp_path, N("Conv", ["x", "w"], ["y"], pads=[1] * 4), shape=[1, 3, 64, "W"])
+    assert described(file)["models"][0]["input"]["size"] == [640, 64]
+    assert wrap(described(file), tmp_path / "m.onnx").fit.kind == "letterbox"
+    weight = {"v": np.ones((1, 3, 14, 14), np.float32), "s": np.float32([1, 1, 14, 14])}
+    nodes = N("Conv", ["x", "v"], ["p"], strides=[14, 14]), N("Resize", ["p", "", "s"], ["y"])
+    file = network(tmp_path, *nodes, **weight)
+    assert described(file)["models"][0]["input"]["multiple_of"] == 14
+
+
+def test_negative_class_numbers_mean_no_label(tmp_path, caplog):
+    nodes = [CONV, N("ArgMax", ["c"], ["i"], axis=1), N("Sub", ["i", "one"], ["y"])]
+    file = network(tmp_path, *nodes, out=TensorProto.INT64)
+    assert not lines(caplog, file, IDS, 4)
+    found = Perception(tmp_path / "m.onnx")(IMAGE).labels
+    expected = by_hand(file)[0, 0].astype(int)
+    assert (found == np.where(expected < 0, 255, expected)).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"scale": 1 / 255, "mean": 123.675, "std": 58.395}, "-2.1179 to -2.10078"),
+        ({"scale": 1, "mean": 0.485, "std": 0.229}, "-2.1179 to 1111.42"),
+    ],
+)
+def test_a_mean_for_another_scale_is_reported(tmp_path, caplog, given, values):
+    file = network(tmp_path, CONV, N("Relu", ["c"], ["y"]))
+    with caplog.at_level(logging.WARNING):
+        wrapped(file, LOGITS, given={"multiple_of": 1, **given})
+    assert f"give values from {values}: mean and std may be" in caplog.text
+
+
+@pytest.mark.parametrize("given", [{"scale": 1e-300}, {"scale": 1, "std": 1e-300}, {"mean": 1e300}])
+def test_values_beyond_floats_are_refused(tmp_path, given):
+    file = network(tmp_path, CONV, N("Relu", ["c"], ["y"]))
+    with pytest.raises(WrapError, match="expected a range like 0 to 1"):
+        wrapped(file, LOGITS, given={"multiple_of": 1, "scale": 1, **given})
+
+
+def test_an_opset_that_onnx_does_not_know_yet_is_refused(tmp_path):
+    file = network(tmp_path, CONV, N("Relu", ["c"], ["y"]), opset=99)
+    with pytest.raises(WrapError, match=r"has opset 99, but onnx .* knows those up to \d+: update"):
+        wrapped(file, LOGITS)
+
+
+def test_a_network_that_is_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.onnx")
+    with pytest.raises(WrapError, match=r"a\.onnx is not a regular file"):
+        wrapped(tmp_path / "a.onnx", LOGITS)
 
 
 def test_outputs_that_cannot_be_described_do_not_stop_a_description(tmp_path):

@@ -40,17 +40,22 @@ SIZES = [
 ]
 
 
-def resized(image, size, mode):
-    """The image resized by the operators of `depthseg wrap`, (h, w, 3)."""
+def resizing(size, mode, antialias=True):
+    """A serialised model of the operators of `depthseg wrap` that resize an image."""
     nodes = Nodes()
     new = (nodes.constant([size[1]]), nodes.constant([size[0]]))
-    spec = SimpleNamespace(resize=mode, antialias=True, round=True)
+    spec = SimpleNamespace(resize=mode, antialias=antialias, round=True)
     nodes.rename(resized_image(nodes, nodes.size(IMAGE, (1, 2)), new, spec), "resized")
     given = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["n", "h", "w", 3])
     made = helper.make_tensor_value_info("resized", FLOAT, None)
     graph = helper.make_graph(nodes.nodes, "resize", [given], [made], nodes.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return model.SerializeToString()
+
+
+def resized(image, size, mode, antialias=True):
+    """The image resized by them, (h, w, 3)."""
+    session = onnxruntime.InferenceSession(resizing(size, mode, antialias))
     return session.run(None, {IMAGE: image[None]})[0][0].transpose(1, 2, 0)
 
 
@@ -75,3 +80,16 @@ def test_antialiased_cubic_is_pillow_but_for_rare_ties(old, new):
     expected = np.asarray(Image.fromarray(image).resize(new, Image.BICUBIC)).astype(int)
     difference = np.abs(resized(image, new, "cubic") - expected)
     assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [*SIZES, ((480, 600), (336, 420)), ((1920, 1080), (700, 394))]
+)
+def test_linear_is_opencv_but_for_rare_weights_and_the_same_in_openvino(old, new):
+    image = noise(old, smooth=False)
+    found = resized(image, new, "linear", antialias=False)
+    assert np.mean(found != cv2.resize(image, new)) < 5e-3
+    openvino = pytest.importorskip("openvino")
+    model = openvino.Core().read_model(resizing(new, "linear", antialias=False))
+    run = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.array_equal(run(image[None])[0][0].transpose(1, 2, 0), found)

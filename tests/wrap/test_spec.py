@@ -16,6 +16,7 @@
 
 import copy
 import json
+import os
 
 import numpy as np
 import onnx
@@ -100,9 +101,15 @@ WRONG = {
     "no models": ((("models",), []), r"models is \[\], expected 1 to 2 entries"),
     "models that are no list": ((("models",), {"file": "x"}), "models is .* expected a list"),
     "no file": ((("models", 0, "file"), GONE), r"models\[0\]: the entry file is missing"),
-    "no such file": ((("models", 0, "file"), "gone.onnx"), "there is no file .*gone.onnx"),
+    "no such file": (
+        (("models", 0, "file"), "gone.onnx"),
+        r"models\[0\].file: there is no file /.*/gone.onnx, and no file gone.onnx in the working",
+    ),
     "no ONNX file": ((("models", 0, "file"), "broken.onnx"), "broken.onnx is not an ONNX file"),
-    "a gray network": ((("models", 0, "file"), "gray.onnx"), "may be NCHW or NHWC: add layout"),
+    "a gray network": (
+        (("models", 0, "file"), "gray.onnx"),
+        "has no axis of 3 channels, expected a network",
+    ),
     "no input": ((INPUT, GONE), r"models\[0\]: the entry input is missing"),
     "another input": (((*INPUT, "name"), "y"), r"has no input y, but x \(float32 1x3x32x48\)"),
     "no scale": (((*INPUT, "scale"), GONE), r"models\[0\].input: the entry scale is missing"),
@@ -175,7 +182,10 @@ WRONG = {
     "no classes": ((("classes",), GONE), "the entry classes is missing"),
     "classes without labels": ((LABELS, GONE), "classes are given, but no model has labels"),
     "a class file of another length": ((("classes",), "list.txt"), "its channel 2 is not used"),
-    "no class file": ((("classes",), "gone.yaml"), "gone.yaml cannot be read: No such file"),
+    "no class file": (
+        (("classes",), "gone.yaml"),
+        "classes: there is no file .*gone.yaml, and no file gone.yaml in",
+    ),
     "an unknown flag": ((("classes", 0, "flags"), ["skye"]), "expected one of sky, .* mean sky?"),
     "a color of 256": (
         (("classes", 0, "color"), [256, 0, 0]),
@@ -242,6 +252,12 @@ def test_what_is_no_spec_is_refused_in_one_line(tmp_path, text, expected):
     with pytest.raises(WrapError, match=expected) as caught:
         read_spec(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_spec_that_is_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(WrapError, match=r"pipe\.yaml is not a regular file"):
+        read_spec(tmp_path / "pipe.yaml")
 
 
 def test_a_json_entry_that_is_given_twice_is_refused(tmp_path):

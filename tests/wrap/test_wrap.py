@@ -172,7 +172,7 @@ def by_hand(
     x = x[None] if layout == "NHWC" else x.transpose(2, 0, 1)[None]
     y = run(file, np.ascontiguousarray(x.astype(dtype)))[output][0].astype(np.float32)
     y = y[None] if y.ndim == 2 else y.transpose(2, 0, 1) if out == "NHWC" else y
-    if "multiple_of" not in fit and fit["fit"] == "letterbox":
+    if "multiple_of" not in fit and (columns, rows) != shape:
         y = [
             cv2.resize(c, shape, interpolation=enlarge)[top : top + rows, left : left + columns]
             for c in y
@@ -213,6 +213,25 @@ def test_a_thin_border_of_a_letterbox_is_replaced_by_stretching(tmp_path, size):
     fit = {**LETTERBOX, "fit": "stretch"} if thin else LETTERBOX
     found = Perception(tmp_path / "m.onnx")(picture)
     assert agreement(found.labels, by_hand(file, picture, fit, "y").argmax(0)) > 0.999
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_a_border_in_the_color_of_the_authors(tmp_path, color):
+    """Red is depth, and the network's output the maximum of a row: the border's red, 200."""
+    made = Made()
+    channel = made.weight(np.array([0 if color == "rgb" else 2]))
+    part = made.op("Gather", "x", channel, axis=1)
+    size = made.op("Shape", part)
+    most = made.op("ReduceMax", part, made.weight(np.array([3])), keepdims=1)
+    made.output(made.op("Expand", most, size), "d")
+    file = made.save(tmp_path / "a.onnx", [1, 3, 64, 96])
+    pad = [200, 10, 20] if color == "rgb" else [20, 10, 200]
+    fit = {**LETTERBOX, "pad": pad}
+    normal = {"scale": 1, "color": color}
+    task = {"depth": {"output": "d", "kind": "up-to-scale"}}
+    wrap(spec(file, task, fit=fit, normal=normal), tmp_path / "m.onnx")
+    found = Perception(tmp_path / "m.onnx")(np.zeros((100, 100, 3), np.uint8))
+    np.testing.assert_allclose(found.depth, 200, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
@@ -521,6 +540,7 @@ def test_an_older_opset_is_converted(tmp_path, opset):
 
 
 def test_a_newer_opset_becomes_18_unless_an_operator_needs_it(tmp_path):
+    pytest.importorskip("onnx", minversion="1.16")  # the first that knows opset 21
     file = segmenter(tmp_path / "a.onnx", opset=21)
     wrap(spec(file, LABELS), tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")

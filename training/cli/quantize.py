@@ -19,9 +19,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..data.sources import open_source, parse
+from torch.utils.data import Dataset
+
+from depthseg_ros.imaging.image_files import list_images
+
+from ..data.images import read_rgb
+from ..data.readers.folder import DESCRIPTION, SOURCE, TERMS
+from ..data.sample import Sample
+from ..data.sources import FOLDER, GENERATED, Source, open_source, parse
+from ..errors import TrainingError
 from ..export.quantization import quantize_beside
-from .arguments import DATA, positive
+from .arguments import positive
 
 
 def main(arguments: list[str]) -> None:
@@ -34,14 +42,43 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("model", type=Path, help="a model file (.onnx) in fp32")
     parser.add_argument(
         "--data",
-        **DATA,
+        nargs="+",
+        metavar="FOLDER|NAME[=FOLDER]",
         required=True,
-        help="data sets whose train split has the images to measure the ranges of activations on",
+        help="images to measure the ranges of activations on: a folder of images, or data sets,"
+        " whose train split is taken",
     )
     parser.add_argument(
         "--count", type=positive, default=100, help="images of each (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     named = parse(options.data).items()
-    sources = [open_source(name, "train", folder, options.count) for name, folder in named]
+    sources = [_opened(name, folder, options.count) for name, folder in named]
     print(quantize_beside(options.model, sources))
+
+
+class _Images(Dataset[Sample]):
+    """The images of a folder."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        """List a folder; at most `count` images, spread over it."""
+        paths = list_images(folder)
+        if not paths:
+            raise TrainingError(f"{folder} has no images")
+        number = min(count, len(paths))
+        self.paths = [paths[i * len(paths) // number] for i in range(number)]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(read_rgb(self.paths[index]))
+
+
+def _opened(name: str, folder: str | None, count: int) -> Source:
+    """The images of a folder without a description, or a data set."""
+    path = Path(folder or name).expanduser()
+    plain = name == FOLDER if folder else name not in GENERATED
+    if plain and path.is_dir() and not (path / DESCRIPTION).exists():
+        return Source(path.name, "train", _Images(path, count), None, SOURCE, TERMS)
+    return open_source(name, "train", folder, count)

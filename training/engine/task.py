@@ -127,11 +127,6 @@ class JointTask(L.LightningModule):
             rank_zero_info(
                 f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
             )
-        elif system.needs_weights:
-            raise TrainingError(
-                "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
-                " or model.weights"
-            )
         for part, module in system.named_modules():
             # torch 2's kernel for CPUs reads past the end of so few in the channels-last layout.
             narrow = isinstance(module, nn.Conv2d) and module.in_channels < 8
@@ -191,9 +186,17 @@ class JointTask(L.LightningModule):
         self.class_weights.copy_(weights / (weights * shares).sum())
 
     def _require_weights(self) -> None:
-        """Refuse to train around frozen parts of an encoder that has random weights."""
+        """Refuse to train around frozen parts that have random weights.
+
+        Not before: a checkpoint of the task names no other file of weights.
+        """
         encoder = getattr(self.system, "encoder", None)
         given = self.hparams["weights"] is not None or self.trainer.ckpt_path is not None
+        if self.system.needs_weights and not given:
+            raise TrainingError(
+                "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
+                " or model.weights"
+            )
         if given or not isinstance(encoder, Encoder) or encoder.provenance["trained_on"]:
             return
         frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]

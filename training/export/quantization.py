@@ -31,6 +31,7 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 from depthseg_ros.wrap.nodes import PREFIX
 
+from ..data.sample import Sample, Wrapped
 from ..data.sources import Source
 from ..data.transforms import EvalDataset
 from ..errors import TrainingError, check_output
@@ -143,6 +144,14 @@ def _kept(graph: onnx.GraphProto) -> list[str]:
     ]
 
 
+class _Unlabelled(Wrapped):
+    """The images alone: any data set does, whatever its classes are."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        return Sample(sample.image, fx=sample.fx, views=sample.views)
+
+
 class _Pictures(CalibrationDataReader):
     """The sources' pictures, one after the other, as the graph takes them."""
 
@@ -154,8 +163,8 @@ class _Pictures(CalibrationDataReader):
 
     @staticmethod
     def _feeds(card: ModelCard, sources: Sequence[Source]) -> Iterator[dict[str, np.ndarray]]:
-        for source in (s.mapped(card.classes, scored=False) for s in sources):
-            samples = EvalDataset(source.samples, card, card.inputs, source.sets)
+        for source in sources:
+            samples = EvalDataset(_Unlabelled(source.samples), card, card.inputs)
             for index in track(range(len(samples)), f"measure {source.name}", transient=True):
                 sample = samples[index]
                 yield {name: sample[name].numpy()[None] for name in card.inputs}

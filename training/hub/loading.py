@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from depthseg_ros.files import LFS_POINTER, is_lfs_pointer
+
 from ..errors import TrainingError
 
 _PERMISSIVE = re.compile(r"apache-2|mit$|bsd|cc-by-(sa-)?\d|cc0|isc$|unlicense|zlib|openrail")
@@ -73,9 +75,35 @@ def load(kind: Any, name: str) -> Any:
         raise _not_loaded(name, error) from None
 
 
+def load_model(kind: Any, name: str) -> Any:
+    """A model of transformers with all its weights: it would fill in random ones without a word.
+
+    Raises:
+        TrainingError: it cannot be loaded, or weights are missing.
+    """
+    try:
+        model, report = kind.from_pretrained(
+            name, trust_remote_code=False, output_loading_info=True
+        )
+    except Exception as error:  # of every library below
+        raise _not_loaded(name, error) from None
+    own = {key for key, _ in model.named_parameters() if "auxiliary" not in key}  # for training
+    missing = sorted(own & set(report["missing_keys"]))
+    if missing:
+        raise TrainingError(
+            f"{name} has no weights for {len(missing)} of {len(own)} parameters, e.g. {missing[0]}:"
+            " they would be random. Was it trained for this task, and saved by save_pretrained?"
+        )
+    return model
+
+
 def _not_loaded(name: str, error: Exception) -> TrainingError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if Path(name).is_dir():
+        for file in Path(name).glob("model*.safetensors"):
+            with file.open("rb") as opened:
+                if is_lfs_pointer(opened.read(100)):
+                    return TrainingError(f"{file} is {LFS_POINTER}")
         return TrainingError(f"{name} is no folder that transformers can load: {reason}")
     return TrainingError(
         f"{name} is no folder, and cannot be fetched from the Hugging Face hub: {reason} Without a"

@@ -36,7 +36,15 @@ from torch import Tensor, nn
 from ..errors import TrainingError
 from . import depth_anything_3
 from .depth_anything_3 import DepthAnything3
-from .loading import Processor, checked_name, config_entries, image_processor, load, transformers
+from .loading import (
+    Processor,
+    checked_name,
+    config_entries,
+    image_processor,
+    load,
+    load_model,
+    transformers,
+)
 
 DENSE = ("beit", "data2vec-vision", "dpt", "segformer", "upernet")
 """Model types for semantic segmentation whose output is logits."""
@@ -434,7 +442,7 @@ def load_labels(name: str) -> Labels:
     if family in DENSE and not made_for.endswith("ForSemanticSegmentation"):
         raise TrainingError(f"{name} is a {made_for}, expected one for semantic segmentation")
     task = "Semantic" if family in DENSE else "Universal"
-    model = load(getattr(tf, f"AutoModelFor{task}Segmentation"), name)
+    model = load_model(getattr(tf, f"AutoModelFor{task}Segmentation"), name)
     kind = DenseLabels if family in DENSE else MaskLabels
     if family.startswith("eomt"):
         kind = SquareMaskLabels
@@ -460,7 +468,7 @@ def load_depth(name: str, kind: str | None = None) -> Depth:
             f"{name} is a {made_for or family}, expected one for depth, such as Depth Anything V2,"
             f" ZoeDepth or DPT; known are {', '.join(DEPTH)}, depth_anything_3"
         )
-    model = load(transformers().AutoModelForDepthEstimation, name)
+    model = load_model(transformers().AutoModelForDepthEstimation, name)
     special = {"zoedepth": ZoeDepth, "depth_pro": DepthPro}
     return special.get(family, Depth)(name, model, image_processor(name), kind)
 

@@ -29,6 +29,7 @@ from training.errors import TrainingError
 from training.evaluation.evaluate import load
 from training.export.model_file import ServedModel
 from training.models.encoders import EfficientNetLite0
+from training.models.systems.depthsegnet import DepthSegNet
 from training.models.systems.shared_encoder import SharedEncoder
 from training.models.systems.two_stream_fcn import TwoStreamFcn
 
@@ -98,21 +99,41 @@ def test_terms_of_what_a_run_started_from_hold_for_what_comes_of_it():
     assert {"rendered streets train", "CamVid (11 classes) train"} < set(indoor["trained_on"])
 
 
-@pytest.mark.parametrize("home", ["training.systems", "training.models.systems"])
-def test_a_checkpoint_names_its_system_by_todays_module_or_the_one_before(tmp_path, home):
-    kind = f"{home}.shared_encoder.SharedEncoder"
-    options = {"widths": [16, 16, 16, 16], "depths": [1, 1, 1, 1], "decoder": [8, 8, 8]}
-    task = JointTask(SharedEncoder(**options))
+def stored(path, task, system, options):
+    """A checkpoint of a task, as a run from a configuration stores it."""
     checkpoint = {
         "state_dict": task.state_dict(),
         "provenance": {"trained_on": [], "terms": ""},
         "pytorch-lightning_version": L.__version__,
         "hparams_name": "kwargs",
         "hyper_parameters": {
-            "system": {"class_path": kind, "init_args": options},
+            "system": {"class_path": system, "init_args": options},
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
         },
     }
-    torch.save(checkpoint, tmp_path / "last.ckpt")
-    loaded, _ = load_checkpoint(tmp_path / "last.ckpt")
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.mark.parametrize("home", ["training.systems", "training.models.systems"])
+def test_a_checkpoint_names_its_system_by_todays_module_or_the_one_before(tmp_path, home):
+    kind = f"{home}.shared_encoder.SharedEncoder"
+    options = {"widths": [16, 16, 16, 16], "depths": [1, 1, 1, 1], "decoder": [8, 8, 8]}
+    task = JointTask(SharedEncoder(**options))
+    loaded, _ = load_checkpoint(stored(tmp_path / "last.ckpt", task, kind, options))
     assert type(loaded.system) is SharedEncoder and loaded.card.system == "shared_encoder"
+
+
+def test_a_checkpoint_with_a_frozen_depth_side_needs_no_other_weights(tmp_path):
+    """A run stores `depth_weights: null`: the checkpoint has the weights."""
+    options = {"decoder": [8] * 7, "freeze_depth": True, "depth_weights": None}
+    task = JointTask(DepthSegNet(**options))
+    kind = "training.models.systems.depthsegnet.DepthSegNet"
+    loaded, _ = load_checkpoint(stored(tmp_path / "last.ckpt", task, kind, options))
+    assert all(
+        map(torch.equal, loaded.system.state_dict().values(), task.system.state_dict().values())
+    )
+    assert not any(p.requires_grad for p in loaded.system.depth.parameters())
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(TrainingError, match="what is frozen has random weights"):
+        trainer.fit(task, [0])

@@ -389,8 +389,17 @@ def test_the_int8_file_lies_beside_the_file_and_belongs_to_it(path, tmp_path, mo
     assert "computes in int8, expected a file in fp32" in capsys.readouterr().err
 
 
-def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path):
-    """With images of one's own, which have no labels."""
+def test_a_folder_without_images_is_refused(path, tmp_path, capsys):
+    shutil.copy(path, tmp_path / "m.onnx")
+    (tmp_path / "empty").mkdir()
+    arguments = ["quantize", str(tmp_path / "m.onnx"), "--data", str(tmp_path / "empty")]
+    assert command_line.main(arguments) == 1
+    assert "empty has no images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path, named):
+    """With a folder of images of one's own, which have no labels."""
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 4, 3, 1, 1)]
     network = torch.nn.Sequential(*layers)
@@ -412,13 +421,16 @@ def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path):
     pictures = [cv2.resize(n, (120, 90), interpolation=cv2.INTER_CUBIC) for n in noise]
     for number, picture in enumerate(pictures):
         cv2.imwrite(str(images / f"{number}.png"), picture[..., ::-1])
-    (tmp_path / "mine" / "dataset.yaml").write_text("images: 'images/*.png'\n")
-    data = f"folder={tmp_path / 'mine'}"
+    data = f"folder={images}" if named else str(images)
     assert command_line.main(["quantize", str(tmp_path / "m.onnx"), "--data", data]) == 0
     files = [Perception(tmp_path / name) for name in ("m.onnx", "m-int8.onnx")]
     fp32, int8 = (each(pictures[0]).labels for each in files)
     assert np.mean(fp32 == int8) > 0.97
     assert len(np.unique(fp32)) == 3
+    other = (
+        model_card.SemanticClass(0, "another", (0, 0, 0)),
+    )  # images are enough, whatever their labels
+    quantize_beside(tmp_path / "m.onnx", [Source("other", "train", Views(), other, "", "")])
 
 
 def test_eight_bits_take_in_relu6_and_leave_no_floats_between_convolutions(tmp_path):

@@ -96,6 +96,42 @@ def mask2former(folder):
     return saved(folder, tf.Mask2FormerForUniversalSegmentation(config), processor, more)
 
 
+def maskformer(folder):
+    swin = tf.SwinConfig(
+        image_size=64,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    detr = tf.DetrConfig(
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_queries=10,
+    )
+    config = tf.MaskFormerConfig(
+        backbone_config=swin,
+        decoder_config=detr,
+        fpn_feature_size=32,
+        mask_feature_size=32,
+        **labels_of(NAMES),
+    )
+    processor = tf.MaskFormerImageProcessor(size={"shortest_edge": 64, "longest_edge": 200})
+    queries = "model.transformer_module.queries_embedder.weight"  # larger, so that they differ
+    more = (
+        ("mask_embedder.2.0.weight", 0.1, 0),
+        ("class_predictor.weight", 20, 0),
+        (queries, 10, 0),
+    )
+    return saved(folder, tf.MaskFormerForInstanceSegmentation(config), processor, more)
+
+
 NECK = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 16}
 VIT = {
     "hidden_size": 24,
@@ -152,6 +188,43 @@ def dpt(folder):
     # Inverse depth that is never 0.
     more = (("head.head.4.weight", 0.1, 0), ("head.head.4.bias", 1, 1))
     return saved(folder, tf.DPTForDepthEstimation(config), processor, more)
+
+
+def glpn(folder):
+    config = tf.GLPNConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 16, 16],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+    )
+    return saved(folder, tf.GLPNForDepthEstimation(config), tf.GLPNImageProcessor())
+
+
+def dpt_labels(folder):
+    config = tf.DPTConfig(
+        image_size=64, backbone_out_indices=[0, 1, 2, 3], **VIT, **NECK, **labels_of(NAMES)
+    )
+    processor = tf.DPTImageProcessor(size={"height": 64, "width": 64})
+    return saved(folder, tf.DPTForSemanticSegmentation(config), processor)
+
+
+def beit(folder, kind="Beit"):
+    config = getattr(tf, f"{kind}Config")(
+        image_size=64,
+        patch_size=16,
+        out_indices=[1, 2, 3, 4],
+        use_relative_position_bias=True,
+        pool_scales=[1, 2],
+        auxiliary_channels=8,
+        **VIT,
+        **labels_of(NAMES),
+    )
+    processor = tf.BeitImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False)
+    return saved(folder, getattr(tf, f"{kind}ForSemanticSegmentation")(config), processor)
+
+
+def data2vec(folder):
+    return beit(folder, "Data2VecVision")
 
 
 def upernet(folder):

@@ -25,6 +25,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers as tf
+from safetensors.torch import load_file, save_file
 
 from tests.training.hub import small_models as small
 from training.__main__ import main
@@ -59,7 +60,8 @@ def run(path, image):
 
 def labels_by_transformers(folder, image):
     """The label image by transformers' own processor."""
-    task = "Universal" if "eomt" in folder or "mask2former" in folder else "Semantic"
+    masks = any(family in folder for family in ("eomt", "mask2former", "maskformer"))
+    task = "Universal" if masks else "Semantic"
     model = getattr(tf, f"AutoModelFor{task}Segmentation").from_pretrained(folder).eval()
     processor = tf.AutoImageProcessor.from_pretrained(folder)
     inputs = processor(image, return_tensors="pt")
@@ -150,6 +152,35 @@ def test_depth_anything_3_gives_metres_by_the_focal_length_and_no_depth_for_sky(
 # --- Without an export
 
 
+@pytest.mark.parametrize("family", ["beit", "data2vec", "dpt_labels", "maskformer"])
+def test_labels_of_other_families_are_those_of_transformers(tmp_path, family):
+    folder = getattr(small, family)(tmp_path / family)
+    network = load_labels(folder)
+    image = example_image(WIDTH, HEIGHT)
+    entries = importing.input_of(network, (WIDTH, HEIGHT))
+    values = importing.translated(image, entries, entries["size"][::-1])
+    with torch.no_grad():
+        (scores,) = network(values)
+    found = F.interpolate(scores, (HEIGHT, WIDTH), mode="bilinear").argmax(1)[0].numpy()
+    labels = labels_by_transformers(folder, image)
+    assert np.bincount(labels.ravel()).max() < 0.8 * labels.size
+    assert (labels == found).mean() >= 0.999
+
+
+def test_glpns_depth_is_that_of_transformers(tmp_path):
+    folder = small.glpn(tmp_path / "glpn")
+    network = load_depth(folder)
+    assert (network.kind, network.max) == ("metric", 10)
+    image = example_image(WIDTH, HEIGHT)
+    entries = importing.input_of(network, (WIDTH, HEIGHT))
+    values = importing.translated(image, entries, entries["size"][::-1])
+    with torch.no_grad():
+        found = F.interpolate(network(values)[0][None], (HEIGHT, WIDTH), mode="bicubic")[0, 0]
+    expected = depth_by_transformers(folder, image)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_eomt_that_pads_in_place_of_splitting_is_cut_to_the_image(tmp_path):
     network = load_labels(small.eomt(tmp_path, split=False))
     image = example_image(WIDTH, HEIGHT)
@@ -221,6 +252,18 @@ def test_a_step_that_is_not_known_is_found_by_its_values(tmp_path, monkeypatch):
     monkeypatch.setattr(network, "processor", network.processor._replace(run=bright))
     with pytest.raises(TrainingError, match=r"\(do_.*\) cannot be translated: values differ by"):
         importing.input_of(network, (96, 64))
+
+
+def test_missing_weights_are_named_in_place_of_random_ones(tmp_path):
+    folder = small.segformer(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["decode_head.classifier.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"1 of \d+ parameters, e\.g\. decode_head\.classif"):
+        load_labels(folder)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(TrainingError, match=r"model\.safetensors is a pointer of Git LFS"):
+        load_labels(folder)
 
 
 def test_depth_kinds(tmp_path):
