@@ -116,7 +116,9 @@ class Shaping:
         reduced = (square[0] + 2 * padding[0], square[1] + 2 * padding[1])
         if card.reducible and not whole:
             size = card.size_for(*square)
-            if _LARGE * size[0] * size[1] <= square[0] * square[1]:
+            # Of some shapes the graph would choose another size for the reduced image.
+            large = _LARGE * size[0] * size[1] <= square[0] * square[1]
+            if large and card.size_for(*size) == size:
                 reduced = size
                 if focal is not None:  # the mean of both directions, as in the graph
                     focal *= math.sqrt(size[0] * size[1] / (square[0] * square[1]))

@@ -109,6 +109,8 @@ def test_a_large_image_is_reduced_if_the_card_allows_it():
         assert Shaping.of(card, 1280, 720, 800.0, whole=whole).apply(image) is image
     small = image_of(320, 240)
     assert Shaping.of(REDUCIBLE, 320, 240, 300.0, whole=False).apply(small) is small
+    odd = image_of(900, 700)  # for 448 x 352 the network would be 480 x 384
+    assert Shaping.of(REDUCIBLE, 900, 700, 800.0, whole=False).apply(odd) is odd
     on_its_side = Shaping.of(REDUCIBLE, 1280, 720, 800.0, rotation=90, whole=False)
     assert on_its_side.apply(image).shape == (576, 320, 3)
     assert on_its_side.undo("labels", np.zeros((576, 320), np.uint8)).shape == (720, 1280)
