@@ -67,6 +67,10 @@ LOSSES_REPEAT = 60.0
 """The same for images that are lost before they arrive."""
 MOUNTING_EVERY, MOUNTING_REPEAT = 0.5, 60.0
 """Seconds between two comparisons of the ground with the mounting; and as `REPEAT`."""
+MASKS, NAMES_FIRST = ("label/image", "points/label"), 0.5
+"""Outputs that are published only this many seconds after somebody new listens to them or to
+label/info: by then the latched names have arrived (0.07 s later than an image in our measurements),
+without which Nav2's semantic_segmentation_layer crashes."""
 MOUNTING = (
     "camera_height", "camera_pitch", "camera_roll", "ground", "ground_frame", "depth_scale",
     "image_rotation",
@@ -138,6 +142,7 @@ class CameraStream:
         self._card: Any = None
         self._label_info: Any = None
         self._label_threshold = 0.0
+        self._mask_listeners, self._masks_due = 0, 0.0
         self._inputs: list[FollowingSubscription] = []
         self._calibration = Calibration(
             self._image_name,
@@ -487,7 +492,12 @@ class CameraStream:
         return task
 
     def _prepare(self, frame: Frame, card: ModelCard, watch: StageTimer) -> Task | None:
-        wanted = [(n, p) for n, p in self._outputs.items() if p.get_subscription_count() > 0]
+        held = MASKS if self._names_come_first() else ()
+        wanted = [
+            (n, p)
+            for n, p in self._outputs.items()
+            if n not in held and p.get_subscription_count() > 0
+        ]
         for name in self._outputs.keys() - dict(wanted).keys():
             self._health.trouble(name, "")  # it has no subscribers any more
         if not wanted:
@@ -515,6 +525,17 @@ class CameraStream:
         rotation = self._settings.now.image_rotation
         view = View(image, camera.fx, background, camera.fy, rotation)
         return Task(self, message.header, view, camera, info, wanted, watch)
+
+    def _names_come_first(self) -> bool:
+        """Whether masks wait for the names of their labels, see `NAMES_FIRST`."""
+        if self._label_info is None:
+            return False
+        publishers = (self._label_info, *(p for n, p in self._outputs.items() if n in MASKS))
+        listeners, now = sum(p.get_subscription_count() for p in publishers), time.monotonic()
+        if listeners > self._mask_listeners:
+            self._masks_due = now + NAMES_FIRST
+        self._mask_listeners = listeners
+        return now < self._masks_due
 
     def lose(self, watch: StageTimer, error: Exception) -> None:
         """Count a rejected or failed frame and log the reason."""

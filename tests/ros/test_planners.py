@@ -34,7 +34,7 @@ from ament_index_python.packages import get_package_prefix, get_package_share_di
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion, TransformStamped
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import Image, LaserScan, PointField
+from sensor_msgs.msg import Image, LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from depthseg_ros import model_card
@@ -262,6 +262,27 @@ def test_late_subscribers_learn_the_names_of_the_labels(node, observer):
     observer.until(lambda: infos, "label/info")
     names = {c.class_id: c.class_name for c in infos[0].class_map}
     assert {i: names[i] for i in (0, 3, 4, 8)} == {0: "sky", 3: "road", 4: "pavement", 8: "car"}
+
+
+def test_masks_wait_until_the_names_of_their_labels_have_arrived(node, observer):
+    vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs")
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    seen = []
+    for name, kind, qos in (
+        ("points", PointCloud2, 20),
+        ("points/label", Image, 20),
+        ("label/info", vision_msgs.LabelInfo, latched),
+    ):
+        topic = f"{node.name}/{name}"
+        observer.node.create_subscription(kind, topic, lambda _, n=name: seen.append(n), qos)
+
+    def mask_came():
+        node.send(message(painted_ground()), camera_info_message(CAMERA, Header()))
+        return "points/label" in seen
+
+    observer.until(mask_came, "points/label")
+    before = seen[: seen.index("points/label")]
+    assert {"label/info", "points"} <= set(before)  # points do not wait
 
 
 def test_nav2s_layer_finds_the_car_and_the_road_where_they_are(perceive, node, observer):
