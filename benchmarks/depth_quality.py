@@ -42,7 +42,7 @@ from depthseg_ros import model_card, street
 from depthseg_ros.backends import BACKENDS
 from depthseg_ros.derived.sharpening import sharpened
 from depthseg_ros.derived.stability import StableDepth, step
-from depthseg_ros.imaging.geometry import rays
+from depthseg_ros.imaging.geometry import rays, sample
 from depthseg_ros.imaging.rendering import color_table, from_above
 from depthseg_ros.perception import Perception, Prediction
 from depthseg_ros.street.camera import FRAME_RATE
@@ -251,9 +251,11 @@ def fused(drive: Drive, perception: Perception, every: int, seconds: list[float]
     """The depth of a drive, fused over time as the node does it."""
     stable, camera = StableDepth(), drive.frames[0].intrinsics
     ids = [c.id for c in perception.card.classes if "movable" in c.flags]
-    kept, results = rays(camera, step(camera.width)), []
+    every_th = step(camera.width)
+    grid = sample(camera.height, every_th), sample(camera.width, every_th)
+    kept, results = rays(camera, every_th), []
     for i, (frame, found) in enumerate(zip(drive.frames, drive.found, strict=True)):
-        moving = None if found.labels is None else np.isin(found.labels, ids)
+        moving = None if found.labels is None else np.isin(found.labels[grid], ids)
         begun = time.perf_counter()
         assert found.depth is not None
         results.append(stable(frame.image, found.depth, kept, every * i / FRAME_RATE, moving))

@@ -116,8 +116,8 @@ class StableDepth:
             rays: (2, H', W') of every `step(W)`-th pixel, see `geometry.rays`. The same array as
                 for the previous image if the camera is the same.
             stamp: Time of the image, seconds.
-            moving: (H, W) pixels that keep the image's own depth, such as those of classes that
-                can move.
+            moving: (H', W') pixels that keep the image's own depth, such as those of classes that
+                can move; the same as of `rays`.
 
         Returns:
             (H, W) float32, NaN where `depth` is. It is `depth` itself if the motion is unknown:
@@ -139,7 +139,7 @@ class StableDepth:
         grey = np.asarray(cv2.cvtColor(reduced, cv2.COLOR_RGB2GRAY), np.uint8)
         fixed = np.isfinite(own)
         if moving is not None:
-            fixed &= ~moving[picked][:rows, :columns]
+            fixed &= ~moving[:rows, :columns]
         motion = None
         if last is not None and 0 < stamp - last.stamp <= LONGEST_GAP:
             motion = _motion(last, grey, grid, fixed)

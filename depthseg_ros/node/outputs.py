@@ -125,13 +125,17 @@ class FrameOutputs:
         return depth if factor == 1 else depth * np.float32(factor)
 
     def _fused(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        stamp, labels = self.header.stamp, self._prediction.labels
+        stamp, labels, step = (
+            self.header.stamp,
+            self._prediction.labels,
+            stability.step(self.camera.width),
+        )
         moving = None
         if labels is not None:
             movable = [c.id for c in self.card.classes if "movable" in c.flags]
-            moving = class_mask(labels, movable) > 0
-        rays = self.rays(stability.step(self.camera.width))
-        return self._stable(self.image, depth, rays, stamp.sec + stamp.nanosec / 1e9, moving)
+            moving = class_mask(self.sampled(labels, step), movable) > 0
+        seconds = stamp.sec + stamp.nanosec / 1e9
+        return self._stable(self.image, depth, self.rays(step), seconds, moving)
 
     @cached_property
     def _corrects(self) -> bool:

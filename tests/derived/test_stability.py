@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from depthseg_ros.derived.stability import StableDepth, step
-from depthseg_ros.imaging.geometry import Intrinsics, rays
+from depthseg_ros.imaging.geometry import Intrinsics, rays, sample
 from depthseg_ros.imaging.lens import Lens
 from depthseg_ros.street import CLASS_NAMES, Street
 
@@ -39,6 +39,11 @@ def grid(camera):
     return rays(camera, step(WIDTH))
 
 
+def sampled(array):
+    every = step(WIDTH)
+    return array[sample(HEIGHT, every), sample(WIDTH, every)]
+
+
 def noisy(frames, seed=0):
     """True depth times smooth noise of 4 % that differs from frame to frame."""
     random = np.random.default_rng(seed)
@@ -50,7 +55,7 @@ def noisy(frames, seed=0):
 def fused(frames, depths, stable=None, gap=1 / 30):
     stable = stable or StableDepth()
     return [
-        stable(f.image, d, grid(f.intrinsics), i * gap, np.isin(f.labels, MOVABLE))
+        stable(f.image, d, grid(f.intrinsics), i * gap, sampled(np.isin(f.labels, MOVABLE)))
         for i, (f, d) in enumerate(zip(frames, depths, strict=True))
     ]
 
