@@ -271,21 +271,36 @@ def timed(filters: Callable[[Depth], Depth], depth: Depth, seconds: list[float])
     return result
 
 
-def draw(drive: Drive, before: Depth, after: Depth, perception: Perception, path: Path) -> None:
-    """Points of the last frame from above: truth, the model's depth, and the filtered one."""
-    frame, found = drive.frames[-1], drive.found[-1]
+def drawn(perception: Perception, drive: Drive, i: int, depths: list[Depth]) -> NDArray[np.uint8]:
+    """Frame i, and from above: true points, the model's, and those of filtered depth; RGB."""
+    frame, found = drive.frames[i], drive.found[i]
+    assert found.labels is not None and found.depth is not None
     x, y = rays(frame.intrinsics)
     colors = color_table(perception.card.classes)
     views = [cv2.resize(frame.image, (560, 420), interpolation=cv2.INTER_AREA)]
     for name, depth, labels in (
         ("truth", frame.depth, frame.labels),
-        ("the network", before, found.labels),
-        ("fused and sharpened", after, found.labels),
+        ("the network", found.depth, found.labels),
+        ("fused and sharpened", depths[i], found.labels),
     ):
         points = np.stack([x * depth, y * depth, depth], axis=-1).reshape(-1, 3)
         views.append(from_above(points, colors[labels].reshape(-1, 3), (360, 420), 30.0))
         cv2.putText(views[-1], name, (8, 410), 0, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-    if not cv2.imwrite(str(path), np.hstack(views)[..., ::-1]):
+    return np.asarray(np.hstack(views), np.uint8)
+
+
+def write_video(path: Path, images: list[NDArray[np.uint8]]) -> None:
+    """Write RGB images as a video of 10 Hz, or the last one, if the path is not of a video."""
+    if path.suffix == ".mp4":
+        size = images[0].shape[1], images[0].shape[0]
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, size)
+        written = writer.isOpened()
+        for image in images:
+            writer.write(image[..., ::-1])
+        writer.release()
+    else:
+        written = cv2.imwrite(str(path), images[-1][..., ::-1])
+    if not written:
         raise ValueError(f"{path} could not be written")
 
 
@@ -299,7 +314,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--every", type=int, default=1, help="use every n-th frame at 30 Hz (default: 1)"
     )
-    parser.add_argument("--image", type=Path, help="image of points from above to write")
+    parser.add_argument(
+        "--image", type=Path, help="image, or video (.mp4), of the first drive's points to write"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     if options.count < 1 or options.frames < FOLLOWED or options.every < 1:
@@ -333,7 +350,10 @@ def main(arguments: list[str] | None = None) -> None:
                 unsharpened = steady[i] if name in ("fused", "both") else own[i]
                 edges[name].add(drive.frames[i], unsharpened, each[i])
         if options.image:
-            draw(drive, own[-1], depths["both"][-1], perception, options.image)
+            write_video(
+                options.image,
+                [drawn(perception, drive, i, depths["both"]) for i in range(len(own))],
+            )
             options.image = None
     results = {
         name: edges[name].figures()

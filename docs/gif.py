@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The moving picture of the README, from the video that `make demo` writes.
+"""The moving pictures of the docs, from videos such as the one that `make demo` writes.
 
 tools/env.sh python docs/gif.py demo/demo.mp4 docs/images/demo.gif
 """
