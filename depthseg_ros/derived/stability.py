@@ -44,6 +44,10 @@ counts for r to this power. Otherwise a camera that drives on would keep the err
 GATE = 0.35
 """Maximum difference of ln(depth) between both for the same surface."""
 
+ALONG = 0.1
+"""Difference of ln(depth) from which on what fits its own pixel better than the motion is taken to
+move along with the camera, such as the robot's own body, and keeps its own depth."""
+
 GREY_GATE = 25
 """Maximum difference in brightness, 0 to 255, between both for the same surface."""
 
@@ -182,7 +186,9 @@ def _factor(
     moved = (rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2]) / seen + translation[2]
     with np.errstate(invalid="ignore", divide="ignore"):
         change = np.log(moved / depth)
-    same = fixed & (np.abs(change) < GATE) & (cv2.absdiff(brightness, grey) < GREY_GATE)
+        still = np.log(last.inverse * depth)
+    along = (np.abs(change) > ALONG) & (np.abs(still) < np.abs(change) / 2)
+    same = fixed & ~along & (np.abs(change) < GATE) & (cv2.absdiff(brightness, grey) < GREY_GATE)
     count = count * np.clip(moved * seen, 0, 1) ** FADE
     weight = np.minimum(count / (count + 1), np.float32(WEIGHT))
     factor = np.exp(np.where(same, weight * change, np.float32(0)))

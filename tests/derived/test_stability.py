@@ -101,6 +101,16 @@ def test_what_moves_keeps_its_own_depth():
         assert np.array_equal(np.isnan(found), np.isnan(own))
 
 
+def test_what_moves_along_with_the_camera_keeps_its_depth():
+    stable, ratios = StableDepth(), []
+    for i, frame in enumerate(drive()):
+        image, depth = frame.image.copy(), frame.depth.copy()
+        image[180:], depth[180:] = 90, 2.0  # the robot's own body
+        found = stable(image, depth, grid(frame.intrinsics), i / 10)
+        ratios.append(found[200:] / 2.0)
+    assert np.abs(np.log(ratios)).max() < 0.12
+
+
 def test_it_does_not_matter_how_depth_is_scaled():
     frames = drive()
     given = list(noisy(frames))
