@@ -29,7 +29,7 @@ BEAM = math.radians(0.5)
 
 NEAREST_PIXELS = 8
 """Rank by distance of the obstacle pixel at which a beam ends, to ignore a few wrong pixels. On
-rendered streets, 8 in place of 3 halves the obstacles that do not exist and misses no more."""
+rendered streets, 8 in place of 3 invents fewer obstacles and misses no more."""
 
 
 @dataclass(frozen=True)
