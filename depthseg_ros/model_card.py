@@ -37,9 +37,10 @@ from .texts import shortened
 METADATA_KEY = "depthseg_ros"
 FP32_KEY = "depthseg_ros.fp32_sha256"
 """Metadata entry of an int8 file: SHA-256 of the fp32 file that it was made from."""
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of written files. In version 1 the graph stretches every image to `network_size`; in
-version 2 it has the fit `area`, and metric depth needs `canonical_fx`."""
+version 2 it has the fit `area`, and metric depth needs `canonical_fx`; up to version 3 it has no
+`depth_confidence`."""
 DEFAULT = "street"
 """Name of the default model."""
 UNLABELLED = 255
@@ -64,7 +65,12 @@ FITS = ("area", "short-side", "image", "letterbox", "stretch")
 
 # The graph's contract: name -> (element type, rank). The last axis of images is RGB.
 _INPUTS = {"image": ("UINT8", 4), "fx": ("FLOAT", 1), "background": ("UINT8", 4)}
-_OUTPUTS = {"labels": ("UINT8", 3), "confidence": ("UINT8", 3), "depth": ("FLOAT", 3)}
+_OUTPUTS = {
+    "labels": ("UINT8", 3),
+    "confidence": ("UINT8", 3),
+    "depth": ("FLOAT", 3),
+    "depth_confidence": ("UINT8", 3),
+}
 
 
 class ModelFileError(ValueError):
@@ -184,6 +190,8 @@ class ModelCard:
     """Focal length, in pixels at the network's size, of the canonical camera of metric depth; the
     graph scales depth by the focal length of the real camera. None: depth that is not metric, or
     metric depth that does not depend on `fx` (needs version 3)."""
+    depth_confidence: bool = False
+    """Whether the graph has the output `depth_confidence` (needs version 4)."""
     needs_background: bool = False
     """Whether the graph needs a background image: the same view without foreground."""
     trained_on: tuple[str, ...] = ()
@@ -204,8 +212,9 @@ class ModelCard:
     """Whether the graph takes only one image at a time (N is 1)."""
     reducible: bool = False
     """Whether a runtime may reduce the image to `size_for` its size and enlarge the outputs itself,
-    which takes less time for the same result: the image bilinear; class ids of the nearest pixel,
-    confidence bilinear, depth bilinear as ln(depth), or as it is if it is normalised."""
+    which takes less time for the same result: the image bilinear; class ids and depth confidence of
+    the nearest pixel, confidence bilinear, depth bilinear as ln(depth), or as it is if it is
+    normalised."""
     schema_version: int = SCHEMA_VERSION
     """Version of the graph's contract."""
 
@@ -225,10 +234,13 @@ class ModelCard:
             "[width, height] in pixels",
         )
         _require(max(size) <= MAX_SIZE, f"network_size {size!r}", f"at most {MAX_SIZE}")
+        for entry in ("depth_confidence", "needs_background", "single_image", "reducible"):
+            value = getattr(self, entry)
+            _require(isinstance(value, bool), f"{entry} {value!r}", "true or false")
         _require(
-            isinstance(self.needs_background, bool),
-            f"needs_background {self.needs_background!r}",
-            "true or false",
+            not self.depth_confidence or (self.depth is not None and self.schema_version >= 4),
+            "depth_confidence",
+            "it only with depth and from schema version 4 on",
         )
         for entry in ("name", "system"):
             value = getattr(self, entry)
@@ -259,9 +271,6 @@ class ModelCard:
             f"tools {self.tools!r}",
             "names with versions",
         )
-        for entry in ("single_image", "reducible"):
-            value = getattr(self, entry)
-            _require(isinstance(value, bool), f"{entry} {value!r}", "true or false")
         fx = self.canonical_fx
         if self.metric and (fx is not None or self.schema_version < 3):
             _require(
@@ -296,7 +305,8 @@ class ModelCard:
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs, in their order."""
         labels = ("labels", "confidence") if self.classes else ()
-        return (*labels, *(("depth",) if self.depth is not None else ()))
+        depth = ("depth",) if self.depth is not None else ()
+        return (*labels, *depth, *(("depth_confidence",) if self.depth_confidence else ()))
 
     def to_json(self) -> str:
         """The card as JSON text."""

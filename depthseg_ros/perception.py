@@ -42,6 +42,9 @@ class Prediction:
     depth: NDArray[np.float32] | None
     """(H, W) along the optical axis, NaN if unknown. The model card gives the kind: metres, up to
     an unknown scale, or 0 to 1. None for a model without depth."""
+    depth_confidence: NDArray[np.uint8] | None = None
+    """(H, W) probability that depth is within 10 % of the truth, 0 to 255; 0 where depth is NaN.
+    None for a model without this output; see `derived.depth_confidence`."""
 
 
 class View(NamedTuple):
@@ -155,8 +158,8 @@ class Perception:
     def _check(self, outputs: dict[str, Any], shape: tuple[int, ...]) -> None:
         """Check the outputs against the model file's contract.
 
-        Depth outside of the card's range, infinite or negative depth is replaced by NaN; labels
-        that the card does not have are replaced by unlabelled.
+        Depth outside of the card's range, infinite or negative depth is replaced by NaN, and has
+        no confidence; labels that the card does not have are replaced by unlabelled.
         """
         for name, kind in self._promised.items():
             output = outputs.get(name)
@@ -172,6 +175,9 @@ class Perception:
             if cv2.countNonZero(inside) < depth.size:
                 depth = np.where(inside, depth, np.float32(np.nan))
             outputs["depth"] = depth.reshape(shape)
+            if self.card.depth_confidence:
+                share = outputs["depth_confidence"].reshape(inside.shape)
+                outputs["depth_confidence"] = cv2.bitwise_and(share, inside).reshape(shape)
 
     def _inputs(self, view: View, shaping: Shaping) -> dict[str, Any]:
         """The network's inputs for one image, without the batch axis."""
@@ -206,7 +212,12 @@ class Perception:
         self.backend.close()
 
 
-_OUTPUTS: dict[str, Any] = {"labels": np.uint8, "confidence": np.uint8, "depth": np.float32}
+_OUTPUTS: dict[str, Any] = {
+    "labels": np.uint8,
+    "confidence": np.uint8,
+    "depth": np.float32,
+    "depth_confidence": np.uint8,
+}
 
 
 def median_picture(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -155,7 +155,7 @@ class Shaping:
 
     def _enlarged(self, name: str, output: Any) -> Any:
         """An output of the reduced image at the size `square`, as the graph enlarges it."""
-        if name == "labels":
+        if name in ("labels", "depth_confidence"):  # the latter is 0 where depth is NaN
             return cv2.resize(output, self.square, interpolation=cv2.INTER_NEAREST_EXACT)
         if name != "depth":
             return cv2.resize(output, self.square, interpolation=cv2.INTER_LINEAR)

@@ -61,6 +61,7 @@ def graph(inputs=("image", "fx"), outputs=("labels", "confidence", "depth"), dep
         "labels": value("labels", TensorProto.UINT8, ["N", "H", "W"]),
         "confidence": value("confidence", TensorProto.UINT8, ["N", "H", "W"]),
         "depth": value("depth", depth_type or TensorProto.FLOAT, ["N", "H", "W"]),
+        "depth_confidence": value("depth_confidence", TensorProto.UINT8, ["N", "H", "W"]),
     }
     nodes = [helper.make_node("Identity", [inputs[0]], [name]) for name in outputs]
     return helper.make_model(
@@ -74,6 +75,17 @@ def test_a_written_card_is_read_back_whole(tmp_path):
     model_card.write(tmp_path / "m.onnx", graph(), CARD)
     assert model_card.read(tmp_path / "m.onnx") == CARD
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]  # nothing half-written beside
+
+
+def test_depth_confidence_is_an_output_that_files_may_lack(tmp_path):
+    card = dataclasses.replace(CARD, depth_confidence=True)
+    assert card.outputs == (*CARD.outputs, "depth_confidence")
+    model_card.write(tmp_path / "m.onnx", graph(outputs=card.outputs), card)
+    assert model_card.read(tmp_path / "m.onnx") == card
+    # A card of version 3 does not have the entry.
+    entries = json.loads(CARD.to_json()) | {"schema_version": 3}
+    del entries["depth_confidence"]
+    assert ModelCard.from_json(json.dumps(entries)).outputs == CARD.outputs
 
 
 def test_writing_again_replaces_the_card(tmp_path):
@@ -123,7 +135,11 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 4}, "schema version 4, this depthseg_ros reads up to 3"),
+        ({"schema_version": 5}, "schema version 5, this depthseg_ros reads up to 4"),
+        ({"depth_confidence": 1}, "depth_confidence 1, expected true or false"),
+        ({"depth_confidence": True, "schema_version": 3}, "expected it only with depth and from"),
+        ({"depth_confidence": True, "depth": None}, "expected it only with depth and from"),
+        ({"depth_confidence": True}, r"outputs \['confidence', 'depth', 'labels'\], expected"),
         ({"schema_version": "one"}, "schema_version 'one'"),
         ({"schema_version": None}, "schema_version None"),
         ({"palette": []}, r"unknown entries \['palette'\]"),
@@ -473,8 +489,8 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
 def test_names_that_are_no_text_are_refused(tmp_path):
     model_card.write(tmp_path / "m.onnx", graph(), CARD)
     data = (tmp_path / "m.onnx").read_bytes()
-    assert b"confidence" in data
-    (tmp_path / "m.onnx").write_bytes(data.replace(b"confidence", b"\xff" * 10))
+    assert b"\nconfidence" in data  # after its length; the card has depth_confidence
+    (tmp_path / "m.onnx").write_bytes(data.replace(b"\nconfidence", b"\n" + b"\xff" * 10))
     with pytest.raises(ModelFileError, match="its graph has the outputs"):
         model_card.read(tmp_path / "m.onnx")
 

@@ -102,6 +102,37 @@ def test_pictures_at_once_are_perceived_as_one_by_one(perception):
         perception.batch([views[0], View(views[0].image[1:], 90.0)])
 
 
+SURE = """
+<ir_version: 9, opset_import: ["" : 18]>
+sure (uint8[N, H, W, 3] image) => (float[N, H, W] depth, uint8[N, H, W] depth_confidence)
+<int64[1] last = {3}, float ten = {10.0}>
+{
+    red, green, blue = Split <axis: int = 3, num_outputs: int = 3> (image)
+    depth_confidence = Squeeze (green, last)
+    flat = Squeeze (blue, last)
+    decimetres = Cast <to: int = 1> (flat)
+    depth = Div (decimetres, ten)
+}
+"""
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_depth_confidence_is_that_of_the_pixels_with_depth(tmp_path, rotation):
+    card = dataclasses.replace(
+        CARD, classes=(), depth=model_card.DepthRange("metric", 1.0, 20.0), needs_background=False,
+        depth_confidence=True,
+    )  # fmt: skip
+    model_card.write(tmp_path / "sure.onnx", onnx.parser.parse_model(SURE), card)
+    image = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    perception = Perception(tmp_path / "sure.onnx", "onnxruntime")
+    seen = perception(image, rotation=rotation)
+    known = (image[..., 2] >= 10) & (image[..., 2] <= 200)
+    np.testing.assert_array_equal(np.isfinite(seen.depth), known)
+    np.testing.assert_array_equal(seen.depth_confidence, np.where(known, image[..., 1], 0))
+    one, two = perception.batch([View(image), View(image[:, ::-1].copy())])
+    np.testing.assert_array_equal(one.depth_confidence, two.depth_confidence[:, ::-1])
+
+
 def test_a_view_with_padded_rows_is_taken(perception):
     padded = np.zeros((40, 64, 3), np.uint8)
     assert perception(padded[:, :60], 50.0).labels.shape == (40, 60)
@@ -340,6 +371,7 @@ def promised(count=1):
         "labels": np.full((count, 4, 6), 3, np.uint8),
         "confidence": np.full((count, 4, 6), 9, np.uint8),
         "depth": np.full((count, 4, 6), 5, np.float32),
+        "depth_confidence": np.full((count, 4, 6), 99, np.uint8),
     }
 
 
@@ -360,6 +392,7 @@ def test_a_backend_is_opened_as_it_is_told(told):
         ("confidence", np.zeros((1, 4, 5), np.uint8), "uint8 (1, 4, 5)"),
         ("depth", np.zeros((1, 4, 6), np.float16), "float16 (1, 4, 6)"),
         ("depth", np.zeros((1, 6, 4), np.float32), "float32 (1, 6, 4)"),
+        ("depth_confidence", None, "nothing"),
     ],
 )
 def test_outputs_that_break_the_contract_are_refused(told, name, output, got):
@@ -396,6 +429,8 @@ def test_depth_outside_of_the_cards_range_is_none(told):
     depth = one.depth.reshape(-1)
     assert depth[:4].tolist() == values[:4].tolist() and np.isnan(depth[4:11]).all()
     assert (depth[11:] == 5).all() and (two.depth == 5).all()
+    assert one.depth_confidence.reshape(-1).tolist() == [99] * 4 + [0] * 7 + [99] * 13
+    assert (two.depth_confidence == 99).all()
 
 
 def test_a_model_of_depth_alone_promises_no_labels(told):
@@ -414,6 +449,7 @@ def test_a_model_is_warmed_up_at_the_networks_size_with_what_it_takes(told):
         "labels": np.zeros((1, height, width), np.uint8),
         "confidence": np.zeros((1, height, width), np.uint8),
         "depth": np.ones((1, height, width), np.float32),
+        "depth_confidence": np.ones((1, height, width), np.uint8),
     }
     perception.warm_up()
     (inputs,) = perception.backend.asked
@@ -461,5 +497,7 @@ def test_a_reduced_image_gives_what_the_graph_gives_for_the_whole(size, backend)
     assert np.mean(found.labels == whole.labels) > 0.995
     assert np.abs(found.confidence.astype(int) - whole.confidence).mean() < 1
     assert np.mean(np.isnan(found.depth) != np.isnan(whole.depth)) < 0.002
+    np.testing.assert_array_equal(found.depth_confidence == 0, np.isnan(found.depth))
+    assert np.abs(found.depth_confidence.astype(int) - whole.depth_confidence).mean() < 4
     ratio = np.abs(np.log(found.depth / whole.depth))
     assert np.nanmean(ratio) < 0.003 and np.nanpercentile(ratio, 99) < 0.03

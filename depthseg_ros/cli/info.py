@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         ("network size", "{} x {}, fit: {}".format(*card.network_size, card.fit.kind)),
         ("inputs", ", ".join(card.inputs)),
         ("depth", f"{depth.kind}, {depth.min:g} to {depth.max:g} {unit}" if depth else "none"),
+        ("outputs", ", ".join(card.outputs)),
         ("trained on", ", ".join(card.trained_on)),
         ("terms", card.terms),
         *((name, f"{value:g}") for name, value in card.metrics.items()),

@@ -21,17 +21,19 @@ from numpy.typing import NDArray
 
 from ..model_card import UNLABELLED
 
-OFFSETS = {"x": 0, "y": 4, "z": 8, "rgb": 12, "label": 16, "confidence": 17}
+OFFSETS = {
+    "x": 0, "y": 4, "z": 8, "rgb": 12, "label": 16, "confidence": 17, "depth_confidence": 18
+}  # fmt: skip
 """Offsets of the fields of `POINT`, bytes."""
 POINT = np.dtype(
     {
         "names": list(OFFSETS),
-        "formats": ["<f4", "<f4", "<f4", "<u4", "u1", "u1"],
+        "formats": ["<f4", "<f4", "<f4", "<u4", "u1", "u1", "u1"],
         "offsets": list(OFFSETS.values()),
         "itemsize": 20,
     }
 )
-"""One point: metres in the camera's optical frame; 0x00RRGGBB; class id; probability, 0 to 255."""
+"""One point: metres in the optical frame; 0x00RRGGBB; class id; two probabilities, 0 to 255."""
 
 
 def picture_points(
@@ -40,6 +42,7 @@ def picture_points(
     rays: NDArray[np.float32],
     labels: NDArray[np.uint8] | None = None,
     confidence: NDArray[np.uint8] | None = None,
+    depth_confidence: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.void]:
     """Make one point for each pixel, in the order of pixels.
 
@@ -49,6 +52,7 @@ def picture_points(
         rays: (2, H, W), see `geometry.rays`.
         labels: (H, W) class ids; without them all are unlabelled.
         confidence: (H, W), 0 to 255; without it all are 0.
+        depth_confidence: (H, W), 0 to 255; without it all are 0.
 
     Returns:
         (H, W) of `POINT`; x, y and z are all NaN without depth.
@@ -64,5 +68,6 @@ def picture_points(
     raw[..., 15] = 0
     points["label"] = UNLABELLED if labels is None else labels
     points["confidence"] = 0 if confidence is None else confidence
-    raw[..., 18:] = 0
+    points["depth_confidence"] = 0 if depth_confidence is None else depth_confidence
+    raw[..., 19] = 0
     return points

@@ -127,7 +127,7 @@ def label_info_message(
     return LabelInfo(header=header, class_map=names, threshold=float(threshold))
 
 
-_TYPES = {"label": PointField.UINT8, "confidence": PointField.UINT8}
+_TYPES = dict.fromkeys(("label", "confidence", "depth_confidence"), PointField.UINT8)
 _POINT_FIELDS = [  # rgb is a float32 whose bits are the colour, by convention
     PointField(name=name, offset=offset, datatype=_TYPES.get(name, PointField.FLOAT32), count=1)
     for name, offset in OFFSETS.items()

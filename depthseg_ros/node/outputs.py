@@ -34,13 +34,14 @@ from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from std_msgs.msg import Header
 
 from ..derived import stability
+from ..derived.depth_confidence import estimate_depth_confidence
 from ..derived.distances import class_distances
 from ..derived.ground import Ground, fit_ground
 from ..derived.masks import class_mask, cut_out
 from ..derived.mounting import LEAST_GROUND, LEAST_SHARE, Comparison, compare
 from ..derived.points import picture_points
 from ..derived.scale import ScaleEstimate
-from ..derived.scan import BEAM, obstacle_scan
+from ..derived.scan import BEAM, Scan, obstacle_scan
 from ..derived.sharpening import sharpened
 from ..imaging.geometry import Intrinsics, RayCache, sample, to_millimetres, turned
 from ..imaging.rendering import overlay
@@ -142,9 +143,33 @@ class FrameOutputs:
         return self.settings.correct_scale and self.scale > 0  # NaN is not
 
     @cached_property
-    def depth(self) -> NDArray[np.float32]:
-        """(H, W) float32 depth, NaN if unknown; in metres if `in_metres`."""
+    def _all_depth(self) -> NDArray[np.float32]:
+        """`depth`, also where its confidence is too low."""
         return self._plain_depth * np.float32(self.scale) if self._corrects else self._plain_depth
+
+    @cached_property
+    def depth(self) -> NDArray[np.float32]:
+        """(H, W) float32 depth, NaN if unknown or too uncertain; in metres if `in_metres`."""
+        return self._certain(self._all_depth)
+
+    def _certain(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Depth (H, W), NaN where its confidence is too low; itself if none can be."""
+        least = math.ceil(255 * self.settings.min_depth_confidence)
+        if least == 0:
+            return depth
+        return np.where(self.depth_confidence < least, np.float32(np.nan), depth)
+
+    @cached_property
+    def depth_confidence(self) -> NDArray[np.uint8]:
+        """(H, W) uint8 probability that depth is within 10 %, 0 to 255, of the model or estimated.
+
+        It is that of the network's depth, before fusion over time and the correction of the scale.
+        """
+        if self._prediction.depth_confidence is not None:
+            return self._prediction.depth_confidence
+        depth, limits = self._prediction.depth, self.card.depth
+        assert depth is not None and limits is not None  # only outputs with depth use it
+        return estimate_depth_confidence(depth, limits.max, self.confidence)
 
     @property
     def farthest(self) -> float:
@@ -173,7 +198,7 @@ class FrameOutputs:
         Scan and distances take the nearest of several pixels, which is nearer at sharp edges.
         """
         sharpen = self.settings.sharpen_depth and _space(self.card)
-        depth = sharpened(self.depth) if sharpen else self.depth
+        depth = self._certain(sharpened(self._all_depth) if sharpen else self._all_depth)
         ids = self._ids(self.settings.cut_classes)
         return cut_out(depth, self.labels, ids) if ids else depth
 
@@ -304,7 +329,10 @@ class FrameOutputs:
                 self.sampled(self.image, step),
                 self.sampled(self.shown_depth, step),
                 self.rays(step),
-                *(self.sampled(a, step) for a in (self.labels, self.confidence) if a is not None),
+                *(
+                    None if array is None else self.sampled(array, step)
+                    for array in (self.labels, self.confidence, self.depth_confidence)
+                ),
             ),
             self.header,
         )
@@ -316,15 +344,26 @@ class FrameOutputs:
         if self.settings.scan_frame:  # which is level; the image's own frame is as the camera is
             rotation = self.settings.image_rotation
         across = self.camera.fy if rotation in (90, 270) else self.camera.fx
-        scan = obstacle_scan(
-            turned(self.rays(step), rotation),
-            self.sampled(self.depth, step),
-            class_mask(self.sampled(self.labels, step), self._obstacles) > 0,
-            self.ground[0].turned(rotation),
-            self.settings.obstacle_heights,
-            self.farthest,
-            max(BEAM, COLUMNS_A_BEAM * step / across),
-        )
+        around = turned(self.rays(step), rotation)
+        is_obstacle = class_mask(self.sampled(self.labels, step), self._obstacles) > 0
+
+        def scan_of(depth: NDArray[np.float32]) -> Scan:
+            return obstacle_scan(
+                around,
+                self.sampled(depth, step),
+                is_obstacle,
+                self.ground[0].turned(rotation),
+                self.settings.obstacle_heights,
+                self.farthest,
+                max(BEAM, COLUMNS_A_BEAM * step / across),
+            )
+
+        scan = scan_of(self.depth)
+        if self.depth is not self._all_depth:
+            # Where the nearest obstacle has too low confidence, nothing is known: it may be there,
+            # so the beam must not clear a costmap.
+            hidden = scan.ranges > 1.1 * scan_of(self._all_depth).ranges
+            scan.ranges[hidden] = np.nan
         optical = self.header.frame_id
         frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
         if frame == optical:
@@ -433,10 +472,17 @@ OUTPUTS = {
         _depth,
         lambda seen: camera_info_message(seen.camera, seen.header, seen.info),
     ),
+    "depth/confidence": Output(
+        Image,
+        "mono8, probability that depth is within 10 % of the truth, 0 to 255; 0 where depth is"
+        " unknown. Of the model, or estimated if its file has no output `depth_confidence`",
+        _depth,
+        lambda seen: seen.mono(seen.depth_confidence),
+    ),
     "points": Output(
         PointCloud2,
-        "organised point cloud with x, y, z [m], rgb, label and confidence of every"
-        " `points_step`-th row and column",
+        "organised point cloud with x, y, z [m], rgb, label, confidence and depth_confidence of"
+        " every `points_step`-th row and column",
         _space,
         FrameOutputs.points,
     ),

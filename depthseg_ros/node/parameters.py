@@ -138,6 +138,12 @@ class Settings:
         "Labels with a lower probability are replaced by 255 (unlabelled).",
         within=(0.0, 1.0),
     )
+    min_depth_confidence: float = parameter(
+        0.0,
+        "Depth that is within 10 % of the truth with a lower probability is replaced by NaN in"
+        " depth/image, points, scan and class_distances. 0: off.",
+        within=(0.0, 1.0),
+    )
     low_confidence_below: float = parameter(
         LOW_CONFIDENCE,
         "Mean label probability of an image below which diagnostics and class_distances report low"

@@ -25,7 +25,7 @@ def test_points_lie_where_the_picture_shows_them():
     frame = street.Street(1, 160, 120).frame(0)
     confidence = np.arange(160 * 120, dtype=np.uint32).astype(np.uint8).reshape(120, 160)
     points = picture_points(
-        frame.image, frame.depth, rays(frame.intrinsics), frame.labels, confidence
+        frame.image, frame.depth, rays(frame.intrinsics), frame.labels, confidence, 255 - confidence
     )
     assert points.shape == (120, 160) and points.dtype == POINT
     k = frame.intrinsics
@@ -38,6 +38,7 @@ def test_points_lie_where_the_picture_shows_them():
     np.testing.assert_array_equal(points["z"], frame.depth)
     np.testing.assert_array_equal(points["label"], frame.labels)
     np.testing.assert_array_equal(points["confidence"], confidence)
+    np.testing.assert_array_equal(points["depth_confidence"], 255 - confidence)
     # The street is flat: what is road lies on the ground.
     xyz = np.stack([points[axis] for axis in "xyz"], axis=-1)[frame.labels == 3]
     world = xyz @ frame.pose[:3, :3].T + frame.pose[:3, 3]
@@ -54,3 +55,4 @@ def test_a_point_without_depth_or_ray_is_not_finite_in_any_coordinate():
         assert all(np.isnan(points[v, u][axis]) for axis in "xyz")
     assert np.isfinite([points[24, 32][axis] for axis in "xyz"]).all()
     assert (points["label"] == 255).all() and (points["confidence"] == 0).all()
+    assert (points["depth_confidence"] == 0).all()

@@ -51,6 +51,7 @@ OUTPUTS = (
     "label/overlay",
     "depth/image",
     "depth/camera_info",
+    "depth/confidence",
     "class_distances",
 )
 
@@ -122,6 +123,7 @@ def test_every_output_has_the_stamp_frame_and_size_of_its_picture(depthseg, outp
         "label/confidence": "mono8",
         "label/overlay": "rgb8",
         "depth/image": "32FC1",
+        "depth/confidence": "mono8",
     }
     assert all(m.step * m.height == len(m.data) for m in came.values() if isinstance(m, Image))
     assert intrinsics(came["depth/camera_info"]) == intrinsics(info)

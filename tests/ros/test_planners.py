@@ -38,6 +38,7 @@ from sensor_msgs.msg import Image, LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from depthseg_ros import model_card
+from depthseg_ros.derived.depth_confidence import estimate_depth_confidence
 from depthseg_ros.derived.ground import Ground
 from depthseg_ros.derived.scan import obstacle_scan
 from depthseg_ros.imaging.geometry import Intrinsics, rays, to_millimetres
@@ -51,12 +52,15 @@ WIDTH, HEIGHT = 160, 120
 STAMPS = count(1)
 CAMERA = Intrinsics.from_fov(WIDTH, HEIGHT, 1.2)
 
-# Says what the picture says: red is the class, green the confidence, blue decimetres, 0 none.
+# Says what the picture says: red is the class, green the confidence, blue decimetres, 0 none. The
+# depth's confidence is what the label's lacks to 255.
 PAINTED = """
 <ir_version: 9, opset_import: ["" : 18]>
 painted (uint8[N, H, W, 3] image, float[N] fx)
-    => (uint8[N, H, W] labels, uint8[N, H, W] confidence, float[N, H, W] depth)
-<float ten = {10.0}, float zero = {0.0}, float none = {nan}, int64[1] last = {3}>
+    => (uint8[N, H, W] labels, uint8[N, H, W] confidence, float[N, H, W] depth,
+        uint8[N, H, W] depth_confidence)
+<float ten = {10.0}, float zero = {0.0}, float none = {nan}, int64[1] last = {3},
+    uint8 all = {255}>
 {
     red, green, blue = Split <axis: int = 3, num_outputs: int = 3> (image)
     labels = Squeeze (red, last)
@@ -66,6 +70,7 @@ painted (uint8[N, H, W, 3] image, float[N] fx)
     metres = Div (flat, ten)
     there = Greater (metres, zero)
     depth = Where (there, metres, none)
+    depth_confidence = Sub (all, confidence)
 }
 """
 CLASSES = (
@@ -79,11 +84,12 @@ CLASSES = (
 def write_painted(path, kind="metric"):
     card = ModelCard(
         "painted", "by hand", CLASSES, DepthRange(kind, 0.1, 25.5), (WIDTH, HEIGHT),
-        canonical_fx=100.0 if kind == "metric" else None,
+        canonical_fx=100.0 if kind == "metric" else None, depth_confidence=kind == "metric",
     )  # fmt: skip
     text = PAINTED.replace("{nan}", "{0.0}")
     if kind != "metric":
         text = text.replace(", float[N] fx", "")
+        text = text.replace(",\n        uint8[N, H, W] depth_confidence)", ")")
     graph = onnx.parser.parse_model(text)
     (none,) = [t for t in graph.graph.initializer if t.name == "none"]
     none.CopyFrom(onnx.numpy_helper.from_array(np.float32("nan"), "none"))
@@ -169,6 +175,7 @@ def defaults(request):
             "depth_encoding": "32FC1", "min_confidence": 0.0, "points_step": 2,
             "cut_classes": [""], "obstacle_classes": [""], "scan_frame": "", "max_rate": 0.0,
             "image_rotation": 0, "fuse_depth": False, "sharpen_depth": False,
+            "min_depth_confidence": 0.0,
         }.items():  # fmt: skip
             assert node.set(name, value).successful
 
@@ -176,16 +183,17 @@ def defaults(request):
 FIELDS = {
     "x": (0, PointField.FLOAT32), "y": (4, PointField.FLOAT32), "z": (8, PointField.FLOAT32),
     "rgb": (12, PointField.FLOAT32), "label": (16, PointField.UINT8),
-    "confidence": (17, PointField.UINT8),
+    "confidence": (17, PointField.UINT8), "depth_confidence": (18, PointField.UINT8),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_points_are_the_pixels_of_mask_confidence_and_depth(perceive, step):
     image = painted_ground()
-    points, labels, confidence, depth = perceive(
-        image, "points", "points/label", "points/confidence", "depth/image", points_step=step
-    )
+    points, labels, confidence, depth, trust = perceive(
+        image, "points", "points/label", "points/confidence", "depth/image", "depth/confidence",
+        points_step=step,
+    )  # fmt: skip
     assert points.header == labels.header == confidence.header == depth.header
     assert {f.name: (f.offset, f.datatype) for f in points.fields} == FIELDS
     assert all(f.count == 1 for f in points.fields) and not points.is_bigendian
@@ -202,6 +210,10 @@ def test_points_are_the_pixels_of_mask_confidence_and_depth(perceive, step):
     assert (cloud[:, 16] == picture(labels).ravel()).all()
     assert (cloud[:, 17] == image[grid][..., 1].ravel()).all()
     assert (cloud[:, 17] == picture(confidence).ravel()).all()
+    assert trust.header == depth.header and trust.encoding == "mono8"
+    assert (cloud[:, 18] == picture(trust)[grid].ravel()).all()
+    known = np.isfinite(picture(depth, np.float32))
+    np.testing.assert_array_equal(picture(trust), np.where(known, 255 - image[..., 1], 0))
     assert (cloud[:, 14:11:-1] == image[grid].reshape(-1, 3)).all()
     np.testing.assert_array_equal(z, picture(depth, np.float32)[grid].ravel())
     assert (np.isnan(x) == np.isnan(z)).all() and (np.isnan(y) == np.isnan(z)).all()
@@ -524,6 +536,41 @@ def test_labels_of_little_confidence_are_none_and_the_road_is_traversable(percei
     np.testing.assert_array_equal(picture(mask), np.where((image[..., 0] == 3) & ~unsure, 255, 0))
 
 
+def test_depth_of_little_confidence_is_dropped_from_all_that_use_it(perceive):
+    image = painted_ground(car_at=8.0)
+    car = image[..., 0] == 8
+    # The left part of the car says 5 m, which is not sure.
+    wrong = car & (np.arange(WIDTH) < np.flatnonzero(car.any(0))[car.any(0).sum() // 2])
+    image[..., 1], image[wrong, 1], image[wrong, 2] = 50, 200, 50
+    names = ("depth/image", "points", "scan", "class_distances", "depth/confidence")
+    before = dict(zip(names, perceive(image, *names, scan_frame="base"), strict=True))
+    after = dict(zip(names, perceive(image, *names, min_depth_confidence=0.5), strict=True))
+    depth = picture(before["depth/image"], np.float32)
+    left = np.where(wrong, np.float32("nan"), depth)
+    np.testing.assert_array_equal(picture(after["depth/image"], np.float32), left)
+    assert before["depth/confidence"].data == after["depth/confidence"].data
+
+    def z(of):
+        points = of["points"]
+        cloud = np.frombuffer(points.data, np.float32).reshape(points.height, points.width, -1)
+        return cloud[..., 2]
+
+    np.testing.assert_array_equal(np.isnan(z(after)), np.isnan(left[1::2, 1::2]))
+    assert not (np.isnan(z(before)) == np.isnan(z(after))).all()
+
+    def nearest(of):
+        (found,) = (d for d in of["class_distances"].classes if d.class_name == "car")
+        return found.nearest, float(np.nanmin(of["scan"].ranges))
+
+    assert nearest(before)[0] == pytest.approx(5.0, rel=0.01) and nearest(before)[1] < 5.5
+    assert nearest(after)[0] == pytest.approx(8.0, rel=0.01) and nearest(after)[1] > 7.9
+    # Its beams are neither free nor do they end at what is behind it.
+    scans = [np.array(of["scan"].ranges) for of in (before, after)]
+    hidden = scans[0] < 6
+    assert hidden.any() and np.isnan(scans[1][hidden]).all()
+    np.testing.assert_array_equal(scans[1][~hidden], scans[0][~hidden])
+
+
 def test_distances_have_bearing_and_confidence(perceive):
     image = painted_ground(car_at=8.0)
     (distances,) = perceive(image, "class_distances")
@@ -573,15 +620,22 @@ def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depths
     model = write_painted(tmp_path / "scaleless.onnx", "up-to-scale")
     node = start_depthseg(model=model, sharpen_depth=False)
     depth, distances = node.collect("depth/image"), node.collect("class_distances")
+    trust = node.collect("depth/confidence")
     image, info = painted_ground(height=1.5), camera_info_message(CAMERA, Header())
-    _, said = node.perceive(message(image), info, depth, distances)
+    _, said, estimated = node.perceive(message(image), info, depth, distances, trust)
     assert all(math.isnan(d.nearest) for d in said.classes)
     scan = node.collect("scan")
     until_says(node, image, "No scan: the model's depth is not in metres: set camera_height")
     assert node.set("camera_height", 3.0).successful
     assert node.set("correct_scale", True).successful
-    true, said, seen = node.perceive(message(image), info, depth, distances, scan)
+    true, said, seen, same = node.perceive(message(image), info, depth, distances, scan, trust)
     plain = image[..., 2] / np.float32(10)
+    # The model does not predict it; the scale changes nothing.
+    expected = estimate_depth_confidence(
+        np.where(plain > 0, plain, np.float32("nan")), 25.5, image[..., 1]
+    )
+    np.testing.assert_array_equal(picture(estimated), expected)
+    np.testing.assert_array_equal(picture(same), expected)
     ratio = picture(true, np.float32)[plain > 0] / plain[plain > 0]
     np.testing.assert_allclose(ratio, 2.0, rtol=0.02)
     assert {d.class_name: d for d in said.classes}["car"].nearest == pytest.approx(16, rel=0.03)

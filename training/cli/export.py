@@ -61,7 +61,8 @@ def main(arguments: list[str]) -> None:
         "--data",
         **DATA,
         default=[],
-        help="data sets to calibrate on: confidence on their val split, int8 on their train split",
+        help="data sets to calibrate on: confidence of labels and depth on their val split, int8 on"
+        " their train split",
     )
     parser.add_argument(
         "--count", type=positive, default=100, help="images of each (default: %(default)s)"
@@ -78,6 +79,7 @@ def main(arguments: list[str]) -> None:
     check_output(options.output)
     from ..data.sources import Source, open_source, parse
     from ..engine.checkpoints import load_checkpoint
+    from ..evaluation.spread import spread
     from ..evaluation.temperature import temperature
     from ..export.quantization import quantize, quantize_beside
 
@@ -93,12 +95,19 @@ def main(arguments: list[str]) -> None:
 
     labelled = [source for source in opened("val") if source.classes is not None]
     scale = temperature(task.served, labelled) if card.classes and labelled else 1.0
+    shares = (1.0, 1.0)
+    if card.depth_confidence and options.data:
+        shares = spread(task.served, opened("val"))
     if options.precision == "int8":
         quantize(
-            graph(task.system, card, scale), card, opened("train"), options.output, options.target
+            graph(task.system, card, scale, shares),
+            card,
+            opened("train"),
+            options.output,
+            options.target,
         )
     else:
-        export(task.system, card, options.output, scale)
+        export(task.system, card, options.output, scale, shares)
     if options.with_int8:
         quantize_beside(options.output, opened("train"))
 

@@ -29,6 +29,7 @@ from depthseg_ros.model_card import UNLABELLED, ModelCard
 
 from ..data.label_spaces import Groups
 from ..data.protocols import METRIC, PROTOCOLS
+from .depth_confidence import DepthConfidenceMetrics
 
 BANDS = ((0.0, 10.0), (10.0, 30.0), (30.0, math.inf))
 """Distances, metres, of which the errors are told apart."""
@@ -323,6 +324,8 @@ class Evaluation(nn.Module):
         near, far = (card.depth.min, card.depth.max) if card.depth else (0.0, 1.0)
         # A normalised depth of zero has no logarithm; it is the picture's nearest, and rare.
         self.depth = DepthMetrics(max(near, 1e-3), far, self.protocol)
+        scaling = PROTOCOLS[self.protocol].median_scaling
+        self.depth_confidence = DepthConfidenceMetrics(*self.depth.range, scaling)
 
     def update(self, outputs: Sequence[Tensor], truth: Mapping[str, Tensor]) -> None:
         """Add a batch of the model's outputs; `truth` is a batch of `transforms.EvalDataset`."""
@@ -334,6 +337,8 @@ class Evaluation(nn.Module):
             self.calibration.update(said["labels"], said["confidence"], one_class)
         if "depth" in said:
             self.depth.update(said["depth"], truth["depth"], truth["labels"])
+        if "depth_confidence" in said:
+            self.depth_confidence.update(said["depth"], said["depth_confidence"], truth["depth"])
 
     def compute(self) -> dict[str, float]:
         """What was known of the data; see `SegmentationMetrics` and those that follow it."""
@@ -343,9 +348,11 @@ class Evaluation(nn.Module):
             metrics += [self.segmentation, self.calibration]
         if "depth" in self.outputs:
             metrics.append(self.depth)
+        if "depth_confidence" in self.outputs:
+            metrics.append(self.depth_confidence)
         return {name: value for metric in metrics for name, value in metric.compute().items()}
 
     def reset(self) -> None:
         """Begin anew."""
-        for metric in (self.segmentation, self.calibration, self.depth):
+        for metric in (self.segmentation, self.calibration, self.depth, self.depth_confidence):
             metric.reset()

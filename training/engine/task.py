@@ -71,6 +71,7 @@ class JointTask(L.LightningModule):
         class_weight_offset: float = 1.05,
         weights: Path | None = None,
         encoder_rate: float = 1.0,
+        train_only: list[str] | None = None,
     ) -> None:
         """Set up the task.
 
@@ -100,6 +101,8 @@ class JointTask(L.LightningModule):
                 from, where names and shapes fit; for other classes the heads start anew.
             encoder_rate: Factor on the learning rate for the system's `encoder`; a pretrained one
                 forgets less at a lower rate.
+            train_only: Parts of the system to train, such as `[scale]`; everything else keeps its
+                weights and the statistics of its batch norms. None: train all.
         """
         super().__init__()
         class_list = self._classes = model_classes(classes)
@@ -118,6 +121,18 @@ class JointTask(L.LightningModule):
                 f"encoder_rate is {encoder_rate}, expected above 0, and 1 where the system (here"
                 f" {type(system).__name__}) has no part `encoder`"
             )
+        self.train_only = train_only
+        if train_only is not None:
+            parts = dict(system.named_modules())
+            missing = [name for name in train_only if name not in parts]
+            if missing or not train_only:
+                raise TrainingError(
+                    f"train_only is {train_only}, expected parts of {type(system).__name__}, any of"
+                    f" {', '.join(name for name, _ in system.named_children())}"
+                )
+            system.requires_grad_(False)
+            for name in train_only:
+                parts[name].requires_grad_(True)
         self.save_hyperparameters()
         encoders = [module for module in system.modules() if isinstance(module, Encoder)]
         self._inherited: dict[str, Any] = joined(*(dict(e.provenance) for e in encoders))
@@ -156,6 +171,7 @@ class JointTask(L.LightningModule):
             depth=DepthRange(kind, min_depth, max_depth) if "depth" in tasks else None,
             network_size=network_size,
             canonical_fx=canonical_fx if kind == "metric" and "depth" in tasks else None,
+            depth_confidence=system.predicts_scale,
             needs_background="background" in system.inputs,
             parameters=sum(p.numel() for p in system.parameters()),
             tools={tool: version(tool) for tool in ("torch", "onnx")},
@@ -165,6 +181,17 @@ class JointTask(L.LightningModule):
         self.register_buffer("class_weights", torch.ones(len(class_list)))
         self.evaluations: list[Evaluation] = []
         self.taught: set[str] = set()
+        if train_only is not None:
+            self.train()
+
+    def train(self, mode: bool = True) -> JointTask:
+        """Set to train, except for what `train_only` freezes, whose norms keep their statistics."""
+        super().train(mode)
+        if self.train_only is not None:
+            self.system.eval()
+            for name in self.train_only:
+                self.system.get_submodule(name).train(mode)
+        return self
 
     @property
     def data_module(self) -> MultiDataModule:

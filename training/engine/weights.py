@@ -147,7 +147,7 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
 
     A model file does not have them, because export folds batch norms into convolutions. They are
     measured while `run` passes images through the system in evaluation mode; weight and bias are
-    changed to match.
+    changed to match. Batch norms that are frozen (in evaluation mode) stay as they are.
     """
     seen: dict[nn.BatchNorm2d, list[Tensor]] = {}
 
@@ -156,7 +156,7 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
         seen.setdefault(norm, []).append(moments)
 
-    norms = [module for module in system.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [m for m in system.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
     hooks = [norm.register_forward_hook(measure) for norm in norms]
     training = system.training
     system.eval()

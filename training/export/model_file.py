@@ -40,13 +40,19 @@ IR_VERSION = (
 )
 
 
-def export(system: System, card: ModelCard, path: Path, temperature: float = 1.0) -> None:
+def export(
+    system: System,
+    card: ModelCard,
+    path: Path,
+    temperature: float = 1.0,
+    spread: tuple[float, float] = (1.0, 1.0),
+) -> None:
     """Write the model file of a trained system, in fp32 or fp16 as its card says.
 
     Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
     folds the casts away when loading.
     """
-    write(graph(system, card, temperature), card, path)
+    write(graph(system, card, temperature, spread), card, path)
 
 
 def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
@@ -58,9 +64,14 @@ def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     model_card.write(path, model, card)
 
 
-def graph(system: System, card: ModelCard, temperature: float = 1.0) -> onnx.ModelProto:
+def graph(
+    system: System,
+    card: ModelCard,
+    temperature: float = 1.0,
+    spread: tuple[float, float] = (1.0, 1.0),
+) -> onnx.ModelProto:
     """The graph of a trained system, with its weights as they are computed with."""
-    served = rounded(system, card, temperature)
+    served = rounded(system, card, temperature, spread)
     dynamic = {0: torch.export.Dim.DYNAMIC}
     picture = {**dynamic, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
     # A batch of 2: the exporter takes an example of 1 for a constant.
@@ -91,9 +102,14 @@ def graph(system: System, card: ModelCard, temperature: float = 1.0) -> onnx.Mod
     return model
 
 
-def rounded(system: System, card: ModelCard, temperature: float = 1.0) -> ServedModel:
+def rounded(
+    system: System,
+    card: ModelCard,
+    temperature: float = 1.0,
+    spread: tuple[float, float] = (1.0, 1.0),
+) -> ServedModel:
     """The graph of the file, with batch norms folded and weights rounded to what is stored."""
-    served = ServedModel(fold_batch_norms(system), card, temperature).eval()
+    served = ServedModel(fold_batch_norms(system), card, temperature, spread).eval()
     for parameter in served.parameters():
         parameter.data = parameter.data.half()
         if card.precision != "fp16":

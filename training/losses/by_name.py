@@ -32,6 +32,7 @@ from torch import Tensor
 
 from ..models.blocks import resize
 from . import depth, segmentation
+from .depth import laplace as laplace
 from .numerics import in_float32, window
 
 SEGMENTATION: dict[str, Callable[..., Tensor]] = {

@@ -169,6 +169,21 @@ def log_gradient(prediction_NHW: Tensor, truth_NHW: Tensor, scales: int = 3) -> 
 
 
 @in_float32
+def laplace(log_scale_NHW: Tensor, prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
+    """Negative log-likelihood of a Laplace distribution of ln depth, for its scale b alone.
+
+    mean |ln prediction - ln truth| / b + ln 2b over the pixels with depth (Kendall and Gal 2017 use
+    it with a gradient for depth, too). The least is where b is the mean error of pixels that look
+    alike. Depth gets no gradient: it has losses of its own, which errors must not weaken.
+    `log_scale_NHW` is ln b, clamped to -7 or more.
+    """
+    truth, known = _known(truth_NHW)
+    log_scale = log_scale_NHW.clamp(min=-7)
+    error = (_log(prediction_NHW.detach()) - _log(truth)).abs()
+    return mean_over(error * torch.exp(-log_scale) + log_scale + math.log(2), known)
+
+
+@in_float32
 def binary_cross_entropy(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
     """Mean binary cross-entropy of depths from 0 to 1, taken as probabilities; zero is known too.
 

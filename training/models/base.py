@@ -39,6 +39,9 @@ class Prediction(TypedDict, total=False):
     """(N, classes, h, w), or (N, 1, h, w): the logit of the foreground."""
     depth: Tensor
     """(N, 1, h, w), positive, see `System.depth_kind`."""
+    log_scale: Tensor
+    """(N, 1, h', w') of systems with `predicts_scale`: ln b; the error of ln depth has a Laplace
+    distribution with scale b. It may be coarser than `depth`."""
     side_logits: list[Tensor]
     """More outputs like `logits`, each of its own size, for deep supervision."""
     side_depths: list[Tensor]
@@ -69,6 +72,9 @@ class System(nn.Module):
     """What the system was built for, see `TASKS`."""
     needs_weights: bool = False
     """Whether a part that does not train has random weights, so that others must be loaded."""
+
+    predicts_scale: bool = False
+    """Whether it predicts the size of its depth error, `Prediction.log_scale`."""
 
     forward: Callable[..., Prediction]
     """(N, 3, H, W) float images with values 0 to 255, one for each of `inputs` -> `Prediction`."""

@@ -21,6 +21,7 @@ camera's shape, and no time is spent on padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -169,19 +170,32 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 """Operators that the exporter translates in another way than its own."""
 
 
+NEAR = math.log(1.1)
+"""Difference of ln depth up to which depth counts as right for the depth confidence: 10 %."""
+
+
 class ServedModel(nn.Module):
     """The camera's picture in, what the topics carry out, at the picture's size.
 
     `inputs` and `outputs` are the names of what it takes and gives, in order.
     """
 
-    def __init__(self, system: System, card: ModelCard, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        system: System,
+        card: ModelCard,
+        temperature: float = 1.0,
+        spread: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
         """Put the graph of a model file around a system, as its card says.
 
-        Logits are divided by `temperature` for the confidence, see `evaluation.temperature`.
+        Logits are divided by `temperature` for the confidence, see `evaluation.temperature`. For
+        the depth confidence, the scale b of the depth error becomes f * b^p with f, p = `spread`,
+        see `evaluation.spread`.
         """
         super().__init__()
         self.system, self.card, self.temperature = system, card, temperature
+        self.spread = spread
         self.pictures = system.inputs
         self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
         self.outputs = card.outputs
@@ -195,8 +209,8 @@ class ServedModel(nn.Module):
                 focal lengths in pixels.
 
         Returns:
-            As `self.outputs` says: `labels` and `confidence` (N, H, W) uint8 and `depth` (N, H, W)
-            float32.
+            As `self.outputs` says: `labels` and `confidence` (N, H, W) uint8, `depth` (N, H, W)
+            float32 and `depth_confidence` (N, H, W) uint8.
         """
         pictures = inputs[: len(self.pictures)]
         size = pictures[0].shape[1:3]
@@ -218,11 +232,20 @@ class ServedModel(nn.Module):
                 no_depth = no_depth | (labels == float(class_id))
             depth = depth.clamp(min=self.card.depth.min)
             outputs.append(depth.masked_fill(no_depth, float("nan")))
+            if self.card.depth_confidence:
+                within = within_share(prediction["log_scale"], self.spread)
+                levels = resize(255 * within + 0.5, size).squeeze(1)
+                # A product, because ONNX Runtime's Where takes twice as long.
+                outputs.append((levels * (~no_depth).float()).to(torch.uint8))
         return tuple(outputs)
 
     def logits(self, *pictures: Tensor) -> Tensor:
         """The classes' logits alone, (N, classes, h, w) at the system's own size."""
         return _of_all(self._predict(pictures)[0]["logits"])
+
+    def log_scale(self, *pictures: Tensor) -> Tensor:
+        """The scale of the depth error alone, `Prediction.log_scale`."""
+        return self._predict(pictures)[0]["log_scale"]
 
     def _predict(self, pictures: tuple[Tensor, ...]) -> tuple[Prediction, torch.Size]:
         """What the system predicts, and the height and width at which it has seen the images."""
@@ -239,6 +262,8 @@ class ServedModel(nn.Module):
             prediction["logits"] = half["logits"].float()
         if "depth" in half:
             prediction["depth"] = half["depth"].float()
+        if "log_scale" in half:
+            prediction["log_scale"] = half["log_scale"].float()
         return prediction, fitted.shape[2:]
 
     def _classify(
@@ -259,6 +284,20 @@ class ServedModel(nn.Module):
             return resize(depth, size)[:, 0]
         # Between near and far lies what is a ratio from both.
         return resize(depth.log(), size)[:, 0].exp()
+
+
+def within_share(log_scale: Tensor, spread: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+    """Probability that depth is within 10 % of the truth, 0 to 1.
+
+    Its error in ln depth has a Laplace distribution with scale b, so the probability is
+    1 - exp(-ln 1.1 / b).
+
+    Args:
+        log_scale: ln b, any shape, before recalibration.
+        spread: See `ServedModel`.
+    """
+    factor, power = spread
+    return 1 - torch.exp(-torch.exp(math.log(NEAR / factor) - power * log_scale))
 
 
 def _of_all(logits: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from depthseg_ros.model_card import UNLABELLED, SemanticClass
 from ..errors import TrainingError
 from ..losses import by_name as losses
 from ..models.base import Prediction, System
+from ..models.blocks import resize
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Objective(nn.Module):
         depth: dict[str, float] | None = None,
         deep_supervision: bool = False,
         weigh_classes: bool = True,
+        depth_scale: float = 0.1,
     ) -> None:
         """Choose the losses against truth.
 
@@ -105,12 +107,16 @@ class Objective(nn.Module):
             depth: Names in `losses.DEPTH` -> weight; by default `usual_depth`.
             deep_supervision: Whether the side outputs are held to the truth, too.
             weigh_classes: Whether rare classes weigh more.
+            depth_scale: Weight of `losses.depth.laplace` for systems that predict the scale of
+                their depth error.
         """
         super().__init__()
         self.segmentation = self.usual_segmentation if segmentation is None else segmentation
         self.depth = self.usual_depth if depth is None else depth
         check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
         check_terms(self.depth, losses.DEPTH, "depth")
+        check_terms({"laplace": depth_scale}, {"laplace": losses.laplace}, "depth")
+        self.depth_scale = depth_scale
         self.deep_supervision, self.weigh_classes = deep_supervision, weigh_classes
         self.register_buffer("sets", torch.zeros(0, 0, dtype=torch.bool), persistent=False)
 
@@ -188,8 +194,16 @@ class Objective(nn.Module):
             * losses.multi_output(functools.partial(loss, name), outputs, depth, of_step)
             for name, weight in self.depth.items()
         }
+        if "log_scale" in prediction and self.depth_scale:
+            scale = resize(prediction["log_scale"], outputs[0].shape[2:])
+            both = torch.cat([scale, outputs[0]], 1)
+
+            def nll(output: Tensor, truth: Tensor) -> Tensor:
+                return losses.laplace(output[:, 0], output[:, 1], truth)
+
+            parts["laplace"] = self.depth_scale * losses.multi_output(nll, [both], depth, of_step)
         known = any(map(known_depth, context.step or [context.batch]))
-        return parts, bool(self.depth) and known
+        return parts, bool(parts) and known
 
 
 def thinned(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:

@@ -43,7 +43,7 @@ def pictures():
 
 
 def started(pictures, settle):
-    system = SharedEncoder()
+    system = SharedEncoder(depth_scale=True)
     assert start_from(system, STREET) == []
     as_float = pictures.float().permute(0, 3, 1, 2)
     if settle:

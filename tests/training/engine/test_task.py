@@ -23,11 +23,13 @@ from training.engine.balancing import Uncertainty
 from training.engine.checkpoints import load_checkpoint
 from training.engine.fit import ProgressBar
 from training.engine.task import JointTask, decaying
-from training.engine.weights import provenance_of
+from training.engine.weights import provenance_of, settle_batch_norms
 from training.errors import TrainingError
 from training.models.encoders import EfficientNetLite0, ResNet
 from training.models.systems.lateral_sharing import LateralSharing
 from training.models.systems.shared_encoder import SharedEncoder
+from training.objectives.base import Context
+from training.objectives.supervised import Supervised
 
 
 def lateral_sharing():
@@ -167,3 +169,36 @@ def test_what_a_pretrained_encoder_was_trained_on_goes_on_the_card(tmp_path):
     stored = provenance_of(tmp_path / "task.ckpt")
     assert "ImageNet (the encoder, EfficientNet-Lite0)" in stored["trained_on"]
     assert "Apache-2.0" in stored["terms"]
+
+
+def test_only_the_named_parts_train_and_everything_else_stays():
+    torch.manual_seed(0)
+    system = SharedEncoder(
+        widths=(16, 16, 16, 24), depths=(1,) * 4, context=16, decoder=(8,) * 3, heads=(8, 8),
+        depth_scale=True,
+    )  # fmt: skip
+    objective = Supervised(segmentation={}, depth={})
+    task = JointTask(system, objective, train_only=["scale"]).train()
+    assert task.training and system.scale.training and not system.encoder.training
+    assert task.card.depth_confidence
+    before = {name: value.clone() for name, value in system.state_dict().items()}
+    settle_batch_norms(system, lambda: system(torch.rand(1, 3, 64, 64)))
+    optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=0.1)
+    batch = {
+        "image": torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8),
+        "labels": torch.zeros(2, 64, 96, dtype=torch.uint8),
+        "depth": torch.full((2, 64, 96), 5.0),
+    }
+    for _ in range(2):
+        parts, _ = task.objective(Context(system, batch, torch.ones(11), 420.0))
+        optimizer.zero_grad()
+        parts["depth"]["laplace"].backward()
+        optimizer.step()
+    changed = {n for n, v in system.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {n for n in before if n.startswith("scale.")}
+    with pytest.raises(
+        TrainingError, match=r"train_only is \['head'\], .* any of encoder, context"
+    ):
+        JointTask(SharedEncoder(), train_only=["head"])
+    with pytest.raises(TrainingError, match=r"train_only is \[\]"):
+        JointTask(SharedEncoder(), train_only=[])

@@ -49,13 +49,15 @@ from training.models.systems.shared_encoder import SharedEncoder
 from training.models.systems.two_image_u2net import TwoImageU2Net
 from training.models.systems.two_stream_fcn import TwoStreamFcn
 
-TEMPERATURE = 1.7
+TEMPERATURE, SPREAD = 1.7, (0.2, 0.8)
 
 
 @pytest.fixture(scope="module")
 def task():
     torch.manual_seed(0)
-    system = SharedEncoder(widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16))
+    system = SharedEncoder(
+        widths=(16, 16, 16, 24), context=16, decoder=(16, 16, 16), depth_scale=True
+    )
     system.train()
     for _ in range(3):  # batch norms that have seen something
         system(torch.rand(4, 3, 64, 96) * 255)
@@ -64,7 +66,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def exported(task):
-    return graph(task.system, task.card, TEMPERATURE)
+    return graph(task.system, task.card, TEMPERATURE, SPREAD)
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +88,38 @@ def test_onnx_runtime_agrees_with_torch(task, session, size, batch):
     images = np.stack([street.Street(i, width, height).frame(0).image for i in range(batch)])
     fx = np.linspace(0.7, 1.1, batch, dtype=np.float32) * width
     with torch.inference_mode():
-        served = rounded(task.system, task.card, TEMPERATURE)
+        served = rounded(task.system, task.card, TEMPERATURE, SPREAD)
         expected = served(torch.from_numpy(images), torch.from_numpy(fx))
-    labels, confidence, depth = session.run(None, {"image": images, "fx": fx})
-    expected_labels, expected_confidence, expected_depth = (e.numpy() for e in expected)
+    labels, confidence, depth, trust = session.run(None, {"image": images, "fx": fx})
+    expected_labels, expected_confidence, expected_depth, expected_trust = (
+        e.numpy() for e in expected
+    )
     assert labels.shape == confidence.shape == depth.shape == (batch, height, width)
     assert (labels == expected_labels).mean() >= 0.999
     assert np.abs(confidence.astype(int) - expected_confidence).max() <= 2
     both = np.isfinite(depth) & np.isfinite(expected_depth)
     assert (np.isfinite(depth) == np.isfinite(expected_depth)).mean() >= 0.999
     np.testing.assert_allclose(depth[both], expected_depth[both], rtol=1e-3)
+    assert trust.shape == depth.shape and trust.dtype == np.uint8
+    assert (trust[np.isnan(depth)] == 0).all() and trust[both].min() > 0
+    assert np.abs(trust[both].astype(int) - expected_trust[both]).max() <= 2
+
+
+@pytest.mark.parametrize("b", [0.05, 0.2, 1.0])
+def test_depth_confidence_follows_from_the_scale_of_the_error(b):
+    system = SharedEncoder(tasks=["depth"], depth_scale=True, **SMALL).eval()
+    with torch.no_grad():
+        system.scale[2].weight.zero_()
+        system.scale[2].bias.fill_(math.log(b))
+    card = replace(JointTask(system).card, network_size=(96, 64))
+    assert card.depth_confidence and card.outputs == ("depth", "depth_confidence")
+    image, fx = torch.randint(0, 255, (1, 60, 80, 3), dtype=torch.uint8), torch.tensor([90.0])
+    for spread in ((1.0, 1.0), (0.7, 1.5)):
+        depth, levels = ServedModel(system, card, spread=spread).eval()(image, fx)
+        # The share of a Laplace distribution within ln 1.1 of its middle.
+        errors = np.random.default_rng(0).laplace(0, spread[0] * b ** spread[1], 10**6)
+        share = (np.abs(errors) < math.log(1.1)).mean()
+        assert (levels[depth.isfinite()] / 255 - share).abs().max() < 0.005
 
 
 class Constant(System):
@@ -148,8 +172,8 @@ def test_the_decoders_sizes_are_constant_doubles_in_the_file(path):
     nodes = onnx.load(path).graph.node
     sizes = {name for node in nodes if node.op_type == "Resize" for name in node.input[3:]}
     resizes = [node for node in nodes if node.op_type == "Resize"]
-    # Into the network, and labels, confidence and depth out of it.
-    assert len(sizes) == 4 and len(resizes) - 4 == 6
+    # Into the network, and labels, confidence, depth and its confidence out of it.
+    assert len(sizes) == 5 and len(resizes) - 5 == 6
 
 
 SMALL = {"widths": (16, 16, 16, 24), "depths": (1, 1, 1, 1), "context": 16}
@@ -173,7 +197,9 @@ def small_systems():
             SemanticGuided(11, encoder=resnet, decoder=(16, 16, 8, 8, 8)), {"min_depth": 0.1}
         ),
         "depth alone": (SharedEncoder(tasks=["depth"], **SMALL), {}),
-        "shared_encoder": (SharedEncoder(widths=(16, 16, 16, 24), context=16), {}),
+        "shared_encoder": (
+            SharedEncoder(widths=(16, 16, 16, 24), context=16, depth_scale=True), {}
+        ),
         "classes alone": (SharedEncoder(tasks=["segmentation"], **SMALL), {}),
     }  # fmt: skip
 
@@ -231,6 +257,10 @@ def test_every_system_is_served_as_it_was_trained(name, tmp_path):
         assert (np.isfinite(said.depth) == np.isfinite(true)).mean() >= 0.999
         both = np.isfinite(said.depth) & np.isfinite(true)
         np.testing.assert_allclose(said.depth[both], true[both], rtol=1e-3, atol=1e-5)
+    assert (said.depth_confidence is None) == ("depth_confidence" not in expected)
+    if said.depth_confidence is not None:
+        true = expected["depth_confidence"][0].numpy()[both]
+        assert np.abs(said.depth_confidence[both].astype(int) - true).max() <= 2
 
 
 @pytest.mark.parametrize("name", [name for name in small_systems() if name not in HALF])
@@ -480,6 +510,7 @@ def test_the_graph_takes_any_size_and_computes_in_fp32(path):
     assert axes == {
         "image": ["N", "H", "W", 3], "fx": ["N"],
         "labels": ["N", "H", "W"], "confidence": ["N", "H", "W"], "depth": ["N", "H", "W"],
+        "depth_confidence": ["N", "H", "W"],
     }  # fmt: skip
     halves = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
     casts = [n for n in model.graph.node if n.input and n.input[0] in halves]
@@ -492,7 +523,7 @@ def test_the_graph_takes_any_size_and_computes_in_fp32(path):
 def test_confidence_is_the_softmax_of_the_label(task):
     image = torch.randint(0, 255, (1, 64, 96, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        labels, confidence, _ = task.served(image, torch.tensor([90.0]))
+        labels, confidence, *_ = task.served(image, torch.tensor([90.0]))
         logits = task.system(image.float().permute(0, 3, 1, 2))["logits"]
     low = logits.softmax(1).amax(1)[0]
     # The middle of a block of 2 x 2 pixels lies between four of them; where the block's
@@ -511,13 +542,17 @@ def test_sky_and_what_lies_beyond_the_range_have_no_depth(task):
             logits[:, 0, : h // 8] = 9
             depth = torch.full((n, 1, h // 4, w // 4), 50.0)
             depth[..., w // 8 :] = 140.0
-            return {"logits": logits, "depth": depth}
+            scale = torch.full((n, 1, h // 8, w // 8), math.log(0.1))
+            return {"logits": logits, "depth": depth, "log_scale": scale}
 
     served = ServedModel(Fixed(), task.card)
-    labels, _, depth = served(torch.zeros(1, 64, 96, 3, dtype=torch.uint8), torch.tensor([90.0]))
+    image = torch.zeros(1, 64, 96, 3, dtype=torch.uint8)
+    labels, _, depth, trust = served(image, torch.tensor([90.0]))
     assert depth[0, :24].isnan().all() and (labels[0, :24] == 0).all()
     assert depth[0, 40:, :40] == pytest.approx(50, rel=1e-5)
     assert depth[0, 40:, 56:].isnan().all()  # 140 m, the card ends at 100
+    share = 1 - math.exp(-math.log(1.1) / 0.1)
+    assert torch.equal(trust, torch.where(depth.isnan(), 0, round(255 * share)).to(torch.uint8))
 
 
 def test_folding_batch_norms_changes_nothing(task):

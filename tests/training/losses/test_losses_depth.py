@@ -27,6 +27,7 @@ from training.losses.depth import (
     berhu,
     binary_cross_entropy,
     l1,
+    laplace,
     log_gradient,
     relative_l1,
     rmse,
@@ -56,6 +57,21 @@ def random_batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_l1_is_the_mean_absolute_error():
     assert l1(row(1, 5, 9), row(2, 3, NAN)) == pytest.approx(1.5)
+
+
+def test_laplace_is_least_at_the_true_scale_and_teaches_the_scale_alone():
+    truth = torch.full((1, 200, 200), 5.0)
+    errors = np.random.default_rng(0).laplace(0, 0.2, truth.shape)
+    prediction = (truth * torch.from_numpy(np.exp(errors)).float()).requires_grad_()
+    truth[0, 0, 0] = NAN
+    candidates = [0.1, 0.18, 0.2, 0.22, 0.4]
+    found = {b: laplace(torch.full_like(truth, math.log(b)), prediction, truth) for b in candidates}
+    assert min(found, key=found.get) == 0.2
+    # The entropy of the distribution.
+    assert found[0.2].item() == pytest.approx(math.log(2 * math.e * 0.2), abs=0.02)
+    scale = torch.full_like(truth, math.log(0.4)).requires_grad_()
+    laplace(scale, prediction, truth).backward()
+    assert prediction.grad is None and (scale.grad.sum() > 0) and scale.grad[0, 0, 0] == 0
 
 
 def test_berhu_is_quadratic_from_a_fifth_of_the_greatest_error_on():

@@ -87,6 +87,22 @@ def test_supervised_adds_up_what_it_is_told_to():
     assert present == {"segmentation": True, "depth": True}
 
 
+def test_the_scale_of_the_error_is_learned_beside_depth():
+    data = batch()
+    depth = data["depth"][:, None] * 1.2
+    system = Says(depth=depth, log_scale=torch.full((2, 1, H // 2, W // 2), math.log(0.3)))
+    parts, present = Supervised(depth={}, depth_scale=0.5)(
+        Context(system, data, WEIGHTS, CANONICAL)
+    )
+    expected = math.log(1.2) / 0.3 + math.log(2 * 0.3)
+    assert parts["depth"]["laplace"].item() == pytest.approx(0.5 * expected, rel=1e-4)
+    assert present["depth"]
+    parts, _ = Supervised(depth_scale=0.0)(Context(system, data, WEIGHTS, CANONICAL))
+    assert "laplace" not in parts["depth"]
+    with pytest.raises(TrainingError, match="weight of the depth loss laplace is -1"):
+        Supervised(depth_scale=-1)
+
+
 def test_an_all_invalid_batch_costs_nothing():
     data = batch()
     data["labels"][:], data["depth"][:] = 255, torch.nan

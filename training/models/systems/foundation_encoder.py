@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from ..base import Prediction, System
 from ..blocks import ConvNormRelu, Decoder, Normalize
 from ..vit import Vit
-from .shared_encoder import Head
+from .shared_encoder import Head, ScaleHead
 
 
 class FoundationEncoder(System):
@@ -54,6 +54,7 @@ class FoundationEncoder(System):
         min_depth: float = 0.15,
         max_depth: float = 300.0,
         tasks: Sequence[str] = ("segmentation", "depth"),
+        depth_scale: bool = False,
     ) -> None:
         """Build the network.
 
@@ -70,6 +71,7 @@ class FoundationEncoder(System):
             min_depth: Minimum canonical depth, metres.
             max_depth: Maximum canonical depth, metres.
             tasks: Tasks with a head.
+            depth_scale: As of `SharedEncoder`.
 
         Raises:
             TrainingError: as of `Vit`; `tasks` has none, or an unknown one.
@@ -90,6 +92,9 @@ class FoundationEncoder(System):
             self.segmentation = Head(decoder[-1], detail[0], heads[0], num_classes)
         if "depth" in tasks:
             self.depth = Head(decoder[-1], detail[0], heads[1], 1)
+        self.predicts_scale = depth_scale and "depth" in tasks
+        if self.predicts_scale:
+            self.scale = ScaleHead(decoder[-1])
         self.depth_limits = (min_depth, max_depth)
         self.log_range = (math.log(min_depth), math.log(max_depth))
 
@@ -109,4 +114,6 @@ class FoundationEncoder(System):
             near, far = self.log_range
             share = torch.sigmoid(self.depth(features, details[0]).float())
             prediction["depth"] = torch.exp(near + (far - near) * share)
+        if self.predicts_scale:
+            prediction["log_scale"] = self.scale(features).float()
         return prediction

@@ -48,6 +48,22 @@ class Head(nn.Module):
         return without_autocast(self.output, self.level(features_NCHW, [skip_NCHW]))
 
 
+class ScaleHead(nn.Sequential):
+    """The size of the depth error: ln b of a Laplace distribution with scale b of ln depth.
+
+    It needs no finer features than the decoder's: an error that its last level could locate, that
+    level could have avoided.
+    """
+
+    def __init__(self, inputs: int, width: int = 16) -> None:
+        """Build a head of one hidden layer on features of `inputs` channels."""
+        super().__init__(nn.Conv2d(inputs, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, 1, 1))
+
+    def forward(self, features_NCHW: Tensor) -> Tensor:
+        """Predict at the features' size, (N, 1, H, W). No gradient reaches the features."""
+        return without_autocast(super().forward, features_NCHW.detach())
+
+
 class SharedEncoder(System):
     """One encoder, one decoder, two heads."""
 
@@ -65,6 +81,7 @@ class SharedEncoder(System):
         max_depth: float = 300.0,
         encoder: Encoder | None = None,
         tasks: Sequence[str] = ("segmentation", "depth"),
+        depth_scale: bool = False,
     ) -> None:
         """Build the network.
 
@@ -80,6 +97,8 @@ class SharedEncoder(System):
             encoder: One of `training.models.encoders` with `half`, in place of the built-in narrow
                 `ResNet`.
             tasks: What to build heads for.
+            depth_scale: Whether to predict the size of the depth error, for the output
+                `depth_confidence`. It learns without changing anything else.
 
         Raises:
             TrainingError: `tasks` has none, or an unknown one; the encoder has no features at 1/2.
@@ -98,6 +117,9 @@ class SharedEncoder(System):
             self.segmentation = Head(decoder[-1], finest, heads[0], num_classes)
         if "depth" in tasks:
             self.depth = Head(decoder[-1], finest, heads[1], 1)
+        self.predicts_scale = depth_scale and "depth" in tasks
+        if self.predicts_scale:
+            self.scale = ScaleHead(decoder[-1])
         self.depth_limits = (min_depth, max_depth)
         self.log_range = (math.log(min_depth), math.log(max_depth))
         self.normalize = Normalize()
@@ -113,4 +135,6 @@ class SharedEncoder(System):
             near, far = self.log_range
             share = torch.sigmoid(self.depth(features, finest).float())
             prediction["depth"] = torch.exp(near + (far - near) * share)
+        if self.predicts_scale:
+            prediction["log_scale"] = self.scale(features).float()
         return prediction
