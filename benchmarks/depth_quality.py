@@ -44,6 +44,7 @@ from depthseg_ros.derived.sharpening import sharpened
 from depthseg_ros.derived.stability import StableDepth, step
 from depthseg_ros.imaging.geometry import rays, sample
 from depthseg_ros.imaging.rendering import color_table, from_above
+from depthseg_ros.memory import keep_memory
 from depthseg_ros.perception import Perception, Prediction
 from depthseg_ros.street.camera import FRAME_RATE
 from training.data.synthetic.rendered import FIRST_SEED
@@ -319,6 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
+    keep_memory()  # as the node does
     if options.count < 1 or options.frames < FOLLOWED or options.every < 1:
         parser.error(f"--count and --every: at least 1; --frames: at least {FOLLOWED}")
     cv2.setNumThreads(1)

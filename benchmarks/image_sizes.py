@@ -34,6 +34,7 @@ from benchmarks import run
 from depthseg_ros import model_card, street
 from depthseg_ros.backends import BACKENDS
 from depthseg_ros.cli.speed import in_turn
+from depthseg_ros.memory import keep_memory
 from depthseg_ros.perception import Perception
 
 SIZES = ((640, 360), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15, help="to measure (default: 15)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
+    keep_memory()  # as the node does
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
     reduced = Perception(options.model, options.backend)

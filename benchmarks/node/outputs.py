@@ -26,6 +26,7 @@ import json
 import statistics
 import sys
 
+from rclpy.time import Time
 from rich.console import Console
 from rich.table import Table
 from std_msgs.msg import Header
@@ -35,6 +36,7 @@ from depthseg_ros.cli.speed import in_turn
 from depthseg_ros.derived.scale import ScaleEstimate
 from depthseg_ros.derived.stability import StableDepth
 from depthseg_ros.imaging.geometry import RayCache
+from depthseg_ros.memory import keep_memory
 from depthseg_ros.node.outputs import OUTPUTS, FrameOutputs
 from depthseg_ros.node.parameters import Settings
 from depthseg_ros.node.tf import Transforms
@@ -54,9 +56,11 @@ def main() -> int:
     fx, header = frame.intrinsics.fx, Header(frame_id="camera_optical_frame")
     prediction = perception(frame.image, fx)
     seen: list[FrameOutputs] = []
-    kept = RayCache()
+    kept, stable = RayCache(), StableDepth()
+    keep_memory()  # as the node does
 
     def see() -> None:
+        header.stamp = Time(nanoseconds=Time.from_msg(header.stamp).nanoseconds + 10**8).to_msg()
         seen[:] = [
             FrameOutputs(
                 header,
@@ -67,7 +71,7 @@ def main() -> int:
                 None,
                 Settings(),
                 ScaleEstimate(),
-                StableDepth(),
+                stable,
                 kept,
                 Transforms(),
             )

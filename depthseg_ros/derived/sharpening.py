@@ -73,14 +73,18 @@ def sharpened(depth: NDArray[np.float32]) -> NDArray[np.float32]:
         edge = ((far > RATIO * near) & (wide < most * change)).view(np.uint8)
     if not edge.any():
         return depth
-    full = cv2.resize(edge, (width, height), interpolation=cv2.INTER_NEAREST)
-    pixels = np.flatnonzero(full.view(np.bool_)).astype(np.int32)
-    rows = pixels // width
-    columns = pixels - rows * width
-    place = rows * coarse.shape[0] // height * coarse.shape[1] + columns * coarse.shape[1] // width
-    own, near, far = depth.ravel()[pixels], near.ravel()[place], far.ravel()[place]
-    # Beside the sky, the far end of a slope is no surface.
-    side = np.where((own * own < near * far) | (beside.ravel()[place] > 0), near, far)
+    # Each pixel that is coarse stands for a square of `step` x `step`.
+    squares = np.flatnonzero(edge)
+    down, right = np.divmod(squares, coarse.shape[1])
+    offsets = np.arange(step)
+    rows = np.minimum(down[:, None] * step + offsets, height - 1)
+    columns = np.minimum(right[:, None] * step + offsets, width - 1)
+    pixels = rows[:, :, None] * width + columns[:, None, :]
+    far[beside.view(np.bool_)] = np.inf  # beside the sky, the far end of a slope is no surface
+    near, far = (a.ravel()[squares][:, None, None] for a in (near, far))
+    own = depth.ravel()[pixels]
     result = depth.copy()
-    result.ravel()[pixels] = np.where(np.isnan(own), own, side)
+    result.ravel()[pixels] = np.where(
+        np.isnan(own), own, np.where(own * own < near * far, near, far)
+    )
     return result

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from ..imaging.geometry import sample
 
-COLUMNS = 160
+COLUMNS = 128
 """Approximate number of columns at which depth is fused."""
 
 WEIGHT = 0.93
@@ -54,7 +54,7 @@ GREY_GATE = 25
 LONGEST_GAP = 1.0
 """Seconds between two images after which fusing begins again."""
 
-_CORNERS, _FEWEST, _LEAST_SHARE, _ROUNDS = 150, 25, 0.5, 6
+_CORNERS, _FEWEST, _LEAST_SHARE, _ROUNDS = 100, 25, 0.5, 4
 """Corners to track; minimum number and share that must agree on the motion; rounds of the fit."""
 
 Floats = NDArray[np.float32]
