@@ -342,6 +342,7 @@ class CameraStream:
 
     def on_second(self) -> None:
         """Check once a second for missing and lost frames and for compatible QoS."""
+        self._names_come_first()  # who listens before the first image need not wait at it
         if self._inputs:
             self._check_inputs()
         if self._label_info is not None and (
