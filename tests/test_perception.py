@@ -483,8 +483,9 @@ def test_the_packages_own_models_have_names(tmp_path, monkeypatch):
         Perception("kitchen")
 
 
-@pytest.mark.parametrize("size", [(1280, 720), (1920, 1200), (720, 1280)])
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("size", "backend"), [((1280, 720), "onnxruntime"), ((720, 1280), "openvino")]
+)
 def test_a_reduced_image_gives_what_the_graph_gives_for_the_whole(size, backend):
     if backend == "openvino":
         pytest.importorskip("openvino")

@@ -68,9 +68,9 @@ LOSSES_REPEAT = 60.0
 MOUNTING_EVERY, MOUNTING_REPEAT = 0.5, 60.0
 """Seconds between two comparisons of the ground with the mounting; and as `REPEAT`."""
 MASKS, NAMES_FIRST = ("label/image", "points/label"), 0.5
-"""Outputs that are published only this many seconds after somebody new listens to them or to
-label/info: by then the latched names have arrived (0.07 s later than an image in our measurements),
-without which Nav2's semantic_segmentation_layer crashes."""
+"""Outputs that are held back for this many seconds after somebody new listens to label/info. Then
+the latched names have arrived (up to 0.2 s after the first points in our measurements), without
+which Nav2's semantic_segmentation_layer crashes. It subscribes to points after label/info."""
 MOUNTING = (
     "camera_height", "camera_pitch", "camera_roll", "ground", "ground_frame", "depth_scale",
     "image_rotation",
@@ -142,7 +142,7 @@ class CameraStream:
         self._card: Any = None
         self._label_info: Any = None
         self._label_threshold = 0.0
-        self._mask_listeners, self._masks_due = 0, 0.0
+        self._name_listeners, self._masks_due = 0, 0.0
         self._inputs: list[FollowingSubscription] = []
         self._calibration = Calibration(
             self._image_name,
@@ -531,11 +531,10 @@ class CameraStream:
         """Whether masks wait for the names of their labels, see `NAMES_FIRST`."""
         if self._label_info is None:
             return False
-        publishers = (self._label_info, *(p for n, p in self._outputs.items() if n in MASKS))
-        listeners, now = sum(p.get_subscription_count() for p in publishers), time.monotonic()
-        if listeners > self._mask_listeners:
+        listeners, now = self._label_info.get_subscription_count(), time.monotonic()
+        if listeners > self._name_listeners:
             self._masks_due = now + NAMES_FIRST
-        self._mask_listeners = listeners
+        self._name_listeners = listeners
         return now < self._masks_due
 
     def lose(self, watch: StageTimer, error: Exception) -> None:

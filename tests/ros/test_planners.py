@@ -280,21 +280,30 @@ def test_masks_wait_until_the_names_of_their_labels_have_arrived(node, observer)
     vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs")
     latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
     seen = []
-    for name, kind, qos in (
-        ("points", PointCloud2, 20),
+
+    def note(name, message):
+        stamp = message.header.stamp
+        seen.append((name, stamp.sec, stamp.nanosec))
+
+    for name, kind, qos in (  # in the order of Nav2's layer
         ("points/label", Image, 20),
         ("label/info", vision_msgs.LabelInfo, latched),
+        ("points", PointCloud2, 20),
     ):
         topic = f"{node.name}/{name}"
-        observer.node.create_subscription(kind, topic, lambda _, n=name: seen.append(n), qos)
+        observer.node.create_subscription(kind, topic, lambda m, n=name: note(n, m), qos)
 
-    def mask_came():
+    def of(name, messages):
+        return {tuple(stamp) for n, *stamp in messages if n == name}
+
+    def both_came():
         node.send(message(painted_ground()), camera_info_message(CAMERA, Header()))
-        return "points/label" in seen
+        return of("points", seen) & of("points/label", seen)
 
-    observer.until(mask_came, "points/label")
-    before = seen[: seen.index("points/label")]
-    assert {"label/info", "points"} <= set(before)  # points do not wait
+    observer.until(both_came, "points and their labels")
+    assert of("points", seen) - of("points/label", seen)  # points do not wait, masks do
+    names = next(i for i, (name, *_) in enumerate(seen) if name == "label/info")
+    assert not of("points", seen[:names]) & of("points/label", seen[:names])
 
 
 def test_nav2s_layer_finds_the_car_and_the_road_where_they_are(perceive, node, observer):
