@@ -206,7 +206,7 @@ def small_systems():
 
 HALF = ("shared_encoder",)
 """Compiled in fp16, an export of its own; tests of foundation_encoder do that with attention."""
-EIGHT = ("shared_encoder", "semantic_guided", "lateral_sharing", "two_stream_fcn", "depthsegnet")
+EIGHT = ("shared_encoder", "semantic_guided", "two_stream_fcn")
 """The others have no operators that these lack, and take long."""
 
 
