@@ -129,8 +129,7 @@ def test_outputs_of_a_reduced_image_are_enlarged():
     enlarged = shaping.undo("depth", depth)
     assert np.isnan(enlarged[:225]).all() and np.isfinite(enlarged[225:]).all()
     assert np.nanmin(enlarged) == pytest.approx(4) and np.nanmax(enlarged) == pytest.approx(9)
-    middle = enlarged[600, 640:700][enlarged[600, 640:700] != pytest.approx(4)]
-    assert np.all(np.diff(middle) >= -1e-4)
+    assert np.all(np.diff(enlarged[600]) >= -1e-4)  # from 4 to 9 without overshoot
     assert np.isnan(shaping.undo("depth", np.full_like(depth, np.nan))).all()
     linear = replace(REDUCIBLE, depth=DepthRange("normalised", 0.0, 1.0), canonical_fx=None)
     shaping = Shaping.of(linear, 1280, 720, whole=False)

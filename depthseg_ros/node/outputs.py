@@ -126,11 +126,8 @@ class FrameOutputs:
         return depth if factor == 1 else depth * np.float32(factor)
 
     def _fused(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        stamp, labels, step = (
-            self.header.stamp,
-            self._prediction.labels,
-            stability.step(self.camera.width),
-        )
+        stamp, labels = self.header.stamp, self._prediction.labels
+        step = stability.step(self.camera.width)
         moving = None
         if labels is not None:
             movable = [c.id for c in self.card.classes if "movable" in c.flags]

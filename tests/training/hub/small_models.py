@@ -67,8 +67,9 @@ def segformer(folder, names=NAMES, size=64):
     return saved(folder, tf.SegformerForSemanticSegmentation(config), processor)
 
 
-def mask2former(folder):
-    swin = tf.SwinConfig(
+def swin():
+    """The backbone of the networks that predict masks."""
+    return tf.SwinConfig(
         image_size=64,
         embed_dim=8,
         depths=[1, 1, 1, 1],
@@ -76,8 +77,11 @@ def mask2former(folder):
         window_size=4,
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
+
+
+def mask2former(folder):
     config = tf.Mask2FormerConfig(
-        backbone_config=swin,
+        backbone_config=swin(),
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
@@ -97,14 +101,6 @@ def mask2former(folder):
 
 
 def maskformer(folder):
-    swin = tf.SwinConfig(
-        image_size=64,
-        embed_dim=8,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 2, 2],
-        window_size=4,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
     detr = tf.DetrConfig(
         d_model=32,
         encoder_layers=1,
@@ -116,7 +112,7 @@ def maskformer(folder):
         num_queries=10,
     )
     config = tf.MaskFormerConfig(
-        backbone_config=swin,
+        backbone_config=swin(),
         decoder_config=detr,
         fpn_feature_size=32,
         mask_feature_size=32,
