@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import TrainingError
+from . import meta_vit
 from .blocks import Normalize, resize
 from .encoders import Encoder
 
@@ -47,7 +48,7 @@ TUNED = ("q_proj", "v_proj", "query", "value")
 
 
 class Vit(Encoder):
-    """A ViT (DINOv2, DINOv3) whose tokens are feature maps at 1/16 of the image's size.
+    """A ViT (DINOv2, DINOv3, EUPE) whose tokens are feature maps at 1/16 of the image's size.
 
     Each token stands for 16x16 pixels of the image. For another patch size the image is resized by
     a constant factor, 14/16 for patches of 14 pixels: every size that the network has for a camera
@@ -61,8 +62,8 @@ class Vit(Encoder):
         """Load or build the transformer.
 
         Args:
-            vit: A name on the Hugging Face hub, a folder with such a model, or a `description`,
-                from which it is built with random weights.
+            vit: A name on the Hugging Face hub, a folder with such a model, a weight file of DINOv3
+                or EUPE (.pt, .pth), or a `description`, from which it is built with random weights.
             layers: From how many layers tokens are taken, at equal distances up to the last one.
             rank: Rank of the adapters; 0: nothing is trained.
 
@@ -163,6 +164,23 @@ def positions(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tenso
     return torch.cat([learned[:, :1], grid.flatten(2).transpose(1, 2)], 1)
 
 
+def weight_file(vit: str) -> Path | None:
+    """The authors' own weight file, of a model that transformers has not saved (EUPE)."""
+    from huggingface_hub import snapshot_download
+    from transformers.utils.hub import cached_file
+
+    path = Path(vit).expanduser()
+    if path.is_file():
+        return path
+    config = cached_file(vit, "config.json", _raise_exceptions_for_missing_entries=False)
+    if config and "model_type" in json.loads(Path(config).read_text()):
+        return None
+    if not path.is_dir():
+        path = Path(snapshot_download(vit, allow_patterns=["*.pt", "*.pth"]))
+    files = [file for file in path.iterdir() if file.suffix in (".pt", ".pth")]
+    return files[0] if len(files) == 1 else None
+
+
 def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
     """Load or build a transformer of the library transformers.
 
@@ -188,11 +206,14 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     name = vit if isinstance(vit, str) else "vit"
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().exists():
         raise TrainingError(f"there is no folder {name} with a vision transformer")
     normal = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}  # ImageNet's
     try:
-        if isinstance(vit, str):
+        weights = None
+        if isinstance(vit, str) and (published := weight_file(vit)):
+            entries, weights = meta_vit.read(published)
+        elif isinstance(vit, str):
             entries = transformers.PretrainedConfig.get_config_dict(vit)[0]
             file = cached_file(
                 vit, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
@@ -218,7 +239,11 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
         made_by = getattr(transformers, FAMILIES[kind])
         if isinstance(vit, str):
             backbone, report = made_by.from_pretrained(
-                vit, config=config, output_loading_info=True, trust_remote_code=False
+                None if weights else vit,
+                config=config,
+                state_dict=weights,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
             if report["missing_keys"]:
                 missing = sorted(report["missing_keys"])

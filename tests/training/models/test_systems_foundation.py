@@ -102,6 +102,63 @@ def test_tokens_are_those_that_transformers_computes(folders, family):
         torch.testing.assert_close(own, other, rtol=0, atol=0.05 if rough else 1e-4)
 
 
+def authors_weights(model):
+    """The weights of a DINOv3 of transformers as the authors of DINOv3 and EUPE name them."""
+    own = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
+    size = own["norm.weight"].numel()
+    theirs = {
+        "cls_token": own["embeddings.cls_token"],
+        "storage_tokens": own["embeddings.register_tokens"],
+        "mask_token": own["embeddings.mask_token"][0],
+        "rope_embed.periods": (100.0 ** (torch.arange(4) / 4)).bfloat16(),
+        "norm.weight": own["norm.weight"],
+        "norm.bias": own["norm.bias"],
+    }
+    for end in ("weight", "bias"):
+        theirs[f"patch_embed.proj.{end}"] = own[f"embeddings.patch_embeddings.{end}"]
+        for i in range(model.config.num_hidden_layers):
+            layer, block = f"layer.{i}", f"blocks.{i}"
+            q, v = (own[f"{layer}.attention.{part}_proj.{end}"] for part in "qv")
+            k = own.get(f"{layer}.attention.k_proj.{end}", torch.full((size,), 9.0))  # masked
+            theirs[f"{block}.attn.qkv.{end}"] = torch.cat([q, k, v])
+            for name, other in (
+                ("attn.proj", "attention.o_proj"), ("norm1", "norm1"), ("norm2", "norm2"),
+                ("mlp.fc1", "mlp.up_proj"), ("mlp.fc2", "mlp.down_proj"),
+            ):  # fmt: skip
+                theirs[f"{block}.{name}.{end}"] = own[f"{layer}.{other}.{end}"]
+            for j in (1, 2):
+                theirs[f"{block}.ls{j}.gamma"] = own[f"{layer}.layer_scale{j}.lambda1"]
+            mask = torch.ones(3, size)
+            mask[1] = 0
+            theirs[f"{block}.attn.qkv.bias_mask"] = mask.flatten()
+    return theirs
+
+
+@pytest.mark.parametrize("published", ["file", "folder"])
+def test_the_authors_weight_file_gives_the_same_tokens(published, tmp_path):
+    torch.manual_seed(2)
+    config = tf.DINOv3ViTConfig(**SMALL, intermediate_size=64, num_register_tokens=4)
+    model = tf.DINOv3ViTBackbone(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.config.out_indices = [1, 2]
+    torch.save(authors_weights(model), tmp_path / "EUPE-ViT-XS.pt")
+    sees, vit = image(64, 96, 1), tmp_path / "EUPE-ViT-XS.pt" if published == "file" else tmp_path
+    network = Vit(str(vit), layers=2).eval()
+    with torch.inference_mode():
+        expected = model(network.normalize(sees)).feature_maps
+        for own, other in zip(network(sees), expected, strict=True):
+            torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
+
+
+def test_another_networks_weight_file_is_refused(tmp_path):
+    torch.save({"stages.0.0.gamma": torch.ones(3)}, tmp_path / "EUPE-ConvNeXt-T.pt")
+    (tmp_path / "text.pth").write_text("404")
+    for name in ("EUPE-ConvNeXt-T.pt", "text.pth"):
+        with pytest.raises(TrainingError, match=f"{name} has no weights of a ViT of DINOv3 or EU"):
+            Vit(str(tmp_path / name), layers=1)
+
+
 @pytest.mark.parametrize("family", ["dinov2", "dinov3_vit"])
 @pytest.mark.parametrize("size", [(32, 48), (37, 51), (16, 65)])
 def test_any_size_goes_in_and_depth_within_its_limits_comes_out(folders, family, size):

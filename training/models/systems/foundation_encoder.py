@@ -15,8 +15,8 @@
 
 """A pretrained vision transformer with a light head for each task.
 
-The transformer (DINOv2, DINOv3) is frozen, or tuned with low-rank adapters. Its tokens, at 1/16 of
-the image's size, carry the semantics; three convolutions of the image add the position of borders.
+The transformer (DINOv2, DINOv3, EUPE) is frozen, or tuned with low-rank adapters. Its tokens, at
+1/16 of the image's size, carry the semantics; three convolutions of the image add borders.
 As in the default system, both tasks share the decoder up to 1/4; the last level, to 1/2, is
 separate for each task.
 """
@@ -59,7 +59,7 @@ class FoundationEncoder(System):
         """Build the network.
 
         Args:
-            vit: A name on the Hugging Face hub, a folder with such a model, or its description, as
+            vit: A name on the Hugging Face hub, a folder or weight file, or its description, as
                 checkpoints have it, see `Vit`.
             num_classes: Semantic classes.
             layers: How many of the transformer's layers are read.

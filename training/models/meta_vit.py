@@ -1,0 +1,106 @@
+# Copyright 2026 the maintainers of depthseg_ros
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weight files of DINOv3 and EUPE as their authors publish them, for transformers' classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import TrainingError
+
+NAMES = {
+    "cls_token": "embeddings.cls_token",
+    "storage_tokens": "embeddings.register_tokens",
+    "mask_token": "embeddings.mask_token",
+    "patch_embed.proj": "embeddings.patch_embeddings",
+    "blocks": "layer",
+    "attn.proj": "attention.o_proj",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+    "mlp.fc1": "mlp.up_proj",
+    "mlp.fc2": "mlp.down_proj",
+    "mlp.w1": "mlp.gate_proj",
+    "mlp.w2": "mlp.up_proj",
+    "mlp.w3": "mlp.down_proj",
+}
+"""Part of a name in these files -> the same in models that transformers saves."""
+
+
+def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read the weights of a ViT (not of a ConvNeXt) and the configuration that their shapes imply.
+
+    Args:
+        file: What `torch.save` wrote: names and tensors, such as EUPE-ViT-S.pt.
+
+    Returns:
+        Entries of a `DINOv3ViTConfig` with its `model_type`, and its weights by name.
+
+    Raises:
+        TrainingError: the file cannot be read, or is of another network.
+    """
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        periods = weights["rope_embed.periods"].double()
+        hidden, _, patch, _ = weights["patch_embed.proj.weight"].shape
+        # A head has four channels for each period: sine and cosine of both coordinates.
+        heads, rest = divmod(hidden, 4 * len(periods))
+        usual = 100.0 ** (torch.arange(len(periods)).double() / len(periods))
+        if rest or not torch.allclose(periods, usual, rtol=0.01):  # some files have bfloat16
+            raise ValueError("its positions are of another kind")
+        own = {}
+        for name, tensor in weights.items():
+            if "local_cls_norm" in name or name.endswith("bias_mask") or "rope_embed" in name:
+                continue
+            if "attn.qkv" in name:
+                for part, third in zip("qkv", tensor.chunk(3), strict=True):
+                    own[renamed(name.replace("attn.qkv", f"attention.{part}_proj"))] = third
+            else:
+                own[renamed(name)] = tensor.view(1, 1, -1) if name == "mask_token" else tensor
+        if "blocks.0.attn.qkv.bias_mask" in weights:  # then the bias of keys counts for nothing
+            own = {key: tensor for key, tensor in own.items() if not key.endswith("k_proj.bias")}
+        first = {key[8:]: tensor for key, tensor in own.items() if key.startswith("layer.0.")}
+        entries = {
+            "model_type": "dinov3_vit",
+            "patch_size": patch,
+            "hidden_size": hidden,
+            "intermediate_size": len(first["mlp.up_proj.weight"]),
+            "num_hidden_layers": len([key for key in own if key.endswith("o_proj.weight")]),
+            "num_attention_heads": heads,
+            "num_register_tokens": weights.get("storage_tokens", torch.empty(1, 0)).shape[1],
+            "rope_theta": 100.0,
+            "use_gated_mlp": "mlp.gate_proj.weight" in first,
+            "query_bias": "attention.q_proj.bias" in first,
+            "key_bias": "attention.k_proj.bias" in first,
+            "value_bias": "attention.v_proj.bias" in first,
+            "proj_bias": "attention.o_proj.bias" in first,
+            "mlp_bias": "mlp.up_proj.bias" in first,
+        }
+    except Exception as error:  # of torch.load there are many
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"{file} has no weights of a ViT of DINOv3 or EUPE ({reason}); expected the authors'"
+            " .pt or .pth of one, not of a ConvNeXt"
+        ) from None
+    return entries, own
+
+
+def renamed(name: str) -> str:
+    """A name in the authors' file -> the same in models that transformers saves."""
+    for theirs, ours in NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
