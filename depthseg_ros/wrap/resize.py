@@ -132,7 +132,7 @@ def _as_opencv(nodes: Nodes, image: str, old: Size, new: Size) -> str:
     and multiply long rows.
     """
     c = nodes.constant
-    above, below, row_weights = _neighbours(nodes, old[0], new[0], [-1])
+    above, below, row_weights = _neighbours(nodes, old[0], new[0], [-1], over_edge=True)
     left, right, weights = _neighbours(nodes, old[1], new[1], [-1, 1, 1])
     total = None
     for row, row_weight in zip((above, below), row_weights, strict=True):
@@ -151,9 +151,13 @@ def _as_opencv(nodes: Nodes, image: str, old: Size, new: Size) -> str:
 
 
 def _neighbours(
-    nodes: Nodes, old: str, new: str, shape: list[int]
+    nodes: Nodes, old: str, new: str, shape: list[int], over_edge: bool = False
 ) -> tuple[str, str, tuple[str, str]]:
     """For each place of an axis, the indices of both neighbours, and their weights times `_UNIT`.
+
+    Where an image is enlarged, some places lie beyond its centres of pixels. There OpenCV moves
+    columns to the last one, but for rows (`over_edge`) it takes the last one twice, which rounds
+    twice.
 
     Returns:
         Two names of int64 [new], and two of float32 of `shape`.
@@ -165,11 +169,13 @@ def _neighbours(
     place = nodes.op("Sub", nodes.op("Mul", odd, old), new)
     doubled = nodes.op("Mul", new, c(2))
     end = nodes.op("Sub", old, c(1))
-    place = nodes.op("Max", nodes.op("Min", place, nodes.op("Mul", end, doubled)), c(0))
+    if not over_edge:
+        place = nodes.op("Max", nodes.op("Min", place, nodes.op("Mul", end, doubled)), c(0))
+    place = nodes.op("Add", place, doubled)  # not negative: runtimes divide towards zero
     whole = nodes.op("Div", place, doubled)
     rest = nodes.op("Sub", place, nodes.op("Mul", whole, doubled))
     share = nodes.op("Div", nodes.cast(rest, FLOAT), nodes.cast(doubled, FLOAT))
-    first, last = nodes.cast(whole, FLOAT), nodes.cast(end, FLOAT)
+    first, last = nodes.cast(nodes.op("Sub", whole, c(1)), FLOAT), nodes.cast(end, FLOAT)
     share = nodes.op("Sub", nodes.op("Add", first, share), first)
     weights = (
         nodes.op("Round", nodes.op("Mul", nodes.op("Sub", c(1.0), share), c(_UNIT))),
@@ -177,7 +183,7 @@ def _neighbours(
     )
     second = nodes.op("Min", nodes.op("Add", first, c(1.0)), last)
     return (
-        nodes.cast(first, INT32),
+        nodes.cast(nodes.op("Max", first, c(0.0)), INT32),
         nodes.cast(second, INT32),
         (
             nodes.op("Reshape", weights[0], c(shape)),

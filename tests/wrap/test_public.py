@@ -98,7 +98,7 @@ def test_a_public_network_is_served_as_its_authors_run_it(
         logits = session.run(["logits"], {"input": x})[0][0]
         logits = np.delete(logits, entries["labels"].get("ignore", []), 0)
         by_hand = np.argmax([cv2.resize(c, image.shape[1::-1]) for c in logits], 0)
-        assert np.mean(served(image).labels == by_hand) > 0.999
+        assert np.mean(served(image).labels == by_hand) > 0.9995
         assert len(np.unique(by_hand)) > 3
 
 
