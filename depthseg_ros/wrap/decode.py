@@ -264,6 +264,8 @@ def measure(
     nodes = output.nodes
     c = nodes.constant
     value = output.on_image(spec.resize, spec.align_corners)
+    if spec.offset:
+        value = nodes.op("Add", value, c(spec.offset))
     if spec.kind in ("inverse", "disparity"):
         depth = nodes.op("Div", c(spec.scale), value)
     else:

@@ -214,6 +214,11 @@ _DEPTH = _entries(
     ),
     metric=_flag("With `inverse` and `log`: whether depth is in metres; else it is up to scale."),
     layout=_one_of(_LAYOUT, "NCHW", "NHWC"),
+    offset=_number(
+        "Added to the output first, e.g. 0.001001 for Monodepth2, whose output x means the depth"
+        " 1 / (0.01 + 9.99 x): `kind: inverse`, `scale: 0.1001`.",
+        default=0,
+    ),
     scale=_number("Factor of depth, e.g. 0.001 for millimetres.", exclusiveMinimum=0, default=1),
     canonical_fx=_number(
         "For metric depth: the focal length in pixels, at the network's size, of the camera that"

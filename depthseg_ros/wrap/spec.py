@@ -100,6 +100,7 @@ class Depth:
     kind: str
     metric: bool = False
     layout: str = ""
+    offset: float = 0.0
     scale: float = 1.0
     canonical_fx: float | None = None
     min: float = 0.0

@@ -470,6 +470,18 @@ def test_only_depth_up_to_scale_has_no_maximum_and_none_has_depth_0(tmp_path, ki
         np.testing.assert_allclose(found[:, 1:], np.tile(expected, (4, 1)), rtol=1e-4)
 
 
+def test_an_offset_is_added_before_the_inverse(tmp_path):
+    file = red(tmp_path / "a.onnx", factor=1 / 255)
+    depth = {"output": "d", "kind": "inverse", "offset": 0.01 / 9.99, "scale": 1 / 9.99}
+    given = {"multiple_of": 1}
+    wrap(spec(file, {"depth": depth}, fit=given, normal={"scale": 1}), tmp_path / "m.onnx")
+    picture = np.tile(np.arange(256, dtype=np.uint8)[:, None], (4, 1, 3))
+    expected = np.tile(1 / (0.01 + 9.99 * np.arange(256) / 255), (4, 1))
+    for backend in BACKENDS:
+        found = Perception(tmp_path / "m.onnx", backend)(picture).depth
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 def test_corners_are_aligned_in_the_networks_size_and_not_in_the_image(tmp_path, mode):
     """A ramp stays where it is, in a letterbox, if the output has the network's size."""
