@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Writes what code and documents would both say.
+"""Generates the parts of the documentation that follow from the code.
 
 That is docs/reference, config/depthseg.yaml and the diagram of the layout, docs/images/layout.svg.
 
@@ -201,14 +201,16 @@ def _parameters(kind: type) -> str:
 
     rows = []
     for entry in fields(kind):
-        told = about(entry)
+        described = about(entry)
         rules = []
-        if told.within:
-            rules.append("{} to {}".format(*map(_short, told.within)))
-        rules += [f"`{choice}`" for choice in told.choices]
-        text = told.description + (f" {told.constraints}" if told.constraints else "")
+        if described.within:
+            rules.append("{} to {}".format(*map(_short, described.within)))
+        rules += [f"`{choice}`" for choice in described.choices]
+        text = described.description + (
+            f" {described.constraints}" if described.constraints else ""
+        )
         text = text.replace("*", r"\*")
-        fixed = "**Fixed.** " if told.fixed else ""
+        fixed = "**Fixed.** " if described.fixed else ""
         default = f"`{_yaml(entry.default)}`"
         rows.append((f"`{entry.name}`", default, ", ".join(rules), fixed + text))
     return table(("parameter", "default", "values", ""), *rows)
@@ -239,14 +241,16 @@ def _configured(kind: type) -> str:
 
     lines, fixed = [], False
     for entry in fields(kind):
-        told = about(entry)
-        if told.fixed != fixed:
-            fixed = told.fixed
+        described = about(entry)
+        if described.fixed != fixed:
+            fixed = described.fixed
             lines.append(_FIXED if fixed else _FREE)
-        words = [told.description]
-        words += ["From {} to {}.".format(*map(_short, told.within))] if told.within else []
-        words += [f"One of {', '.join(told.choices)}."] if told.choices else []
-        lines.append(_comment(" ".join([*words, told.constraints]).strip()))
+        words = [described.description]
+        words += (
+            ["From {} to {}.".format(*map(_short, described.within))] if described.within else []
+        )
+        words += [f"One of {', '.join(described.choices)}."] if described.choices else []
+        lines.append(_comment(" ".join([*words, described.constraints]).strip()))
         # ros2 launch gives `source` by its argument alone.
         hidden = "# " if entry.name == "source" else ""
         lines.append(f"      {hidden}{entry.name}: {_yaml(entry.default)}\n")
@@ -298,7 +302,7 @@ def messages() -> str:
 
 
 def _definition(path: Path) -> Iterator[Any]:
-    """Of a .msg or .srv file what its head says, then the fields of each half."""
+    """Yield the head comment of a .msg or .srv file, then the fields of each half."""
     comment: list[str] = []
     head, found = "", []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -675,7 +679,7 @@ def main() -> int:
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             target.parent.mkdir(exist_ok=True)
             target.write_text(text, encoding="utf-8")
-            print(f"docs: {name} written anew")
+            print(f"docs: {name} updated")
     return 0
 
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The moving pictures of the docs, from videos such as the one that `make demo` writes.
+"""Animated GIFs of the documentation, from videos such as the one that `make demo` writes.
 
 tools/env.sh python docs/gif.py demo/demo.mp4 docs/images/demo.gif
 """
@@ -37,13 +37,13 @@ def main(source: str, target: str) -> int:
         print(f"gif: {source} cannot be read as a video: make demo", file=sys.stderr)
         return 1
     height = round(frames[0].shape[0] * WIDTH / frames[0].shape[1])
-    pictures = []
+    frames = []
     for frame in frames[::EVERY]:
         small = cv2.resize(frame, (WIDTH, height), interpolation=cv2.INTER_AREA)
-        pictures.append(Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB)))
+        frames.append(Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB)))
     # One palette for all, so that still parts stay still.
-    palette = pictures[0].quantize(COLORS, Image.Quantize.MEDIANCUT)
-    rest = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    palette = frames[0].quantize(COLORS, Image.Quantize.MEDIANCUT)
+    rest = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in frames]
     rest[0].save(target, save_all=True, append_images=rest[1:], duration=200, loop=0, optimize=True)
     print(f"{target}: {len(rest)} frames, {Path(target).stat().st_size / 1e6:.1f} MB")
     return 0

@@ -175,8 +175,8 @@ class CudaPythonDevice:
         """Call a function of the runtime; returns what it gives beside its error code."""
         error, *values = getattr(self._cuda, name)(*arguments)
         if int(error) != 0:
-            said = self._cuda.cudaGetErrorString(error)[1]
-            text = said.decode() if isinstance(said, bytes) else str(said)
+            message = self._cuda.cudaGetErrorString(error)[1]
+            text = message.decode() if isinstance(message, bytes) else str(message)
             raise BackendError(f"CUDA: {name}: {error.name}: {text}")
         return values
 

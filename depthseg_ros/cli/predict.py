@@ -170,7 +170,7 @@ def _write(
         _write_png(stem, "depth", to_millimetres(prediction.depth))
 
 
-def _write_png(stem: Path, what: str, picture: np.ndarray) -> None:
+def _write_png(stem: Path, what: str, image: np.ndarray) -> None:
     """Write `STEM.WHAT.png` atomically."""
     with whole(stem.with_name(f"{stem.name}.{what}.png")) as unfinished:
-        unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        unfinished.write_bytes(cv2.imencode(".png", image)[1].tobytes())

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     notes = reports.check_ids(pairs, perception.card) if pairs else []
     for note in notes:  # before hours of work
         print(f"depthseg report: {note}", file=sys.stderr)
-    measures, worst, count = reports.look(perception, samples)
+    measures, worst, count = reports.evaluate(perception, samples)
     speeds = benchmark(perception.path, (640, 480), [options.backend], rounds=20)
     card = perception.card
     text = reports.page(perception.path, card, data, measures, worst, count, speeds, notes)

@@ -202,11 +202,11 @@ def check_ids(pairs: list[Pair], card: ModelCard) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Scored:
     """An image of the data with its prediction and errors."""
 
     sample: Sample
-    said: Prediction
+    predicted: Prediction
     miou: float
     errors: DepthErrors
 
@@ -217,25 +217,29 @@ class Seen:
         return lacks + (0.0 if np.isnan(self.errors.abs_rel) else self.errors.abs_rel)
 
 
-def look(perception: Perception, samples: Iterator[Sample]) -> tuple[Measures, list[Seen], int]:
+def evaluate(
+    perception: Perception, samples: Iterator[Sample]
+) -> tuple[Measures, list[Scored], int]:
     """Run a model over samples; returns the metrics, the worst images and the number of samples.
 
     Labels that are not classes of the model count as unlabelled.
     """
     measures = Measures(perception.card.depth)
     known = np.isin(np.arange(256), [c.id for c in perception.card.classes])
-    worst: list[Seen] = []
+    worst: list[Scored] = []
     count = 0
     for sample in samples:
         count += 1
-        said = perception(sample.image, sample.fx)
+        predicted = perception(sample.image, sample.fx)
         miou, errors = float("nan"), DepthErrors(*[float("nan")] * 3)
-        if sample.labels is not None and said.labels is not None:
+        if sample.labels is not None and predicted.labels is not None:
             labels = np.where(known[sample.labels], sample.labels, np.uint8(UNLABELLED))
-            miou = measures.add_labels(said.labels, labels, said.confidence)
-        if sample.depth is not None and said.depth is not None:
-            errors = measures.add_depth(said.depth, sample.depth)
-        worst = sorted([*worst, Seen(sample, said, miou, errors)], key=lambda s: -s.badness)[:WORST]
+            miou = measures.add_labels(predicted.labels, labels, predicted.confidence)
+        if sample.depth is not None and predicted.depth is not None:
+            errors = measures.add_depth(predicted.depth, sample.depth)
+        worst = sorted([*worst, Scored(sample, predicted, miou, errors)], key=lambda s: -s.badness)[
+            :WORST
+        ]
     return measures, worst, count
 
 
@@ -267,7 +271,7 @@ svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
 
 
 def page(
-    model: Path, card: ModelCard, data: str, measures: Measures, worst: list[Seen], count: int,
+    model: Path, card: ModelCard, data: str, measures: Measures, worst: list[Scored], count: int,
     speeds: list[Speed], notes: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """The page as HTML in one file; `notes` are shown before the metrics."""
@@ -304,7 +308,7 @@ def page(
         f'<div class="tiles">{shown}</div>',
         _charts(measures),
         _classes(card, measures),
-        _pictures(card, worst),
+        _worst_images(card, worst),
         _speeds(speeds),
         "<h2>The model</h2>" + _table((), [[html.escape(n), html.escape(v)] for n, v in facts]),
     ]
@@ -337,9 +341,9 @@ def _classes(card: ModelCard, measures: Measures) -> str:
     for c in card.classes:
         iou = measures.ious.get(c.id)
         patch = '<span class="patch" style="background: rgb({},{},{})"></span>'.format(*c.color)
-        true, said = measures.confusion[c.id].sum(), measures.confusion[:, c.id].sum()
+        true, predicted = measures.confusion[c.id].sum(), measures.confusion[:, c.id].sum()
         hit = measures.confusion[c.id, c.id]
-        shares = [hit / n if n else float("nan") for n in (said, true)]
+        shares = [hit / n if n else float("nan") for n in (predicted, true)]
         rows.append(
             [patch + html.escape(c.name), "–" if iou is None else f"{100 * iou:.1f}"]
             + ["–" if share != share else f"{100 * share:.1f}" for share in shares]
@@ -354,10 +358,10 @@ def _charts(measures: Measures) -> str:
     pixels, confidence, right = measures.reliability
     if pixels.sum():
         there = [i for i in range(BINS) if pixels[i] >= pixels.sum() * 1e-4]
-        said = [confidence[i] / pixels[i] for i in there]
-        bars = [(f"{c:.2f}", right[i] / pixels[i]) for c, i in zip(said, there, strict=True)]
+        predicted = [confidence[i] / pixels[i] for i in there]
+        bars = [(f"{c:.2f}", right[i] / pixels[i]) for c, i in zip(predicted, there, strict=True)]
         title = "Reliability: accuracy of labels by confidence"
-        charts.append(_bars(title, bars, 1.0, "{:.0%}", said))
+        charts.append(_bars(title, bars, 1.0, "{:.0%}", predicted))
     if errors := measures.abs_rel_by_distance:
         bars = [(f"{start:g} m", error) for start, error in errors]
         title = "Depth: abs-rel by distance, from each value to the next"
@@ -401,24 +405,24 @@ def _bars(
     )
 
 
-def _pictures(card: ModelCard, worst: list[Seen]) -> str:
+def _worst_images(card: ModelCard, worst: list[Scored]) -> str:
     figures = []
-    for seen in worst:
-        sample, said = seen.sample, seen.said
+    for scored in worst:
+        sample, predicted = scored.sample, scored.predicted
         tiles = [sample.image]
-        for labels in (sample.labels, said.labels):
+        for labels in (sample.labels, predicted.labels):
             if labels is not None:
                 tiles.append(overlay(sample.image, labels, card.classes))
-        for depth in (sample.depth, said.depth):
+        for depth in (sample.depth, predicted.depth):
             if depth is not None:
                 tiles.append(color_depth(depth))
         height = max(1, 320 * sample.image.shape[0] // sample.image.shape[1])
         sheet = np.hstack([cv2.resize(t, (320, height)) for t in tiles])
         encoded = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
-        said_of = [f"mIoU {100 * seen.miou:.1f} %"] if seen.miou == seen.miou else []
-        if seen.errors.abs_rel == seen.errors.abs_rel:
-            said_of.append(f"abs-rel {seen.errors.abs_rel:.3f}")
-        caption = html.escape(f"{sample.name}: {', '.join(said_of)}")
+        captions = [f"mIoU {100 * scored.miou:.1f} %"] if scored.miou == scored.miou else []
+        if scored.errors.abs_rel == scored.errors.abs_rel:
+            captions.append(f"abs-rel {scored.errors.abs_rel:.3f}")
+        caption = html.escape(f"{sample.name}: {', '.join(captions)}")
         data = base64.b64encode(encoded.tobytes()).decode()
         figures.append(
             f'<figure><img alt="{caption}" width="{sheet.shape[1]}" height="{sheet.shape[0]}"'

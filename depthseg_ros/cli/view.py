@@ -33,7 +33,7 @@ from ..sources import Frame, device_frames, file_frames, folder_frames, street_f
 from ..street import Camera
 from .usage import UsageError, check_target
 
-_Look: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
+_View: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -49,19 +49,19 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.save is not None:
         check_target("--save", options.save)
-    looks = _live(options, card) if options.source.startswith("topic:") else _looks(options)
-    first = next(looks)  # a source that cannot be read raises here, before a window opens
+    shown = _live(options, card) if options.source.startswith("topic:") else _views(options)
+    first = next(shown)  # a source that cannot be read raises here, before a window opens
     viewer = Viewer(card.name, card.classes, options.save)
     try:
-        for number, look in enumerate(itertools.chain([first], looks), 1):
-            viewer.show(number, *look)
+        for number, each in enumerate(itertools.chain([first], shown), 1):
+            viewer.show(number, *each)
             if number == options.frames:
                 break
     finally:
         viewer.close()
 
 
-def _live(options: argparse.Namespace, card: model_card.ModelCard) -> Iterator[_Look]:
+def _live(options: argparse.Namespace, card: model_card.ModelCard) -> Iterator[_View]:
     try:
         from ..node.live import views
     except ImportError as error:
@@ -70,7 +70,7 @@ def _live(options: argparse.Namespace, card: model_card.ModelCard) -> Iterator[_
     return views(node, options.image_topic, card, fov, patience=30)
 
 
-def _looks(options: argparse.Namespace) -> Iterator[_Look]:
+def _views(options: argparse.Namespace) -> Iterator[_View]:
     perception = Perception(options.model, options.backend, precision=options.precision)
     for frame in _frames(options.source, math.radians(options.fov)):
         image = frame.image if frame.encoding == "rgb8" else frame.image[..., ::-1]

@@ -71,7 +71,7 @@ class _State(NamedTuple):
     images: Floats
     """(h, w) number of images that show the place."""
     motion: tuple[NDArray[np.float64], NDArray[np.float64]]
-    """How the camera moved before: where to start to look for its motion."""
+    """The camera's previous motion: the start value of the next estimate."""
 
 
 class _Grid:

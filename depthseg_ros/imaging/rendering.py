@@ -116,7 +116,7 @@ def from_above(
         (height, width, 3) uint8 RGB; higher points cover lower ones.
     """
     width, height = size
-    picture = np.full((height, width, 3), 24, np.uint8)
+    canvas = np.full((height, width, 3), 24, np.uint8)
     scale = height / reach
     origin = np.array([width / 2, height])
     seen = np.isfinite(points).all(axis=1)
@@ -126,13 +126,13 @@ def from_above(
     for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
         x, y = pixels[:, 0] + dx, pixels[:, 1] + dy
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        picture[y[inside], x[inside]] = colors[order][inside]
+        canvas[y[inside], x[inside]] = colors[order][inside]
     for metres in range(10, int(reach) + 1, 10):
         radius, at = round(metres * scale), (width // 2 + 4, round(height - metres * scale) + 16)
-        cv2.circle(picture, (width // 2, height), radius, (110, 110, 110), 1, cv2.LINE_AA)
+        cv2.circle(canvas, (width // 2, height), radius, (110, 110, 110), 1, cv2.LINE_AA)
         font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(picture, f"{metres} m", at, font, 0.45, (200, 200, 200), 1, cv2.LINE_AA)
+        cv2.putText(canvas, f"{metres} m", at, font, 0.45, (200, 200, 200), 1, cv2.LINE_AA)
     for right, ahead in marks if marks is not None else ():
         at = (round(width / 2 + right * scale), round(height - ahead * scale))
-        cv2.circle(picture, at, 3, (255, 60, 60), -1, cv2.LINE_AA)
-    return picture
+        cv2.circle(canvas, at, 3, (255, 60, 60), -1, cv2.LINE_AA)
+    return canvas

@@ -41,7 +41,7 @@ Image = NDArray[np.uint8]
 
 # As text, since NumPy 1.21 (Ubuntu 22.04) has no `np.floating[...]` when running.
 Vector: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
-"""A point or a direction, (3,) metres unless said otherwise."""
+"""A point or a direction, (3,) metres unless stated otherwise."""
 
 Colour: TypeAlias = "Sequence[float] | NDArray[np.floating[Any]]"
 """RGB, (3,), from 0 to 255."""

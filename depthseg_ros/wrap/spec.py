@@ -126,7 +126,7 @@ class Network:
     labels: Labels | None = None
     depth: Depth | None = None
     missing: str = ""
-    """Where the file was looked for, if there is none."""
+    """Where the file was searched for, if it does not exist."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def page(data, tmp_path_factory):
 def test_the_page_says_what_was_measured(page, data):
     folder, fx = data
     samples = report.folder_samples(report.folder_pairs(folder), fx, 1.0)
-    measures, worst, count = report.look(Perception("street"), samples)
+    measures, worst, count = report.evaluate(Perception("street"), samples)
     assert (count, len(worst)) == (2, 2)
     text = page.read_text(encoding="utf-8")
     for value in (f"{measures.miou:.1%}", f"{measures.depth.abs_rel:.3f}", f"{measures.ece:.1%}"):
@@ -96,7 +96,7 @@ def test_what_the_model_itself_wrote_is_perfect(data, tmp_path, capsys):
     shutil.copy(folder / "a.png", tmp_path / "a.png")
     arguments = ["predict", "street", str(tmp_path / "a.png"), "--fx", str(fx)]
     assert cli.main([*arguments, "--output", str(tmp_path)]) == 0
-    measures, *_ = report.look(
+    measures, *_ = report.evaluate(
         Perception("street"),
         report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0),
     )
@@ -168,7 +168,7 @@ def test_ids_that_are_not_the_models_do_not_count_and_the_page_says_so(data, tmp
         image.putpalette([(5 * i) % 256 for i in range(768)])  # its colours are not ids
         image.save(tmp_path / name)
         samples = report.folder_samples(report.folder_pairs(tmp_path), fx, 1.0)
-        mious.append(report.look(perception, samples)[0].miou)
+        mious.append(report.evaluate(perception, samples)[0].miou)
     assert mious[0] == mious[1] > 0.2
     written = tmp_path / "report.html"
     arguments = ["report", "street", str(tmp_path), "--fx", str(fx), "--output", str(written)]
