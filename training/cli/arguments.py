@@ -25,7 +25,7 @@ from rich.console import Console
 
 from ..data.sources import parse_yaml
 from ..errors import TrainingError
-from ..evaluation.evaluate import Results, markdown, table
+from ..evaluation.evaluate import Cells, markdown, table
 
 DATA: dict[str, Any] = {"nargs": "+", "metavar": "NAME[=FOLDER]"}
 """Arguments of `add_argument` for data sets, which `data.sources.parse` reads."""
@@ -61,9 +61,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
 
 
-def print_results(
-    results: Results, options: argparse.Namespace, caption: str | None = None
-) -> None:
+def print_results(results: Cells, options: argparse.Namespace, caption: str | None = None) -> None:
     """Print a table of results, or what the options of `add_format` ask for."""
     if options.json:
         print(json.dumps(results, indent=2))

@@ -17,14 +17,20 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import lightning as L
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,6 +45,8 @@ from .evaluate import Results, evaluate
 
 ROUNDS = 15
 """Times that each model file is run for its median."""
+PROBED = 8
+"""Steps from which the time of a run is estimated."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -94,8 +102,31 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     return result
 
 
-def train(config: dict[str, Any], folder: Path) -> Path:
+def train_all(runs: Mapping[Path, dict[str, Any]], jobs: int) -> None:
+    """Train configurations, each in its folder, several at a time; they share the cores.
+
+    Raises:
+        TrainingError: a run fails; those that have started come to their end first.
+    """
+    waiting = {f: c for f, c in runs.items() if not (f / "done").is_file()}
+    if len(waiting) > 1:
+        hours = sum(seconds_of(config) for config in waiting.values()) / 3600
+        print(f"compare: {len(waiting)} runs take about {hours:.1f} h", file=sys.stderr)
+    if jobs == 1:
+        for folder, config in runs.items():
+            train(config, folder)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        for done in [pool.submit(train, c, f, ["--trainer.enable_progress_bar", "false"])
+                     for f, c in runs.items()]:  # fmt: skip
+            done.result()
+
+
+def train(config: dict[str, Any], folder: Path, arguments: Sequence[str] = ()) -> Path:
     """Train a configuration in its own folder; returns the checkpoint.
+
+    `arguments` are further arguments of `fit`.
 
     A finished run is kept, an unfinished one is resumed. With another configuration it restarts.
     """
@@ -135,38 +166,81 @@ def train(config: dict[str, Any], folder: Path) -> Path:
     else:
         resume = ["--ckpt_path", str(last)] if last.is_file() else []
         with redirect_stdout(sys.stderr):  # Lightning's summaries; here the table is the output
-            CommandLine(["fit", "--config", str(file), *resume])
+            CommandLine(["fit", "--config", str(file), *resume, *arguments])
         done.touch()
     return last
 
 
-def measure(checkpoints: Mapping[str, Path], folder: Path, count: int) -> Results:
-    """Accuracy, size and speed of each run, by name."""
+class _Stopwatch(L.Callback):
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.times.append(time.perf_counter())
+
+
+def seconds_of(config: dict[str, Any]) -> float:
+    """Estimate the time of a run from its first steps, without validation."""
+    stopwatch = _Stopwatch()
+    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        file = Path(folder, "run.yaml")
+        file.write_text(yaml.safe_dump(config))
+        parts = CommandLine(["--config", str(file)], run=False)
+        trainer = L.Trainer(
+            max_steps=PROBED, limit_val_batches=0, callbacks=stopwatch, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            default_root_dir=folder, reload_dataloaders_every_n_epochs=1,
+        )  # fmt: skip
+        trainer.fit(parts.model, datamodule=parts.datamodule)
+    times = stopwatch.times[1:]  # the first step is slow
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    return step * trainer.num_training_batches * config["trainer"]["max_epochs"]
+
+
+def measure(folder: Path, count: int) -> dict[str, float]:
+    """The accuracy of a run; it is kept in its folder.
+
+    Args:
+        folder: The folder that `train` filled.
+        count: Images of generated data sets.
+    """
+    path, kept = folder / "last.ckpt", folder / f"measures_{count}.json"
+    if kept.is_file() and kept.stat().st_mtime >= path.stat().st_mtime:
+        return json.loads(kept.read_text())
+    config = yaml.safe_load((folder / "run.yaml").read_text())["data"]
+    sources = {}
+    for data in config["val"]:
+        generated = data in GENERATED
+        source = open_source(
+            data,
+            "test" if generated else "val",
+            (config.get("folders") or {}).get(data),
+            count if generated else 0,
+            (config.get("options") or {}).get(data),
+        )
+        sources[f"{data}-{source.split}"] = source
+    measured = evaluate(path, sources)  # by each data set's own protocol
+    result = {f"{d}/{m}": v for d, e in measured.items() for m, v in e.compute().items()}
+    kept.write_text(json.dumps(result))
+    return result
+
+
+def costs(folders: Mapping[str, Path]) -> Results:
+    """Parameters, operations and time of each run, by name."""
     results: Results = {}
     files = {}
-    for name, path in checkpoints.items():
-        config = yaml.safe_load((path.parent / "run.yaml").read_text())["data"]
-        sources = {}
-        for data in config["val"]:
-            generated = data in GENERATED
-            source = open_source(
-                data,
-                "test" if generated else "val",
-                (config.get("folders") or {}).get(data),
-                count if generated else 0,
-                (config.get("options") or {}).get(data),
-            )
-            sources[f"{data}-{source.split}"] = source
-        measured = evaluate(path, sources)  # by each data set's own protocol
-        results[name] = {f"{d}/{m}": v for d, e in measured.items() for m, v in e.compute().items()}
+    for name, folder in folders.items():
+        path = folder / "last.ckpt"
         task, _ = load_checkpoint(path)
         width, height = task.card.network_size
         images = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             task.system(*images)
-        results[name]["parameters [M]"] = task.card.parameters / 1e6
-        results[name]["GFLOP"] = counter.get_total_flops() / 1e9
-        files[name] = path.parent / "model.onnx"
+        results[name] = {
+            "parameters [M]": task.card.parameters / 1e6,
+            "GFLOP": counter.get_total_flops() / 1e9,
+        }
+        files[name] = folder / "model.onnx"
         if not files[name].is_file() or files[name].stat().st_mtime <= path.stat().st_mtime:
             export(task.system, task.card, files[name])
     for name, seconds in timed(files).items():

@@ -39,6 +39,8 @@ from ..engine.metrics import Evaluation
 
 Predict = Callable[..., tuple[Tensor, ...]]
 Results = dict[str, dict[str, float]]
+Cells = Mapping[str, Mapping[str, float | str]]
+"""A table: column -> row -> number or text."""
 
 
 def evaluate(
@@ -98,10 +100,14 @@ def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
     return card, inputs, predict
 
 
-def rows(results: Results) -> list[list[str]]:
-    """One row a measure: its name, then its figure on each data set."""
+def rows(results: Cells) -> list[list[str]]:
+    """One row for each measure: its name, then its value on each data set."""
     measures = dict.fromkeys(measure for result in results.values() for measure in result)
-    return [[m, *(f"{r[m]:.4f}" if m in r else "-" for r in results.values())] for m in measures]
+    columns = [
+        {m: v if isinstance(v, str) else f"{v:.4f}" for m, v in result.items()}
+        for result in results.values()
+    ]
+    return [[m, *(column.get(m, "-") for column in columns)] for m in measures]
 
 
 def protocols(evaluations: Mapping[str, Evaluation]) -> str | None:
@@ -112,7 +118,7 @@ def protocols(evaluations: Mapping[str, Evaluation]) -> str | None:
     return "depth protocols: " + ", ".join(f"{name}: {used[name]}" for name in used)
 
 
-def table(results: Results, caption: str | None = None) -> Table:
+def table(results: Cells, caption: str | None = None) -> Table:
     """One row a measure, one column a data set (or a run)."""
     shown = Table("measure", *results, caption=caption)
     for row in rows(results):
@@ -120,7 +126,7 @@ def table(results: Results, caption: str | None = None) -> Table:
     return shown
 
 
-def markdown(results: Results) -> str:
+def markdown(results: Cells) -> str:
     """The same table in Markdown."""
     lines = [["measure", *results], ["---"] + ["---:"] * len(results), *rows(results)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

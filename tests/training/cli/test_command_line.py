@@ -558,34 +558,35 @@ def test_the_learning_rate_range_test_draws_a_curve(run):
     assert cv2.imread(str(run / "rates.png")).std() > 5
 
 
-def test_a_comparison_trains_each_run_once_and_prints_one_table(run):
+def test_a_comparison_trains_each_run_and_seed_once_and_prints_one_table(run):
     (run / "comparison.yaml").write_text(
         "config: small.yaml\n"
         "overrides: {trainer.max_epochs: 1, data.train: {streets: 4}, data.val: {streets: 1}}\n"
         "runs:\n"
         "  joint:\n"
         "  depth: {model.system.init_args.tasks: [depth]}\n"
-        "  classes: {model.system.init_args.tasks: [segmentation]}\n"
-        "sum: [depth, classes]\n"
+        "sum: [joint, depth]\n"
     )
-    arguments = ("compare", "--config", "comparison.yaml", "--count", 1)
-    first = training(*arguments, "--json", folder=run)
+    arguments = ("compare", "--config", "comparison.yaml", "--count", 1, "--seeds", 2)
+    first = training(*arguments, "--jobs", 2, "--json", folder=run)
     assert first.code == 0, first.err
+    assert "compare: 4 runs take about 0.0 h" in first.err
     results = json.loads(first.out)
-    assert list(results) == ["joint", "depth", "classes", "depth+classes"]
-    both = results["depth+classes"]
-    for cost in ("parameters [M]", "GFLOP", "ms"):
-        assert both[cost] == pytest.approx(results["depth"][cost] + results["classes"][cost])
-    assert results["joint"]["GFLOP"] < both["GFLOP"]
-    assert {"streets-test/miou", "streets-test/abs_rel"} <= set(results["joint"])
-    assert "streets-test/miou" not in results["depth"]
-    assert "streets-test/abs_rel" not in results["classes"]
+    assert list(results) == ["joint", "depth", "depth - joint"]
+    seeds = results["joint"]
+    assert len(seeds) == 2 and seeds[0]["streets-test/abs_rel"] != seeds[1]["streets-test/abs_rel"]
+    assert "streets-test/miou" in seeds[0] and "streets-test/miou" not in results["depth"][0]
+    difference = results["depth - joint"]["streets-test/abs_rel"]
+    assert difference["low"] < difference["mean"] < difference["high"]
 
-    checkpoints = sorted((run / "runs" / "compare" / "comparison").glob("*/last.ckpt"))
+    root = run / "runs" / "compare" / "comparison"
+    assert {"results.csv", "results.md", "results.png"} <= {f.name for f in root.iterdir()}
+    checkpoints = sorted(root.glob("*/*/last.ckpt"))
     before = [c.stat().st_mtime_ns for c in checkpoints]
     again = training(*arguments, "--markdown", folder=run)
-    assert again.code == 0 and "| measure | joint | depth |" in again.out
-    assert [c.stat().st_mtime_ns for c in checkpoints] == before and len(before) == 3
+    assert again.code == 0 and "| measure | joint | depth | depth - joint |" in again.out
+    assert [c.stat().st_mtime_ns for c in checkpoints] == before and len(before) == 4
+    assert "| joint+depth |" in again.out
 
 
 @pytest.mark.parametrize(
