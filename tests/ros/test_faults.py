@@ -580,7 +580,7 @@ def test_rounds_through_the_lifecycle_leave_nothing_behind(start_depthseg, recor
         megabytes, files, threads = zip(*readings[-5:], strict=True)
         return statistics.median(megabytes), files[-1], threads[-1]
 
-    megabytes, files, threads = rounds(9)
+    megabytes, files, threads = rounds(7)
     later = rounds(ROUNDS)
     record_property("growth", later[0] / megabytes - 1)
     assert later[1:] == (files, threads)
