@@ -14,7 +14,7 @@
 
 """`python -m benchmarks.backends`: torch and every CPU runtime on the same graph, in fp32 and int8.
 
-The graph is the default network's with fresh weights, as `export` writes it, from camera picture to
+The graph is the default network's with fresh weights, as `export` writes it, from camera image to
 topics; torch runs the very module that is exported, as most would and in the layout that is fastest
 on CPUs. All take turns in one run: `speed-up` is what counts, the times are of this machine.
 """
@@ -46,7 +46,7 @@ from training.export.quantization import quantize
 from training.models.systems.shared_encoder import SharedEncoder
 
 BASELINE = "torch eager, fp32"
-PICTURES = 4
+IMAGES = 4
 """Rendered ones for int8's ranges: of fresh weights, accuracy does not matter."""
 
 
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         fp32, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         model = graph(task.system, task.card)
         write(model, task.card, fp32)
-        source = open_source("streets", "train", None, PICTURES)
+        source = open_source("streets", "train", None, IMAGES)
         quantize(model, task.card, [source], int8)
         for file in (fp32, int8):
             for name in ("onnxruntime", "openvino"):

@@ -14,7 +14,7 @@
 
 """`python -m benchmarks.image_quality`: how often issues are false, and how often missed.
 
-Good pictures are rendered streets, CamVid's and redkitchen's where they are; bad ones are made
+Good images are rendered streets, CamVid's and redkitchen's where they are; bad ones are made
 from these. The thresholds of `depthseg_ros.derived.image_quality` are chosen on one half
 (`--half choose`, which shows the measures, too), the rates that are reported come from the other.
 """
@@ -45,18 +45,18 @@ from training.data.synthetic.rendered import FIRST_SEED
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RATE = 30.0
-"""Pictures per second of what is shown in turn."""
-Picture = NDArray[np.uint8]
+"""Images per second of what is shown in turn."""
+ImageArray = NDArray[np.uint8]
 
 
-def streets(half: str, count: int) -> Iterator[Picture]:
+def streets(half: str, count: int) -> Iterator[ImageArray]:
     """Rendered streets that no training has seen."""
     first = FIRST_SEED["val" if half == "choose" else "test"]
     return (street.Street(first + i).frame(0).image for i in range(count))
 
 
-def photographs(half: str, count: int, pattern: str) -> Iterator[Picture]:
-    """The first or the second half of the pictures of a data set, evenly thinned to `count`."""
+def photographs(half: str, count: int, pattern: str) -> Iterator[ImageArray]:
+    """The first or the second half of the images of a data set, evenly subsampled to `count`."""
     files = sorted(SHARED.glob(pattern))
     middle = len(files) // 2
     files = files[:middle] if half == "choose" else files[middle:]
@@ -67,37 +67,37 @@ def photographs(half: str, count: int, pattern: str) -> Iterator[Picture]:
 # --- What goes wrong ----------------------------------------------------------------------------
 
 
-def noisy(picture: Any, rng: np.random.Generator, sigma: float) -> Picture:
-    """A picture under noise of so many grey levels."""
-    return np.clip(np.rint(picture + rng.normal(0, sigma, picture.shape)), 0, 255).astype(np.uint8)
+def noisy(image: Any, rng: np.random.Generator, sigma: float) -> ImageArray:
+    """A image under noise of so many grey levels."""
+    return np.clip(np.rint(image + rng.normal(0, sigma, image.shape)), 0, 255).astype(np.uint8)
 
 
-def covered(picture: Picture, rng: np.random.Generator) -> Picture:
+def covered(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """A finger or cloth before the lens: one colour, out of focus, lit more from one side."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     light = 1 + 0.5 * (x * np.cos(angle) + y * np.sin(angle))
     return noisy(light[..., None] * rng.uniform(40, 160, 3), rng, 2)
 
 
-def fogged(picture: Picture, rng: np.random.Generator) -> Picture:
+def fogged(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """A film of water or grease: blur, and a third of the contrast."""
-    blurred = cv2.GaussianBlur(picture, (0, 0), picture.shape[1] / rng.uniform(25, 50))
+    blurred = cv2.GaussianBlur(image, (0, 0), image.shape[1] / rng.uniform(25, 50))
     return noisy(150 + 0.3 * (blurred - blurred.mean()), rng, 2)
 
 
-def texture(picture: Picture, rng: np.random.Generator) -> Picture:
+def texture(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Coloured clouds of all sizes, of no world at all."""
-    height, width = picture.shape[:2]
-    clouds: Any = np.zeros(picture.shape, np.float32)
+    height, width = image.shape[:2]
+    clouds: Any = np.zeros(image.shape, np.float32)
     for octave in range(2, 8):
         cells = rng.standard_normal((2**octave, 2**octave, 3)).astype(np.float32)
         clouds += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) * 0.8**octave
     return np.clip(128 + 50 * clouds / clouds.std(), 0, 255).astype(np.uint8)
 
 
-Spoil = Callable[[Picture, np.random.Generator], Picture]
+Spoil = Callable[[ImageArray, np.random.Generator], ImageArray]
 SPOILT: dict[str, tuple[str, Spoil]] = {
     "black": ("dark", lambda p, rng: np.zeros_like(p)),
     "3 % of the light, noise of 3": ("dark", lambda p, rng: noisy(0.03 * p, rng, 3)),
@@ -109,11 +109,11 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "coloured clouds": ("low confidence", texture),
     "turned upside down": ("low confidence", lambda p, rng: p[::-1, ::-1].copy()),
 }
-"""Kind -> the issue that it deserves, and how it is made of a good picture."""
+"""Kind -> the expected issue, and how it is made of a good image."""
 
 
-def pictures(half: str, count: int) -> Iterator[tuple[str, str, Picture]]:
-    """Kind, the issue that it deserves or "", and picture."""
+def test_images(half: str, count: int) -> Iterator[tuple[str, str, ImageArray]]:
+    """Kind, the expected issue or "", and image."""
     good = {
         "streets": list(streets(half, count)),
         "CamVid": list(photographs(half, count, "camvid/val/*")),
@@ -131,8 +131,8 @@ def pictures(half: str, count: int) -> Iterator[tuple[str, str, Picture]]:
             yield kind, issue, spoil(chosen[i * len(chosen) // count], rng)
 
 
-def shown_in_turn(half: str, count: int) -> Iterator[tuple[str, str, Iterator[Picture]]]:
-    """Kind, the issue that it deserves or "", and two seconds of pictures."""
+def shown_in_turn(half: str, count: int) -> Iterator[tuple[str, str, Iterator[ImageArray]]]:
+    """Kind, the expected issue or "", and two seconds of images."""
     rng = np.random.default_rng(0 if half == "choose" else 1)
     length = int(2 * RATE)
     first = FIRST_SEED["val" if half == "choose" else "test"]
@@ -142,46 +142,46 @@ def shown_in_turn(half: str, count: int) -> Iterator[tuple[str, str, Iterator[Pi
         yield "a drive", "", (drive.frame(k).image for k in range(length))
         noise = (noisy(still, rng, 0.5) for _ in range(length))
         yield "a parked camera, noise of 0.5", "", noise
-        yield "each picture twice", "", (drive.frame(k // 2).image for k in range(length))
-        yield "one picture", "frozen", (still for _ in range(length))
+        yield "each image twice", "", (drive.frame(k // 2).image for k in range(length))
+        yield "one image", "frozen", (still for _ in range(length))
 
 
 # --- What is found ------------------------------------------------------------------------------
 
 
 def measure(half: str, count: int, quiet: bool) -> dict[str, Any]:
-    """Kind -> how many pictures or videos, the issue deserved, shares of issues, the measures."""
+    """Kind -> how many images or videos, the expected issue, shares of issues, the measures."""
     perception = Perception(model_card.default_model(), threads=1)
     results: dict[str, Any] = {}
 
     def note(
-        kind: str, deserved: str, found: set[str], look: image_quality.Measurements | None
+        kind: str, expected: str, found: set[str], measured: image_quality.Measurements | None
     ) -> None:
-        new = {"count": 0, "deserved": deserved, "found": {}, "any": 0, "looks": []}
+        new = {"count": 0, "expected": expected, "found": {}, "any": 0, "measurements": []}
         entry = results.setdefault(kind, new)
         entry["count"] += 1
         entry["any"] += bool(found)
-        entry["looks"] += [look] if look else []
+        entry["measurements"] += [measured] if measured else []
         for name in found:
             entry["found"][name] = entry["found"].get(name, 0) + 1
 
-    for kind, deserved, image in track(
-        pictures(half, count), "pictures", transient=True, disable=quiet
+    for kind, expected, image in track(
+        test_images(half, count), "images", transient=True, disable=quiet
     ):
         confidence = perception(image, float(image.shape[1])).confidence
         found = image_quality.ImageQuality().issues(image, confidence, 0.0)
-        note(kind, deserved, set(found), image_quality.measure(image, confidence))
-    for kind, deserved, video in shown_in_turn(half, max(1, count // 10)):
+        note(kind, expected, set(found), image_quality.measure(image, confidence))
+    for kind, expected, video in shown_in_turn(half, max(1, count // 10)):
         camera = image_quality.ImageQuality()
-        said = (camera.issues(image, None, i / RATE) for i, image in enumerate(video))
-        note(kind, deserved, {name for names in said for name in names}, None)
+        reported = (camera.issues(image, None, i / RATE) for i, image in enumerate(video))
+        note(kind, expected, {name for names in reported for name in names}, None)
     return results
 
 
 def draw(half: str, path: Path) -> None:
     """A sheet of rendered streets, each spoilt in another way, under it what was found."""
     rng = np.random.default_rng(0)
-    kinds = {"as it should be": ("", lambda picture, rng: picture), **SPOILT}
+    kinds = {"as it should be": ("", lambda image, rng: image), **SPOILT}
     shown = zip(kinds.items(), streets(half, len(kinds)), strict=True)
     sheet = [(kind, issue, spoil(image, rng)) for (kind, (issue, spoil)), image in shown]
     perception = Perception(model_card.default_model())
@@ -192,10 +192,10 @@ def draw(half: str, path: Path) -> None:
     )
     for ax in axes.flat:
         ax.axis("off")
-    for ax, (kind, deserved, image) in zip(axes.flat, sheet, strict=False):
+    for ax, (kind, expected, image) in zip(axes.flat, sheet, strict=False):
         confidence = perception(image, float(image.shape[1])).confidence
         found = image_quality.ImageQuality().issues(image, confidence, 0.0)
-        right = deserved in found if deserved else not found
+        right = expected in found if expected else not found
         ax.imshow(image, aspect="auto")
         ax.set_title(kind, fontsize=11)
         text = ", ".join(found) or "no issue"
@@ -215,7 +215,7 @@ def draw(half: str, path: Path) -> None:
 
 
 def milliseconds() -> float:
-    """The median time of one picture of 640 x 480 with its confidence."""
+    """The median time of one image of 640 x 480 with its confidence."""
     image = street.Street(FIRST_SEED["test"]).frame(0).image
     images = [image, noisy(image, np.random.default_rng(0), 2)]
     confidence = np.full(image.shape[:2], 200, np.uint8)
@@ -229,10 +229,10 @@ def milliseconds() -> float:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.image_quality", description=__doc__)
-    parser.add_argument("--count", type=int, default=50, help="pictures a kind (default: 50)")
+    parser.add_argument("--count", type=int, default=50, help="images a kind (default: 50)")
     parser.add_argument("--half", choices=("choose", "report"), default="report")
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="draw one picture of each kind, and nothing else"
+        "--sheet", type=Path, metavar="FILE", help="draw one image of each kind, and nothing else"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(arguments)
@@ -246,25 +246,25 @@ def main(arguments: list[str] | None = None) -> None:
     spent = milliseconds()
     if options.json:
         for entry in results.values():
-            entry["looks"] = [look._asdict() for look in entry["looks"]]
+            entry["measurements"] = [look._asdict() for look in entry["measurements"]]
         print(json.dumps({"kinds": results, "milliseconds": spent}, indent=2))
         return
     console = Console()
     names = ("dark", "over-exposed", "covered", "noisy", "frozen", "low confidence")
     table = Table("half: " + options.half, "", *names, "any issue, %", "false or missed, %")
     for kind, entry in results.items():
-        deserved, count = entry["deserved"], entry["count"]
+        expected, count = entry["expected"], entry["count"]
         share = {name: 100 * entry["found"].get(name, 0) / count for name in names}
-        wrong = 100 - share[deserved] if deserved else 100 * entry["any"] / count
+        wrong = 100 - share[expected] if expected else 100 * entry["any"] / count
         cells = (f"{share[name]:.0f}" if share[name] else "" for name in names)
         table.add_row(kind, str(count), *cells, f"{100 * entry['any'] / count:.0f}", f"{wrong:.0f}")
     console.print(table)
-    console.print(f"{spent:.2f} ms a picture of 640 x 480, in the median")
+    console.print(f"{spent:.2f} ms a image of 640 x 480, in the median")
     if options.half == "choose":
         measures = Table("1st, 50th and 99th percentile", *image_quality.Measurements._fields)
         for kind, entry in results.items():
-            if entry["looks"]:
-                cuts = np.percentile(np.array(entry["looks"]), (1, 50, 99), axis=0).T
+            if entry["measurements"]:
+                cuts = np.percentile(np.array(entry["measurements"]), (1, 50, 99), axis=0).T
                 measures.add_row(kind, *(" ".join(f"{v:.3g}" for v in cut) for cut in cuts))
         console.print(measures)
 

@@ -16,7 +16,7 @@
 
 A camera that the default model does not know, near the ground, wide and with colours of its own,
 drives along rendered streets. Its drives are recorded over DDS and given to
-`python -m training own-robot`; the teacher is the default model itself, as it sees a picture
+`python -m training own-robot`; the teacher is the default model itself, as it sees an image
 mirrored, and the camera's mounting is known. No truth plays a part in the
 training: the recordings' truth is only what both models are measured against afterwards, on the
 time that was held out and on a drive along a street of which nothing was learned.
@@ -63,23 +63,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.own_robot", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/own_robot_street"))
     parser.add_argument("--streets", type=int, default=24, help="recorded (default: 24)")
-    parser.add_argument("--pictures", type=int, default=24, help="of each (default: 24)")
+    parser.add_argument("--images", type=int, default=24, help="of each (default: 24)")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of training")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print JSON instead of a table")
     shape.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args(arguments)
-    if options.streets < 1 or options.pictures < 10:
-        parser.error("expected --streets of 1 or more, --pictures of 10 or more")
+    if options.streets < 1 or options.images < 10:
+        parser.error("expected --streets of 1 or more, --images of 10 or more")
     bags = [
-        record(options.folder / "bags", FIRST_STREET + i, options.pictures, options.size)
+        record(options.folder / "bags", FIRST_STREET + i, options.images, options.size)
         for i in range(options.streets + 1)
     ]
     other = options.folder / "other_street"
     bag_options = f"--every 0.1 --change 0 --neighbours 0 {TRUTH}"
     model = options.folder / "own_robot.onnx"
-    with redirect_stdout(sys.stderr):  # what the stages say; here the table is the output
+    with redirect_stdout(sys.stderr):  # the stages' output; here the table is the output
         own_robot.main(
             ["--bag", *map(str, bags[:-1]), "--output", str(model)]
             + ["--folder", str(options.folder / "run"), "--bag-options", bag_options]
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
         Console().print(table(results))
 
 
-def record(folder: Path, seed: int, pictures: int, size: tuple[int, int]) -> Path:
+def record(folder: Path, seed: int, images: int, size: tuple[int, int]) -> Path:
     """Record a drive along a street over DDS, unless it is there; returns the bag."""
     bag = folder / str(seed)
     if (bag / "metadata.yaml").is_file():
@@ -119,7 +119,7 @@ def record(folder: Path, seed: int, pictures: int, size: tuple[int, int]) -> Pat
     for name, value in parameters.items():
         camera += ["-p", f"{name}:={value}"]
     recorder = [sys.executable, str(ROOT / "examples" / "record.py"), "--output", str(bag)]
-    recorder += ["--count", str(pictures), "--topics", *(f"/robot/{topic}" for topic in TOPICS)]
+    recorder += ["--count", str(images), "--topics", *(f"/robot/{topic}" for topic in TOPICS)]
     driving = subprocess.Popen(camera, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         subprocess.run(recorder, check=True, stdout=sys.stderr)

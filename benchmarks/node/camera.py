@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A camera for benchmarks: one rendered picture on N topics, at a rate, at next to no cost.
+"""A camera for benchmarks: one rendered image on N topics, at a rate, at next to no cost.
 
 python camera.py NAMESPACE CAMERAS RATE WIDTH HEIGHT
 """
@@ -33,7 +33,7 @@ from depthseg_ros.street import Street
 
 
 class FastCamera(Node):
-    """Publishes the same picture again and again, each camera at its own time."""
+    """Publishes the same image again and again, each camera at its own time."""
 
     def __init__(self, namespace: str, cameras: int, rate: float, width: int, height: int) -> None:
         super().__init__("camera", namespace=namespace)

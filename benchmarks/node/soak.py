@@ -83,9 +83,9 @@ REPORTED = (
     "input [Hz]",
     "output [Hz]",
 )
-"""What is told beside it."""
+"""What is reported beside it."""
 COUNTS = ("processed", "dropped", "rejected", "failed")
-TOLD = ("latency", "age", "age p95")
+TIMES = ("latency", "age", "age p95")
 """Of the node's diagnostics, ms."""
 RATES = ("input [Hz]", "output [Hz]")
 
@@ -132,7 +132,7 @@ def soak(options: argparse.Namespace, rows: list[Row], file: Any) -> list[tuple[
                 subscriber.spin(seconds)
                 for name, process in named.items():
                     if process.poll() is not None:
-                        raise BenchmarkError(f"the {name} ended early; it has said why above")
+                        raise BenchmarkError(f"the {name} ended early; see its message above")
                 if len(subscriber.complete) > came:
                     heard, came = time.monotonic(), len(subscriber.complete)
                 elif time.monotonic() - heard > PATIENCE:
@@ -144,15 +144,15 @@ def soak(options: argparse.Namespace, rows: list[Row], file: Any) -> list[tuple[
             while now < options.seconds:
                 spin(1 - now % 1)
                 now = time.monotonic() - started
-                told: defaultdict[str, float] = defaultdict(lambda: math.nan)
+                diagnostics: defaultdict[str, float] = defaultdict(lambda: math.nan)
                 if subscriber.values[node]:
-                    told |= subscriber.values[node][-1][1]
+                    diagnostics |= subscriber.values[node][-1][1]
                 row: Row = {"time [s]": round(now, 2)}
                 for name, process in named.items():
                     row |= look(name, process)
-                row |= {f"{name} [ms]": told[name] for name in TOLD}
-                row |= {name: told[name] for name in RATES}
-                row |= {f"frames {name}": told[f"frames {name}"] for name in COUNTS}
+                row |= {f"{name} [ms]": diagnostics[name] for name in TIMES}
+                row |= {name: diagnostics[name] for name in RATES}
+                row |= {f"frames {name}": diagnostics[f"frames {name}"] for name in COUNTS}
                 rows.append(row)
                 writer = csv.DictWriter(file, row)
                 if len(rows) == 1:
@@ -267,8 +267,8 @@ def shown(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     for name, value in result["values"].items():
         growth = f"{value['growth_percent']:+.2f}"
         digits = 0 if name.endswith(("descriptors", "threads")) else 1
-        told = (f"{value[part]:.{digits}f}" for part in ("start", "end"))
-        lines.append((name, *told, growth))
+        ends = (f"{value[part]:.{digits}f}" for part in ("start", "end"))
+        lines.append((name, *ends, growth))
     return lines  # type: ignore[return-value]
 
 
@@ -276,7 +276,7 @@ HEADINGS = ("", "start", "end", "growth [%]")
 
 
 def summary(result: dict[str, Any]) -> str:
-    """What the table does not say, in a line or two."""
+    """Summary lines below the table."""
     frames = ", ".join(f"{count} {name}" for name, count in result["frames"].items())
     return (
         f"{result['seconds']:.0f} s, of which {result['warm_up_s']:.0f} s are the warm-up; frames:"

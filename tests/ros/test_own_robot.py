@@ -45,7 +45,7 @@ LITTLE = [
 
 def test_a_robots_own_drive_makes_a_better_model_for_its_camera(tmp_path):
     command = [sys.executable, "-m", "benchmarks.own_robot", "--folder", str(tmp_path / "run")]
-    command += ["--streets", "2", "--pictures", "12", "--size", "240", "180", "--json", "--set"]
+    command += ["--streets", "2", "--images", "12", "--size", "240", "180", "--json", "--set"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(
         [*command, *LITTLE], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
