@@ -41,7 +41,7 @@ from depthseg_ros.backends import MAX_THREADS, BackendError, open_backend
 from depthseg_ros.cli.speed import in_turn
 from training.data.sources import open_source
 from training.engine.task import JointTask
-from training.export.model_file import graph, write
+from training.export.model_file import to_onnx, write
 from training.export.quantization import quantize
 from training.models.systems.shared_encoder import SharedEncoder
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         fp32, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-        model = graph(task.system, task.card)
+        model = to_onnx(task.system, task.card)
         write(model, task.card, fp32)
         source = open_source("streets", "train", None, IMAGES)
         quantize(model, task.card, [source], int8)

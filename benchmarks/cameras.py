@@ -43,7 +43,7 @@ from depthseg_ros.cli.measures import Measures
 from depthseg_ros.model_card import UNLABELLED
 from depthseg_ros.perception import Perception
 from training.data.synthetic.rendered import FIRST_SEED
-from training.evaluation.evaluate import markdown
+from training.evaluation.accuracy import markdown
 
 CONSOLE = Console(stderr=True)
 HEIGHTS = (0.3, 0.6, 1.0, 1.4, 2.0)

@@ -47,7 +47,7 @@ from training.data.synthetic.rendered import RenderedStreets
 from training.engine.depth_confidence import DepthConfidenceMetrics
 from training.engine.metrics import BANDS
 from training.engine.pictures import save_figure
-from training.evaluation.evaluate import markdown
+from training.evaluation.accuracy import markdown
 
 CONSOLE = Console(stderr=True)
 MODEL, ESTIMATED, LABELS = "model", "estimated", "label confidence"

@@ -48,7 +48,7 @@ from depthseg_ros.memory import keep_memory
 from depthseg_ros.perception import Perception, Prediction
 from depthseg_ros.street.camera import FRAME_RATE
 from training.data.synthetic.rendered import FIRST_SEED
-from training.evaluation.evaluate import markdown
+from training.evaluation.accuracy import markdown
 
 CONSOLE = Console(stderr=True)
 BAND, FAR, NEARER_THAN = 3, 1.3, 40.0

@@ -35,7 +35,7 @@ from depthseg_ros.backends import BackendError
 from depthseg_ros.cli.speed import in_turn
 from depthseg_ros.perception import Perception
 from training.data.sources import GENERATED, open_source, parse
-from training.evaluation.evaluate import evaluate, markdown
+from training.evaluation.accuracy import evaluate, markdown
 
 MEASURES = ("miou", "abs_rel", "delta1")
 SIZES = ((640, 480), (640, 360))

@@ -41,7 +41,7 @@ from benchmarks import run
 from training.cli import own_robot
 from training.cli.own_robot import STUDENT
 from training.data.sources import open_source
-from training.evaluation.evaluate import Results, evaluate, markdown, table
+from training.evaluation.accuracy import Results, evaluate, markdown, table
 
 ROOT = Path(__file__).parents[1]
 CAMERA: dict[str, Any] = {

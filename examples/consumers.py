@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What consumers make of the node's topics, on one rendered street, by the rules of their sources.
+"""Draw what planners compute from the node's topics, for one rendered street.
 
 tools/env.sh python examples/consumers.py consumers.jpg
 
-Nav2's layer with config/nav2_costmap.yaml, depthimage_to_laserscan, RTAB-Map and octomap_server:
-docs/planners.md says which rules. None of them is run.
+The rules are those of Nav2's layer with config/nav2_costmap.yaml, depthimage_to_laserscan, RTAB-Map
+and octomap_server, see docs/planners.md. The packages themselves do not run.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ CONFIG = Path(__file__).parents[1] / "config" / "nav2_costmap.yaml"
 
 
 def tiles(points: np.ndarray, values: np.ndarray, side: float, reach: float) -> np.ndarray:
-    """The greatest value of each tile seen from above, the camera below the middle; NaN unseen."""
+    """Maximum value per tile in a view from above; the camera is at the bottom, NaN is unknown."""
     count = round(reach / side)
-    seen = np.isfinite(points).all(axis=1)
-    across = np.floor(points[seen, 0] / side).astype(int) + count // 2
-    ahead = np.floor(points[seen, 2] / side).astype(int)
+    known = np.isfinite(points).all(axis=1)
+    across = np.floor(points[known, 0] / side).astype(int) + count // 2
+    ahead = np.floor(points[known, 2] / side).astype(int)
     inside = (across >= 0) & (across < count) & (ahead >= 0) & (ahead < count)
     grid = np.full((count, count), -np.inf)
-    np.maximum.at(grid, (count - 1 - ahead[inside], across[inside]), values[seen][inside])
+    np.maximum.at(grid, (count - 1 - ahead[inside], across[inside]), values[known][inside])
     return np.where(np.isfinite(grid), grid, np.nan)
 
 
 def colored(grid: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A grid in colours, warm high, dark where nothing was seen, RGB."""
+    """Draw a grid in colours, (SIZE, SIZE, 3) RGB; unknown tiles are dark."""
     level = 255 * (np.nan_to_num(grid) - low) / (high - low)
     colors = cv2.applyColorMap(level.clip(0, 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     colors[np.isnan(grid)] = 24
@@ -66,20 +66,20 @@ def colored(grid: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def ends(bearings: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Where beams end, to the right and ahead, metres."""
-    there = np.isfinite(ranges)
-    directions = np.stack([-np.sin(bearings), np.cos(bearings)], axis=1)[there]
-    return np.asarray(directions * ranges[there, None], np.float32)
+    """End points of beams with a finite range, (n, 2) metres to the right and ahead."""
+    finite = np.isfinite(ranges)
+    directions = np.stack([-np.sin(bearings), np.cos(bearings)], axis=1)[finite]
+    return np.asarray(directions * ranges[finite, None], np.float32)
 
 
 def draw() -> np.ndarray:
-    """The four of them side by side, RGB."""
+    """Draw the results of the four packages side by side, RGB."""
     perception = Perception(model_card.default_model())
     classes = perception.card.classes
     frame = street.Street(SEED).frame(0)
-    said = perception(frame.image, frame.intrinsics.fx)
+    output = perception(frame.image, frame.intrinsics.fx)
     grid = sample(480, STEP), sample(640, STEP)
-    view, depth, labels = rays(frame.intrinsics, STEP), said.depth[grid], said.labels[grid]
+    view, depth, labels = rays(frame.intrinsics, STEP), output.depth[grid], output.labels[grid]
     cloud = np.dstack([*(view * depth), depth]).reshape(-1, 3)
     distance = np.linalg.norm(cloud, axis=1)
 
@@ -100,7 +100,7 @@ def draw() -> np.ndarray:
     ours = obstacle_scan(view, depth, np.isin(labels, obstacles), ground, (0.2, 2.5), 20.0)
     bearings = ours.angle_min + ours.angle_increment * np.arange(len(ours.ranges))
     top = int(frame.intrinsics.cy - 10)
-    rows, slope = said.depth[top : top + 20], rays(frame.intrinsics)[0][0]
+    rows, slope = output.depth[top : top + 20], rays(frame.intrinsics)[0][0]
     theirs = np.fmin.reduce(rows, axis=0) * np.hypot(1, slope)
     theirs[~(theirs < 20)] = np.nan
     both = rendering.from_above(
@@ -112,7 +112,7 @@ def draw() -> np.ndarray:
         cv2.circle(both, at, 2, (80, 220, 255), -1, cv2.LINE_AA)
 
     movable = [c.id for c in classes if "movable" in c.flags]
-    cut = cut_out(said.depth, said.labels, movable)
+    cut = cut_out(output.depth, output.labels, movable)
     masked = np.where(np.isfinite(cut)[..., None], frame.image, frame.image // 4)
     rtabmap = cv2.resize(masked, (640, SIZE))
 
@@ -135,7 +135,7 @@ def draw() -> np.ndarray:
 
 
 def main() -> int:
-    """Draw; returns the exit code."""
+    """Draw and write the image; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path, help="the .jpg or .png to write")
     options = parser.parse_args()

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The whole way once: a street camera, the node and a recorder, three processes over DDS.
+"""Run a street camera, the node and a recorder: three processes over DDS.
 
-Writes pictures, a video and `summary.json` to `demo/` and prints the summary. Exit code 0 means
-that enough frames came through and that every output carried the stamp of its picture.
+Writes images, a video and `summary.json` to `demo/` and prints the summary. Exit code 0 means that
+enough frames were processed and that every output has the stamp of its image.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from depthseg_ros.msg import ClassDistances
 
 NAMESPACE = "/demo"
 PATIENCE = 90.0
-"""Seconds to wait for the next sign of life."""
+"""Timeout for the next frame [s]."""
 TOPICS = {
     "image": Image,
     "truth/label/image": Image,
@@ -77,11 +77,11 @@ TOPICS = {
 
 
 class DemoError(RuntimeError):
-    """The demonstration did not come to its end."""
+    """The demo failed."""
 
 
 class Recorder(Node):
-    """Collects, in a thread of its own, what belongs to one picture by its stamp."""
+    """Collects the messages of each stamp, in its own thread."""
 
     def __init__(self) -> None:
         super().__init__("recorder", namespace=NAMESPACE)
@@ -96,7 +96,7 @@ class Recorder(Node):
                 kind, topic, lambda message, topic=topic: self._on_message(topic, message), qos
             )
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos)
-        # Pictures may be lost to a recorder that is slow; of these small messages none is.
+        # A slow recorder may lose images, but with this queue none of these small messages.
         self.create_subscription(
             CameraInfo, "camera_info", self._on_camera_info, QoSProfile(depth=10_000)
         )
@@ -128,7 +128,7 @@ class Recorder(Node):
                 self.counts = {k: int(v) for k, v in values.items() if k.startswith("frames ")}
 
     def take_complete(self) -> dict[str, Any] | None:
-        """The oldest picture with all that belongs to it, and forget what came before it."""
+        """Return the messages of the oldest complete stamp and discard earlier ones."""
         with self._lock:
             for stamp in sorted(self.sets):
                 if len(self.sets[stamp]) == len(TOPICS):
@@ -140,7 +140,7 @@ class Recorder(Node):
 
 
 def array(message: Image) -> np.ndarray:
-    """A message of the demo's own encodings as an array."""
+    """Convert an image message of the demo to an array."""
     kind, channels = {
         "rgb8": (np.uint8, 3),
         "mono8": (np.uint8, 1),
@@ -152,7 +152,7 @@ def array(message: Image) -> np.ndarray:
 
 
 def compare(measures: Measures, frame: dict[str, Any]) -> None:
-    """Add a picture's labels and depth, beside the truth."""
+    """Add a frame's labels and depth, with the ground truth."""
     measures.add_labels(array(frame["depthseg/label/image"]), array(frame["truth/label/image"]))
     measures.add_depth(array(frame["depthseg/depth/image"]), array(frame["truth/depth/image"]))
 
@@ -160,7 +160,7 @@ def compare(measures: Measures, frame: dict[str, Any]) -> None:
 def maps(
     frame: dict[str, Any], card: model_card.ModelCard, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """Points and scan from above, in their classes' colours, and the same of the truth, RGB."""
+    """Draw points and scan from above, in the colours of the classes, and the ground truth, RGB."""
     points, scan = np.frombuffer(frame["depthseg/points"].data, POINT), frame["depthseg/scan"]
     bearings = scan.angle_min + scan.angle_increment * np.arange(len(scan.ranges))
     ends = np.stack([-np.sin(bearings), np.cos(bearings)], axis=1) * np.array(scan.ranges)[:, None]
@@ -179,7 +179,7 @@ def maps(
 
 
 def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
-    """Camera, overlay, depth and map above distances, true labels, depth and map, RGB."""
+    """Draw all outputs: camera, overlay, depth, map; distances, true labels, depth, map. RGB."""
     image = array(frame["image"])
     points_map, true_map = maps(frame, card, image.shape[1::-1]).items()
     truth = rendering.overlay(image, array(frame["truth/label/image"]), card.classes)
@@ -211,7 +211,7 @@ def sheet(frame: dict[str, Any], card: model_card.ModelCard) -> np.ndarray:
 
 
 def start(executable: str, folder: Path, parameters: dict[str, object]) -> subprocess.Popen[bytes]:
-    """Start one of the package's nodes; what it logs goes to a file."""
+    """Start one of the package's nodes, with its log in a file."""
     program = Path(get_package_prefix("depthseg_ros"), "lib", "depthseg_ros", executable)
     arguments = [str(program), "--ros-args", "-r", f"__ns:={NAMESPACE}"]
     for name, value in parameters.items():
@@ -222,19 +222,19 @@ def start(executable: str, folder: Path, parameters: dict[str, object]) -> subpr
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of it: a node that nobody knows of yet would be left running."""
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    """Delay Ctrl-C until the end, so that no started process is left running."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if held:
+    if received:
         raise KeyboardInterrupt
 
 
 def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
-    """Run the demonstration, write its pictures to `folder`, and return the summary."""
+    """Run the demo, write its images to `folder`, and return the summary."""
     card = model_card.read(model_card.default_model())
     measures, console = Measures(card.depth), Console()
     recorder = Recorder()
@@ -247,30 +247,30 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
             nodes["depthseg"] = start("depthseg", folder, {})
         with Progress(console=console) as progress:
             task = progress.add_task("starting the node", total=frames)
-            heard = time.monotonic()
+            progressed = time.monotonic()
             first = last = 0.0
             while complete < frames:
                 dead = [name for name, node in nodes.items() if node.poll() is not None]
                 if dead:
-                    raise DemoError(f"{dead[0]} ended; {dead[0]}.log says why")
-                if time.monotonic() - heard > PATIENCE:
-                    raise DemoError(f"nothing came for {PATIENCE:.0f} s, {complete} frames before")
+                    raise DemoError(f"{dead[0]} ended; see {dead[0]}.log")
+                if time.monotonic() - progressed > PATIENCE:
+                    raise DemoError(f"no frame for {PATIENCE:.0f} s, after {complete} frames")
                 if "camera_node" not in nodes:
-                    # The camera begins once the model is loaded, so that no frame is lost to that.
+                    # Start the camera after the model is loaded, so that no frame is lost.
                     if recorder.count_publishers("depthseg/label/image"):
                         camera = {"rate": rate, "seed": seed, "width": 640, "height": 360}
                         with uninterrupted():
                             nodes["camera_node"] = start("camera_node", folder, camera)
                         progress.update(task, description="recording")
-                        heard = time.monotonic()
+                        progressed = time.monotonic()
                     time.sleep(0.05)
                     continue
                 frame = recorder.take_complete()
                 if frame is None:
                     time.sleep(0.01)
                     continue
-                heard = last = time.monotonic()
-                first = first or heard
+                progressed = last = time.monotonic()
+                first = first or progressed
                 stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in frame.values()}
                 matching += len(stamps) == 1
                 encodings[
@@ -288,9 +288,9 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                 video.write(small)
                 complete += 1
                 progress.advance(task)
-            while recorder.counts.get("frames processed", 0) < complete:  # told once a second
-                if time.monotonic() - heard > PATIENCE:
-                    raise DemoError("the node's diagnostics never told of all its frames")
+            while recorder.counts.get("frames processed", 0) < complete:  # updated once a second
+                if time.monotonic() - progressed > PATIENCE:
+                    raise DemoError("the node's diagnostics did not report all frames")
                 time.sleep(0.05)
     finally:
         with uninterrupted():
@@ -304,13 +304,13 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                     node.wait()
         if video is not None:
             video.release()
-        time.sleep(0.5)  # what is under way yet
+        time.sleep(0.5)  # for messages that are still in transit
         recorder.stop()
     info = frame["depthseg/depth/camera_info"]
     p50, p95 = np.percentile(recorder.latencies, (50, 95))
     (label_encoding, depth_encoding), _ = encodings.most_common(1)[0]
-    # On a busy machine the camera's first words come before the recorder is known to it, or to the
-    # node: whoever heard more of them is nearer to what was sent.
+    # On a busy machine the first messages may be sent before the recorder or the node is connected.
+    # The one that received more is closer to the number of frames sent.
     return {
         "frames_sent": max(len(recorder.sent), recorder.counts["frames received"]),
         "frames_processed": recorder.counts["frames processed"],
@@ -328,11 +328,11 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the demonstration; returns the exit code."""
+    """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=120, help="default: 120")
     parser.add_argument("--rate", type=float, default=8.0, help="of the camera, Hz (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, help="of the street")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the street")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     options = parser.parse_args()
     if options.frames < 2:
@@ -340,7 +340,7 @@ def main() -> int:
     output = options.output.resolve()
     if output.exists() and not (output / "depthseg.log").is_file():
         parser.error(f"--output {options.output} exists and is not of an earlier demo")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes end with it, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the nodes are stopped, too
     unfinished = output.with_name(f".{output.name}-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -361,7 +361,7 @@ def main() -> int:
         Console().print(table)
         code = 0 if summary["stamps_match"] else 1
         if code:
-            print("demo: outputs and pictures have different stamps", file=sys.stderr)
+            print("demo: outputs and images have different stamps", file=sys.stderr)
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -369,11 +369,11 @@ def main() -> int:
         return 130
     finally:
         rclpy.try_shutdown()
-    if code:  # what an earlier one made stays
+    if code:  # keep the output of an earlier run
         output = output.with_name(f"{output.name}-failed")
     shutil.rmtree(output, ignore_errors=True)
     unfinished.rename(output)
-    print(f"demo: pictures, video and logs are in {output if code else options.output}/")
+    print(f"demo: images, video and logs are in {output if code else options.output}/")
     return code
 
 

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The smallest planner: drives ahead, slows down before obstacles, stops where it does not know.
+"""A minimal planner: drives ahead, slows down before obstacles, stops without valid data.
 
-It keeps two rules that any planner should: what is older than it may be is not driven by, and
-neither is an image with quality issues.
+It follows two rules that every planner should follow: it ignores old data, and images with quality
+issues.
 
 python examples/planner_stub.py --ros-args -p cruise:=0.5
 """
@@ -35,20 +35,20 @@ from depthseg_ros.msg import ClassDistances
 from depthseg_ros.node.process import run
 
 STOP, SLOW = 1.0, 4.0
-"""Metres to the nearest obstacle ahead: here it stands, and from there on it is slower."""
+"""Distance of the nearest obstacle ahead at which the robot stops or slows down [m]."""
 WAY = 0.6
-"""Half the width of what must be free [m]."""
+"""Half of the width that must be free [m]."""
 OLD = 0.5
-"""Seconds after which a picture is not driven by."""
+"""Age at which data is ignored [s]."""
 PERIOD = 0.1
 
 
 class Ahead(NamedTuple):
-    """What is known of a picture."""
+    """The nearest obstacle in an image."""
 
     stamp: Time
     metres: float
-    """To the nearest obstacle in the way; inf: there is none."""
+    """Distance to the nearest obstacle in the way; inf: there is none."""
 
 
 class ImageQuality(NamedTuple):
@@ -59,9 +59,9 @@ class ImageQuality(NamedTuple):
 
 
 def nearest_ahead(scan: LaserScan) -> float:
-    """Metres to the nearest obstacle within the way; inf where there is none, 0 if it is not seen.
+    """Distance to the nearest obstacle in the way [m]; inf if there is none, 0 if unknown.
 
-    NaN is where the scan saw nothing at all, and inf where it saw that nothing is there.
+    A range of NaN is unknown, inf means that there is no obstacle.
     """
     found = math.inf
     for index, distance in enumerate(scan.ranges):
@@ -74,19 +74,19 @@ def nearest_ahead(scan: LaserScan) -> float:
 
 
 def speed(metres: float, cruise: float) -> float:
-    """Metres a second: all of `cruise` beyond SLOW, none within STOP, in between in proportion."""
+    """Speed [m/s]: `cruise` from SLOW on, 0 up to STOP, linear in between."""
     return cruise * min(1.0, max(0.0, (metres - STOP) / (SLOW - STOP)))
 
 
 class Planner(Node):
-    """Publishes `cmd_vel` ten times a second, whether anything came or not."""
+    """Publishes `cmd_vel` ten times a second, with or without new data."""
 
     def __init__(self) -> None:
         super().__init__("planner")
         self._cruise = self.declare_parameter("cruise", 0.5).value
         self._ahead: Ahead | None = None
         self._quality_issues: ImageQuality | None = None
-        self._told = ""
+        self._logged = ""
         self.create_subscription(LaserScan, "depthseg/scan", self._on_scan, 1)
         self.create_subscription(ClassDistances, "depthseg/class_distances", self._on_distances, 1)
         self._command = self.create_publisher(Twist, "cmd_vel", 1)
@@ -102,27 +102,27 @@ class Planner(Node):
 
     def _on_timer(self) -> None:
         command = Twist()
-        why = self._why_not()
-        if not why and self._ahead is not None:
+        state = self._reason_to_stop()
+        if not state and self._ahead is not None:
             command.linear.x = speed(self._ahead.metres, self._cruise)
-            why = "an obstacle" if command.linear.x == 0 else "driving"
-        if why != self._told:
-            self.get_logger().info(why)
-            self._told = why
+            state = "an obstacle" if command.linear.x == 0 else "driving"
+        if state != self._logged:
+            self.get_logger().info(state)
+            self._logged = state
         self._command.publish(command)
 
-    def _why_not(self) -> str:
-        """Why it does not know enough to drive; empty: it does."""
+    def _reason_to_stop(self) -> str:
+        """Why the data is not valid; empty if it is."""
         if self._ahead is None or self._quality_issues is None:
-            return "standing: nothing has come yet"
+            return "stopped: no data yet"
         if self._quality_issues.names:
-            return f"standing: {', '.join(self._quality_issues.names)}"
+            return f"stopped: {', '.join(self._quality_issues.names)}"
         now = self.get_clock().now()
         ages = [(now - of.stamp).nanoseconds / 1e9 for of in (self._ahead, self._quality_issues)]
         if min(ages) < -OLD:
-            return "standing: the pictures' clock is ahead of mine"
-        return "standing: the last picture is old" if max(ages) > OLD else ""
+            return "stopped: stamps are in the future"
+        return "stopped: the last image is old" if max(ages) > OLD else ""
 
 
 if __name__ == "__main__":
-    sys.exit(run(Planner, "planner_stub"))  # until Ctrl-C, as the package's own nodes
+    sys.exit(run(Planner, "planner_stub"))  # until Ctrl-C, like the package's nodes

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A subscriber: prints how far each class is, and quality issues of the image.
+"""A subscriber that prints the distance of each class and quality issues of the image.
 
 python examples/print_distances.py
 """
@@ -47,4 +47,4 @@ class Printer(Node):
 
 
 if __name__ == "__main__":
-    sys.exit(run(Printer, "print_distances"))  # until Ctrl-C, as the package's own nodes
+    sys.exit(run(Printer, "print_distances"))  # until Ctrl-C, like the package's nodes

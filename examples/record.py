@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Record topics as a rosbag2 folder where `ros2 bag` is not installed, as with ROS from PyPI.
+"""Record topics as a rosbag2 folder without `ros2 bag`, for example with ROS from PyPI.
 
 tools/env.sh python examples/record.py --output BAG --topics /image /camera_info --count 200
 
-`ros2 bag record --output BAG TOPIC ...` does the same, and more, where it is installed. Messages
-are written as they come; Ctrl-C ends the recording, and the bag is whole.
+If `ros2 bag` is installed, use `ros2 bag record --output BAG TOPIC ...`. Messages are written when
+they arrive; Ctrl-C ends the recording and closes the bag.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from depthseg_ros.node.process import share_memory
 from depthseg_ros.node.subscriptions import matching_qos
 
-PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 FORMAT = 8
-"""Of the bag: of those that can be written the one that older ROS reads, too."""
-MINDER = 5.0
-"""Seconds between two lines on what is waited for."""
+"""Version of the bag; older releases of ROS can read it, too."""
+REMINDER = 5.0
+"""Interval of messages about missing topics [s]."""
 AFTER_LAST = 0.5
-"""Seconds in which what belongs to the last picture may come."""
+"""Time after the last image, for messages with the same stamp [s]."""
 
 
 class RecordError(Exception):
@@ -69,12 +69,12 @@ class RecordError(Exception):
 
 
 class Recorder(Node):
-    """Writes topics that somebody publishes, and hears them as they are offered.
+    """Records topics, with the QoS of their publishers.
 
     Attributes:
-        counts: Messages of each topic so far.
-        first: When the first of all came, on the monotonic clock.
-        last: When the last picture that was asked for came.
+        counts: Number of messages of each topic.
+        first: Time of the first message, monotonic clock [s].
+        last: Time of the last image of `--count`, monotonic clock [s].
     """
 
     def __init__(self) -> None:
@@ -85,17 +85,17 @@ class Recorder(Node):
         self._types = get_typestore(Stores.EMPTY)
 
     def kind(self, topic: str) -> str:
-        """The type of a topic, with its definition learnt."""
+        """Return the type of a topic and register its definition."""
         kinds = {offer.topic_type for offer in self.get_publishers_info_by_topic(topic)}
         if len(kinds) != 1:
             raise RecordError(f"{topic} has {len(kinds)} types: {', '.join(sorted(kinds))}")
         kind = kinds.pop()
-        self._learn(kind)
-        message_class(kind)  # what is missing is missed before the bag begins
+        self._register(kind)
+        message_class(kind)  # raises before the bag is created
         return kind
 
-    def _learn(self, kind: str) -> None:
-        """Take in a message type and those in it, as they are installed here."""
+    def _register(self, kind: str) -> None:
+        """Register an installed message type and the types of its fields."""
         if kind in self._types.fielddefs:
             return
         package, _, name = kind.split("/")
@@ -110,10 +110,10 @@ class Recorder(Node):
                 if node in (Nodetype.ARRAY, Nodetype.SEQUENCE):
                     node, what = what[0]
                 if node == Nodetype.NAME:
-                    self._learn(str(what))
+                    self._register(str(what))
 
     def record(self, kinds: dict[str, str], writer: Writer, counted: str, count: int) -> None:
-        """Write these topics (and their types) from now on; `count` pictures of one, 0: all."""
+        """Record these topics (name -> type); `count` messages of the topic `counted`, 0: all."""
         for topic, kind in kinds.items():
             offers = [offer.qos_profile for offer in self.get_publishers_info_by_topic(topic)]
             connection = writer.add_connection(
@@ -143,7 +143,7 @@ class Recorder(Node):
 
 
 def message_class(kind: str) -> Any:
-    """The class of a type such as sensor_msgs/msg/Image."""
+    """Import the class of a message type such as sensor_msgs/msg/Image."""
     package, folder, name = kind.split("/")
     try:
         return getattr(importlib.import_module(f"{package}.{folder}"), name)
@@ -152,7 +152,7 @@ def message_class(kind: str) -> Any:
 
 
 def described(offered: QoSProfile) -> Qos:
-    """A publisher's offer as the bag keeps it, for who plays it."""
+    """Convert a publisher's QoS for the bag, which uses it for playback."""
 
     def duration(of: Any) -> QosTime:
         return QosTime(*divmod(of.nanoseconds, 10**9))
@@ -171,7 +171,7 @@ def described(offered: QoSProfile) -> Qos:
 
 
 def run(options: argparse.Namespace, stopped: list[int]) -> None:
-    """Record until `stopped` has something in it or there is enough.
+    """Record until `stopped` is not empty, or --count or --seconds is reached.
 
     Raises:
         RecordError: A topic did not appear or cannot be recorded; nothing has been written.
@@ -180,27 +180,27 @@ def run(options: argparse.Namespace, stopped: list[int]) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     topics = list(dict.fromkeys(node.resolve_topic_name(topic) for topic in options.topics))
-    start = told = time.monotonic()
+    start = reported = time.monotonic()
     while absent := ", ".join(topic for topic in topics if not node.count_publishers(topic)):
         if stopped:
-            raise RecordError(f"stopped while it waited for {absent}; nothing is recorded")
+            raise RecordError(f"stopped while waiting for {absent}; nothing is recorded")
         now = time.monotonic()
         if now - start > options.patience:
-            there = ", ".join(sorted(name for name, _ in node.get_topic_names_and_types()))
-            raise RecordError(f"nobody publishes {absent}; there are {there}")
-        if now - told > MINDER:
-            told = now
-            print(f"record: waiting for {absent}: nobody publishes that", flush=True)
+            known = ", ".join(sorted(name for name, _ in node.get_topic_names_and_types()))
+            raise RecordError(f"{absent} has no publisher; existing topics are {known}")
+        if now - reported > REMINDER:
+            reported = now
+            print(f"record: waiting for {absent}, which has no publisher", flush=True)
         executor.spin_once(timeout_sec=0.1)
     kinds = {topic: node.kind(topic) for topic in topics}
-    pictures = next((topic for topic in topics if kinds[topic] in PICTURES), "")
-    if options.count and not pictures:
-        raise RecordError(f"--count is of pictures, and none of {', '.join(topics)} has any")
+    counted = next((topic for topic in topics if kinds[topic] in IMAGES), "")
+    if options.count and not counted:
+        raise RecordError(f"--count needs an image topic, and {', '.join(topics)} has none")
     storage = StoragePlugin[options.storage.upper()]
     with Writer(options.output, version=FORMAT, storage_plugin=storage) as writer:
-        node.record(kinds, writer, pictures, options.count)
+        node.record(kinds, writer, counted, options.count)
         print(f"record: {len(topics)} topics to {options.output}; Ctrl-C ends it", flush=True)
-        told = time.monotonic()
+        reported = time.monotonic()
         while not stopped:
             executor.spin_once(timeout_sec=0.1)
             now = time.monotonic()
@@ -209,17 +209,17 @@ def run(options: argparse.Namespace, stopped: list[int]) -> None:
             if node.last and now - node.last > AFTER_LAST:
                 break
             silent = ", ".join(topic for topic, count in node.counts.items() if not count)
-            if silent and now - told > MINDER:
-                told = now
-                print(f"record: nothing has come on {silent}", flush=True)
+            if silent and now - reported > REMINDER:
+                reported = now
+                print(f"record: no message on {silent} yet", flush=True)
     counts = ", ".join(f"{topic} {count}" for topic, count in node.counts.items())
     print(f"record: {options.output} has {counts}")
 
 
 def topic_name(text: str) -> str:
-    """A topic's name, as ROS allows it."""
+    """Check a topic's name by the rules of ROS."""
     if not text:
-        raise argparse.ArgumentTypeError("a topic's name is not empty")
+        raise argparse.ArgumentTypeError("a topic's name must not be empty")
     try:
         validate_topic_name(text)
     except InvalidTopicNameException as error:
@@ -228,13 +228,13 @@ def topic_name(text: str) -> str:
 
 
 def main() -> int:
-    """Record; returns the exit code."""
+    """Record topics; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder to be written")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--topics", nargs="+", required=True, type=topic_name)
-    parser.add_argument("--seconds", type=float, help="from the first message on")
+    parser.add_argument("--seconds", type=float, help="duration from the first message on")
     parser.add_argument(
-        "--count", type=int, default=0, help="pictures of the first topic that has any"
+        "--count", type=int, default=0, help="number of images of the first image topic"
     )
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
     parser.add_argument(

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A video, or a camera at /dev/videoN, without ROS: one with labels and depth beside it.
+"""Write a video with labels and depth beside each frame of a video or camera, without ROS.
 
-python examples/video.py drive.mp4 --output drive_seen.mp4 --fov 65
+python examples/video.py drive.mp4 --output drive_labels.mp4 --fov 65
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from depthseg_ros.sources import open_video
 
 
 def draw(perception: Perception, source: Path, output: Path, fov: float, most: int) -> int:
-    """Write the frames, `most` of them at most; returns how many. Ctrl-C ends it in order.
+    """Write the frames, at most `most`, and return their number. Ctrl-C ends the video.
 
     Raises:
-        ValueError: there is nothing to read, or it cannot be written.
+        ValueError: There is nothing to read, or the video cannot be written.
     """
     video = open_video(source)
     rate = video.get(cv2.CAP_PROP_FPS) or 30
@@ -52,9 +52,9 @@ def draw(perception: Perception, source: Path, output: Path, fov: float, most: i
                 break
             image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             height, width = image.shape[:2]
-            seen = perception(image, Intrinsics.from_fov(width, height, fov).fx)
-            classes = overlay(image, seen.labels, perception.card.classes)
-            row = np.hstack([image, classes, color_depth(seen.depth)])
+            prediction = perception(image, Intrinsics.from_fov(width, height, fov).fx)
+            classes = overlay(image, prediction.labels, perception.card.classes)
+            row = np.hstack([image, classes, color_depth(prediction.depth)])
             if writer is None:
                 code = cv2.VideoWriter.fourcc(*"mp4v")
                 writer = cv2.VideoWriter(str(output), code, rate, row.shape[1::-1])
@@ -74,15 +74,17 @@ def draw(perception: Perception, source: Path, output: Path, fov: float, most: i
 
 
 def main() -> None:
-    """Draw beside each frame of a video what is seen of it."""
+    """Draw labels and depth beside each frame of a video."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="a video, or a device such as /dev/video0")
     parser.add_argument("--output", type=Path, required=True, help="an .mp4 to write")
-    parser.add_argument("--fov", type=float, required=True, help="horizontal, degrees")
+    parser.add_argument(
+        "--fov", type=float, required=True, help="horizontal field of view, degrees"
+    )
     parser.add_argument(
         "--model", type=Path, default=default_model(), help="a model file with classes and depth"
     )
-    parser.add_argument("--frames", type=int, default=0, help="at most; 0: all")
+    parser.add_argument("--frames", type=int, default=0, help="maximum; 0: all")
     options = parser.parse_args()
     if not 0 < options.fov < 180:
         parser.error("--fov: expected degrees between 0 and 180")

@@ -33,9 +33,9 @@ def run(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_picture_says_how_far_each_class_is(tmp_path):
+def test_image_prints_the_distance_of_each_class(tmp_path):
     seen = tmp_path / "seen.png"
-    done = run("picture.py", ROOT / "docs/images/street.jpg", "--fx", 541, "--overlay", seen)
+    done = run("image.py", ROOT / "docs/images/street.jpg", "--fx", 541, "--overlay", seen)
     assert done.returncode == 0, done.stderr
     (road,) = re.findall(r"^road .* from +([\d.]+) m at", done.stdout, re.MULTILINE)
     assert 1 < float(road) < 10
@@ -56,7 +56,7 @@ def test_video_shows_each_frame_beside_its_labels_and_depth(tmp_path):
     assert video.read()[1].shape == (120, 3 * 160, 3)
 
 
-def test_a_video_that_is_none_is_one_line(tmp_path):
+def test_a_file_that_is_not_a_video_gives_one_line(tmp_path):
     done = run("video.py", tmp_path / "no.mp4", "--output", tmp_path / "seen.mp4", "--fov", 60)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
@@ -71,16 +71,16 @@ STREET = "docs/images/street.jpg"
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["picture.py", "no.jpg", "--fx", 541], 1, "picture: there is no image no.jpg"),
-        (["picture.py", STREET, "--fx", 0], 2, "--fx: expected pixels above 0"),
-        (["picture.py", STREET, "--fx", 541, "--model", "no.onnx"], 1, "there is no model file"),
+        (["image.py", "no.jpg", "--fx", 541], 1, "image: there is no image no.jpg"),
+        (["image.py", STREET, "--fx", 0], 2, "--fx: expected pixels above 0"),
+        (["image.py", STREET, "--fx", 541, "--model", "no.onnx"], 1, "there is no model file"),
         (
-            ["picture.py", STREET, "--fx", 541, "--model", "models/indoor.onnx"],
+            ["image.py", STREET, "--fx", 541, "--model", "models/indoor.onnx"],
             2,
             "expected one with classes and depth",
         ),
-        (["picture.py", STREET, "--fx", 541, "--overlay", "no/a.png"], 1, "No such file"),
-        (["picture.py", STREET, "--fx", 541, "--overlay", "a.foo"], 2, "expected a .jpg or .png"),
+        (["image.py", STREET, "--fx", 541, "--overlay", "no/a.png"], 1, "No such file"),
+        (["image.py", STREET, "--fx", 541, "--overlay", "a.foo"], 2, "expected a .jpg or .png"),
         (["video.py", STREET, "--fov", 65, "--output", "no/a.mp4"], 2, "in a folder that exists"),
         (["video.py", STREET, "--fov", 65, "--output", STREET], 2, "expected an .mp4"),
         (["video.py", "a.mp4", "--fov", 65, "--output", "./a.mp4"], 2, "is the video itself"),
@@ -101,5 +101,5 @@ def test_mistakes_are_one_line(arguments, code, says, monkeypatch):
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
-def test_every_example_is_told_of(path):
+def test_every_example_is_in_the_readme(path):
     assert f"[{path.name}]({path.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Trains the networks that `depthseg_ros` runs; run from the checkout as `python -m training`.
+"""Train the networks that `depthseg_ros` runs; run from the checkout as `python -m training`.
 
-`data` gives samples, `models` the networks, `objectives` and `losses` what they learn; `engine`
-trains, `evaluation` measures, `export` writes the model file, `own_robot` labels recordings. Of the
-runtime it imports the model card and what is pure arithmetic, never ROS. Start with `engine.task`.
+`data` has the data sets, `models` the networks, `objectives` and `losses` the losses; `engine`
+trains, `evaluation` computes accuracy, `export` writes the model file, `own_robot` labels
+recordings. From `depthseg_ros` it imports the model card and array functions, never ROS. Start with
+`engine.task`.
 """

@@ -12,18 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Train, measure and export joint depth and segmentation: `python -m training COMMAND --help`.
+"""Train, evaluate and export networks for depth and segmentation.
 
-fit, validate, test, predict   Lightning's command line, by a YAML of training/configs
-lr-range-test                  plot the loss over the learning rate and suggest one
-evaluate                       figures of checkpoints and model files on data with truth
-compare                        train variants on the same budget and put them in a table
-export                         write a checkpoint's model file
-quantize                       write the int8 file of a model file beside it
-import                         write a model of the Hugging Face hub as a model file
-bag                            take frames out of a robot's recordings
-pseudo-label                   let teachers label them
-own-robot                      both, fit, evaluate and export: from recordings to a model file
+`python -m training COMMAND --help` shows the options of a command:
+
+fit, validate, test, predict   Lightning's command line, with a YAML of training/configs
+lr-range-test                  plot the loss over the learning rate and suggest a rate
+evaluate                       accuracy of checkpoints and model files on data with ground truth
+compare                        train variants with the same budget and compare them in a table
+export                         write the model file of a checkpoint
+quantize                       write the int8 file of a model file
+import                         convert a model of the Hugging Face hub to a model file
+bag                            extract frames from a robot's recordings
+pseudo-label                   label frames with teacher networks
+own-robot                      bag, pseudo-label, fit, evaluate and export in one command
 """
 
 from __future__ import annotations
@@ -61,16 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
         if command in COMMANDS:
             import_module(f"training.cli.{COMMANDS[command]}").main(arguments[1:])
         elif command in ("fit", "validate", "test", "predict"):
-            from .cli import fit
+            from .cli import lightning_commands
 
-            fit.main(arguments)
+            lightning_commands.main(arguments)
         else:
             if command not in ("", "-h", "--help"):
                 print(f"training: there is no command {command!r}\n", file=sys.stderr)
             print(__doc__)
             return 0 if command in ("-h", "--help") else 2
     except (TrainingError, ModelFileError, OSError) as error:
-        # What a loader's process raised comes with its traceback; the last line is the error.
+        # An error of a data loader's process includes its traceback; the last line is the error.
         line = (str(error).splitlines() or [type(error).__name__])[-1]
         print(f"training: {line.removeprefix(WORKERS_PREFIX)}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The device that torch computes on outside of Lightning, chosen here alone."""
+"""Choose the device for torch outside of Lightning."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .errors import TrainingError
 
 
 def chosen_device(name: str = "auto") -> torch.device:
-    """Open a device by name.
+    """Return the device with this name.
 
     Args:
-        name: `cpu`, `cuda:1` and so on; `cuda` is this process's own of several GPUs, `auto` that
-            one or, where torch has no GPU, the CPU.
+        name: `cpu`, `cuda:1` and so on. `cuda` is the GPU of this process (LOCAL_RANK); `auto` is
+            the same, or the CPU if torch has no GPU.
 
     Raises:
-        TrainingError: torch cannot use it.
+        TrainingError: Torch cannot use it.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
         name = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What goes wrong in training and has one clear line to say about it."""
+"""Errors of training that are reported in one line."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class TrainingError(ValueError):
 
 
 def check_output(path: Path) -> Path:
-    """A file to be written, refused before the work that fills it where it cannot be one."""
+    """Check that a file can be written, before the work whose result it gets; return its path."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
         raise TrainingError(f"cannot write {path}: it is a folder, expected a file's name")

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""YAML files, and options checked by the types of what takes them: one clear line if wrong."""
+"""Read YAML files, and check options against type annotations; errors have one line."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from .errors import TrainingError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, which would take the last one of two equal keys without a word."""
+    """PyYAML's loader, but duplicate keys are an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node)
-            if key in seen:
+            if key in keys:
                 line = key_node.start_mark.line + 1
                 raise yaml.YAMLError(f"it has {key!r} twice, the second time in line {line}")
-            seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path, what: str) -> dict[Any, Any]:
-    """Read a YAML file that is a mapping; duplicate keys are refused.
+    """Read a YAML file that contains a mapping without duplicate keys.
 
     Args:
         path: The file; UTF-8, or UTF-16 with a byte order mark.
-        what: What it holds, for the message.
+        what: What it contains, for the message.
 
     Raises:
-        TrainingError: it cannot be read, is not YAML, or is not a mapping.
+        TrainingError: It cannot be read, is not YAML, or is not a mapping.
     """
     try:
         data = path.read_bytes()
@@ -65,19 +65,19 @@ def read_yaml(path: Path, what: str) -> dict[Any, Any]:
 def checked(
     options: Mapping[str, Any], kind: type, skip: Set[int | str], what: str
 ) -> dict[str, Any]:
-    """Options by the types that a class's arguments are annotated with.
+    """Convert options to the annotated types of a class's arguments.
 
-    Checked before the class runs: what it raises itself, other than a `TrainingError`, is a fault
-    of its program and no mistake in the options.
+    This happens before the class is called. So an error of the class, other than a `TrainingError`,
+    is a bug and not a mistake in the options.
 
     Args:
         options: Name -> value.
         kind: The class.
-        skip: Arguments that are given otherwise: names, or how many of the first ones.
-        what: Whose options they are, for the message.
+        skip: Arguments that are passed separately: names, or the number of first arguments.
+        what: What the options are for, for the message.
 
     Raises:
-        TrainingError: an unknown name, or a value of another type.
+        TrainingError: An unknown name, or a value of the wrong type.
     """
     parser = ArgumentParser(exit_on_error=False)
     try:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The processes of a distributed training, and sums over them."""
+"""Distributed training: number of processes, sums over processes, indices of samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from torch.utils.data import DistributedSampler
 
 
 def processes() -> int:
-    """How many processes train together; 1 without `torch.distributed`."""
+    """Number of processes that train together; 1 without `torch.distributed`."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size()
     return 1
 
 
 def summed(values: Tensor) -> Tensor:
-    """Sum a tensor over all processes, without gradients; all of them must call this alike."""
+    """Sum a tensor over all processes, without gradients; every process must call this."""
     values = values.detach()
     if processes() > 1:
         values = values.clone()
@@ -40,16 +40,16 @@ def summed(values: Tensor) -> Tensor:
 
 
 def dataset_index(loaders: Any, loader: int, batch: int) -> int | None:
-    """Index in the whole data set of the sample that a batch of this process's loader has.
+    """Index in the data set of the sample in a batch of this process's loader.
 
     Args:
-        loaders: What Lightning loads from: a loader, or several, of one sample a batch, in order.
-        loader: Which of them.
+        loaders: The trainer's loaders: one or several, with one sample per batch, in order.
+        loader: Index of the loader.
         batch: Index of the batch.
 
     Returns:
-        The index, the same in any number of processes. None: another process has the sample, and it
-        is repeated here so that all processes have as many batches.
+        The index, the same with any number of processes. None if the sample is a repetition, which
+        gives all processes the same number of batches: another process has it.
     """
     chosen = CombinedLoader(loaders, "sequential").flattened[loader]
     sampler = chosen.batch_sampler.sampler

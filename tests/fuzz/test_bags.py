@@ -29,7 +29,7 @@ from tests.fuzz.hostile import damaged
 from tests.fuzz.property import check_line
 from training.errors import TrainingError
 from training.own_robot.recordings import CAMERA_INFO, IMAGE, Recording
-from training.own_robot.selection import read_camera, read_picture
+from training.own_robot.selection import read_camera, read_image
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 STORAGES = [
@@ -100,7 +100,7 @@ def test_damaged_bags(bags, tmp_path, fuzz):
                 read_camera(raw, 64, 48, rectified=False)
                 continue
             try:
-                pictures += read_picture(raw, kind).rgb.size > 0
+                pictures += read_image(raw, kind).rgb.size > 0
             except ValueError as error:
                 check_line(str(error))
         return recording, pictures

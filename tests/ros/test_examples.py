@@ -80,13 +80,13 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
     planner.says("an obstacle")
     until(1.0, 9.0, [])
     until(0.0, 9.0, ["covered"])
-    planner.says("standing: covered")
+    planner.says("stopped: covered")
     until(1.0, 9.0, [])
     until(0.0, float("nan"), [])  # it does not see
     for ahead, issues in ((None, []), (9.0, None)):  # either alone is not enough
         until(1.0, 9.0, [])
         until(0.0, ahead, issues)
-        assert planner.lines("standing: the last picture is old")
+        assert planner.lines("stopped: the last image is old")
     until(1.0, 9.0, [])
     ahead = (node.get_clock().now() + Duration(seconds=100)).to_msg()  # and so never old
     distances.publish(ClassDistances(header=Header(stamp=ahead)))

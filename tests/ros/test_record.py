@@ -135,13 +135,13 @@ def test_a_recording_ends_after_its_seconds(observer, record, tmp_path):
     assert 0.5e9 < times[-1] - times[0] < 1.5e9
 
 
-def test_a_topic_that_never_comes_is_named_with_those_that_there_are(observer, record, tmp_path):
+def test_a_topic_without_publisher_is_named_with_the_existing_ones(observer, record, tmp_path):
     publisher = observer.node.create_publisher(String, "/there", 10)
     bag = tmp_path / "bag"
     process = record(bag, "--topics", "/there", "/never", "/nor_this", "--patience", "8")
     assert process.wait() == 1
-    told = "record: nobody publishes /never, /nor_this; there are .*/there"
-    assert process.lines(told), process.log
+    message = "record: /never, /nor_this has no publisher; existing topics are .*/there"
+    assert process.lines(message), process.log
     assert not bag.exists()
     observer.node.destroy_publisher(publisher)
 
@@ -150,12 +150,12 @@ def test_waiting_for_a_topic_can_be_stopped(record, tmp_path):
     process = record(tmp_path / "bag", "--topics", "/never")
     process.says("waiting for /never")
     assert process.stop() == 1
-    assert process.lines("stopped while it waited for /never; nothing is recorded")
+    assert process.lines("stopped while waiting for /never; nothing is recorded")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("wrong", [["a topic!"], [""], ["/a", "--patience", "nan"]])
-def test_wrong_arguments_are_told_at_once(record, tmp_path, wrong):
+def test_wrong_arguments_are_reported_at_once(record, tmp_path, wrong):
     process = record(tmp_path / "bag", "--topics", *wrong)
     assert process.wait() == 2
     assert process.lines("^record.py: error: ")
@@ -169,10 +169,10 @@ def test_an_output_that_exists_is_left_alone(record, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_a_count_of_pictures_needs_pictures(observer, record, tmp_path):
+def test_a_count_needs_an_image_topic(observer, record, tmp_path):
     publisher = observer.node.create_publisher(String, "/words", 10)
     process = record(tmp_path / "bag", "--topics", "/words", "--count", "3")
     assert process.wait() == 1
-    assert process.lines("--count is of pictures, and none of /words has any")
+    assert process.lines("--count needs an image topic, and /words has none")
     assert not (tmp_path / "bag").exists()
     observer.node.destroy_publisher(publisher)

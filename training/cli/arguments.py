@@ -25,26 +25,26 @@ from rich.console import Console
 
 from ..data.sources import parse_yaml
 from ..errors import TrainingError
-from ..evaluation.evaluate import Cells, markdown, table
+from ..evaluation.accuracy import Cells, markdown, table
 
 DATA: dict[str, Any] = {"nargs": "+", "metavar": "NAME[=FOLDER]"}
-"""Arguments of `add_argument` for data sets, which `data.sources.parse` reads."""
+"""Arguments of `add_argument` for data sets; `data.sources.parse` parses them."""
 
 
 def positive(text: str) -> int:
-    """Read a whole number of 1 or more."""
+    """Parse an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
 
 
 def add_settings(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add `--set`, which `read_settings` reads."""
+    """Add `--set`, which `read_settings` parses."""
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=text)
 
 
 def read_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Dotted keys of a configuration and their values; raises `TrainingError`."""
+    """Parse KEY=VALUE with dotted keys of a configuration; raises `TrainingError`."""
     changes = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -62,7 +62,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def print_results(results: Cells, options: argparse.Namespace, caption: str | None = None) -> None:
-    """Print a table of results, or what the options of `add_format` ask for."""
+    """Print results as a table, or in the format of the options of `add_format`."""
     if options.json:
         print(json.dumps(results, indent=2))
     elif options.markdown:

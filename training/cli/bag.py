@@ -14,10 +14,10 @@
 
 """`python -m training bag`: convert recordings of a robot to a data set of images.
 
-Frames are taken in steps of time, those left out that look like the one before, as when the robot
-stands. Each keeps its stamp, its camera, the pictures shortly before and after, and what truth the
-bag has, as of an RGB-D camera. They lie on disk in parts (`data.parts`), which are complete or
-absent: given again, the command goes on after the last one.
+Frames are taken at a fixed interval. Frames that are similar to the one before are skipped, for
+example when the robot stands. Each frame has its stamp, its camera, the images shortly before and
+after, and ground truth from the bag, for example of an RGB-D camera. Frames are written in parts
+(`data.parts`). A part is complete or absent, so the same command resumes after the last one.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ import math
 from pathlib import Path
 
 from ..errors import TrainingError
-from ..own_robot.bag import Dataset
+from ..own_robot.dataset_writer import DatasetWriter
 from ..own_robot.recordings import Recording
 from ..own_robot.selection import choose_topics, warn
 
 
 def main(arguments: list[str]) -> None:
-    """Write the frames of bags; print a line of each, and what it lost."""
+    """Write the frames of bags; print one line per bag, with what could not be read."""
     parser = argparse.ArgumentParser(prog="python -m training bag", description=__doc__)
     add = parser.add_argument
     add(
@@ -45,42 +45,49 @@ def main(arguments: list[str]) -> None:
         metavar="BAG",
         help="rosbag2: folders, or .mcap or .db3",
     )
-    add("--output", type=Path, required=True, metavar="DATASET", help="to write, or to go on with")
-    add("--topic", help="of the pictures, where the bags have several")
-    add("--camera-info-topic", metavar="TOPIC", help="default: camera_info beside the pictures")
-    add("--depth-topic", metavar="TOPIC", help="measured depth of the same view, kept as truth")
-    add("--labels-topic", metavar="TOPIC", help="class ids of the same view, kept as truth")
-    add("--every", type=float, default=0.5, metavar="SECONDS", help="between frames (default: 0.5)")
+    add("--output", type=Path, required=True, metavar="DATASET", help="to write or to resume")
+    add("--topic", help="image topic, if the bags have several")
+    add("--camera-info-topic", metavar="TOPIC", help="default: camera_info beside the image topic")
+    add("--depth-topic", metavar="TOPIC", help="measured depth of the same view: ground truth")
+    add("--labels-topic", metavar="TOPIC", help="class ids of the same view: ground truth")
+    add(
+        "--every",
+        type=float,
+        default=0.5,
+        metavar="SECONDS",
+        help="interval between frames (default: 0.5)",
+    )
     add(
         "--change",
         type=float,
         default=0.02,
         metavar="SHARE",
-        help="of the range of gray by which frames differ at least (default: 0.02)",
+        help="minimum difference of consecutive frames, as a share of the grey range"
+        " (default: 0.02)",
     )
     add(
         "--neighbours",
         type=float,
         default=0.1,
         metavar="SECONDS",
-        help="to the pictures kept before and after each frame (default: 0.1; 0: none)",
+        help="interval to the images before and after each frame (default: 0.1; 0: none)",
     )
     add(
         "--count",
         type=int,
         default=0,
         metavar="N",
-        help="frames of each bag at most (default: all)",
+        help="maximum number of frames of each bag (default: all)",
     )
-    add("--packed", action="store_true", help="write tar files, as WebDataset reads, not folders")
+    add("--packed", action="store_true", help="write tar files for WebDataset, not folders")
     options = parser.parse_args(arguments)
     numbers = (options.every, options.change, options.neighbours, options.count)
     if not all(0 <= number < math.inf for number in numbers):
         parser.error("--every, --change, --neighbours and --count: 0 or more")
 
-    dataset = Dataset(options.output, options)
+    dataset = DatasetWriter(options.output, options)
     entries = {path: dataset.entry(path) for path in options.input}
-    # Report what cannot work before hours of work.
+    # Check all bags first, before hours of work.
     bags = {path: Recording(path) for path, entry in entries.items() if not entry["complete"]}
     topics = {path: choose_topics(bag, options) for path, bag in bags.items()}
     for path, bag in bags.items():
@@ -90,17 +97,17 @@ def main(arguments: list[str]) -> None:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise TrainingError(
-                f"no space left, for {options.output} or temporary files: complete parts stay;"
-                " make room and give the command again, it goes on"
+                f"no space left for {options.output} or temporary files: complete parts stay;"
+                " free some space and run the same command again to resume"
             ) from None
     for path, entry in entries.items():
-        done = "" if path in bags else "already there: "
+        done = "" if path in bags else "already done: "
         print(
-            f"{entry['name']} {path}: {done}{entry['seen']} pictures seen, {entry['frames']} kept,"
+            f"{entry['name']} {path}: {done}{entry['seen']} images read, {entry['frames']} kept,"
             f" {entry['with_depth']} with depth, lost: {entry['lost'] or 'nothing'}"
         )
         if entry["lost"] and path in bags:
             warn(f"{path}: lost: {entry['lost']}")
     empty = [entry["bag"] for entry in entries.values() if not entry["frames"]]
     if empty:
-        raise TrainingError(f"no picture could be read of {', '.join(empty)}")
+        raise TrainingError(f"no image could be read from {', '.join(empty)}")

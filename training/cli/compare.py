@@ -12,15 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training compare`: train variants on the same budget and put them in a table.
+"""`python -m training compare`: train variants with the same budget and compare them in a table.
 
-A comparison is a YAML of `config` (what all runs share, relative to it), `overrides` of that by
-dotted keys, `runs` (name -> further overrides) and, if wanted, `sum` (runs whose parameters,
-operations and time are added up in a column: two single-task networks against one joint one).
-With several seeds, the table has means and standard deviations, and each run's difference to the
-first run with its 95 % interval, over pairs with the same seed, samples and order; `*` marks
-intervals without 0. The folder gets results.csv, results.md and results.png. Finished runs are
-kept: a comparison that was stopped is resumed.
+A comparison is a YAML file with `config` (the configuration of all runs; its path is relative to
+the file), `overrides` of it with dotted keys, `runs` (name -> further overrides) and optionally
+`sum` (runs whose parameters, operations and time are added in a column, for example to compare two
+single-task networks with a joint one). With several seeds, the table has means and standard
+deviations, and each run's difference to the first run with its 95 % interval, over pairs with the
+same seed, samples and order; `*` marks intervals without 0. The folder gets results.csv, results.md
+and results.png. Finished runs are not repeated, so a comparison that was stopped can be resumed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.pictures import save_figure
-from ..evaluation.compare import added_up, costs, measure, override, read, train_all
-from ..evaluation.evaluate import markdown
+from ..evaluation.accuracy import markdown
+from ..evaluation.comparison import added_up, costs, measure, override, read, train_all
 from ..evaluation.seeds import cells, differences, figure, write_csv
 from .arguments import add_format, add_settings, positive, print_results, read_settings
 
@@ -47,7 +47,9 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--jobs", type=positive, default=1, help="trainings at a time")
     add_settings(parser, "more overrides for all runs, e.g. data.folders.camvid=PATH")
-    parser.add_argument("--count", type=positive, default=100, help="generated test samples")
+    parser.add_argument(
+        "--count", type=positive, default=100, help="generated test samples (default: %(default)s)"
+    )
     add_format(parser)
     options = parser.parse_args(arguments)
     more = read_settings(options.set)

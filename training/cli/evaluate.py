@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training evaluate`: figures of checkpoints and model files on data with truth."""
+"""`python -m training evaluate`: accuracy of checkpoints and model files on data sets."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..data.protocols import PROTOCOLS
 from ..data.sources import GENERATED, open_source, parse, parse_yaml
 from ..engine.metrics import Evaluation
 from ..errors import TrainingError, check_output
-from ..evaluation.evaluate import evaluate, protocols
+from ..evaluation.accuracy import evaluate, protocols
 from ..evaluation.temperature import draw as draw_reliability
 from .arguments import DATA, add_format, positive, print_results
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate on each data set given and print one table, or JSON."""
+    """Evaluate on each data set and print a table, Markdown or JSON."""
     parser = argparse.ArgumentParser(prog="python -m training evaluate", description=__doc__)
     parser.add_argument(
         "--checkpoint",
@@ -37,30 +37,34 @@ def main(arguments: list[str]) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="a .ckpt of training or an exported .onnx; several are put side by side",
+        help="a .ckpt of training or an exported .onnx; several are shown side by side",
     )
     parser.add_argument(
         "--data",
         **DATA,
         required=True,
-        help="data sets; 'streets' and 'composites' are generated, of seeds kept for testing",
+        help="data sets; 'streets' and 'composites' are generated with seeds for testing",
     )
-    parser.add_argument("--split", default="val", help="of those in folders (default: val)")
-    parser.add_argument("--count", type=positive, default=100, help="to generate (default: 100)")
+    parser.add_argument(
+        "--split", default="val", help="split of data sets in folders (default: val)"
+    )
+    parser.add_argument(
+        "--count", type=positive, default=100, help="samples to generate (default: 100)"
+    )
     parser.add_argument(
         "--protocol",
         default="metric",
         choices=["metric", *PROTOCOLS],
-        help="for depth; default: metric, which is each data set's own",
+        help="protocol for depth; default: metric, which is that of each data set",
     )
     parser.add_argument(
         "--options",
         default="{}",
         metavar="YAML",
-        help="of the readers, e.g. '{nyuv2: {classes: 13}}'",
+        help="options of the readers, e.g. '{nyuv2: {classes: 13}}'",
     )
     parser.add_argument(
-        "--reliability", type=Path, metavar="PNG", help="plot the reliability of the confidence"
+        "--reliability", type=Path, metavar="PNG", help="file for reliability diagrams"
     )
     add_format(parser)
     options = parser.parse_args(arguments)
@@ -88,7 +92,7 @@ def main(arguments: list[str]) -> None:
     if options.reliability is not None:  # last: the results are printed in any case
         known = {n: e.calibration.table() for n, e in evaluations.items() if "ece" in results[n]}
         if not known:
-            raise TrainingError("--reliability: no labels were measured, so no confidence to draw")
+            raise TrainingError("--reliability: no data set has labels, so there is no confidence")
         draw_reliability(
             options.reliability, {n: table.cpu().numpy() for n, table in known.items()}
         )

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training export`: write a checkpoint's model file."""
+"""`python -m training export`: write the model file of a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,53 +24,50 @@ from pathlib import Path
 from depthseg_ros import model_card
 
 from ..errors import TrainingError, check_output
-from ..export.model_file import export, graph
+from ..export.model_file import export, to_onnx
 from .arguments import DATA, positive
 
 
 def main(arguments: list[str]) -> None:
     """`python -m training export`."""
     parser = argparse.ArgumentParser(
-        prog="python -m training export", description="Write a checkpoint's model file."
+        prog="python -m training export", description="Write the model file of a checkpoint."
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="a .ckpt of training")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx to write")
-    parser.add_argument(
-        "--metrics", type=Path, help="what 'evaluate --json' printed of it, for the card"
-    )
+    parser.add_argument("--metrics", type=Path, help="output of 'evaluate --json' for the card")
     parser.add_argument(
         "--precision",
         choices=model_card.PRECISIONS,
         default="fp32",
-        help="what the file computes in; int8 needs --data",
+        help="precision of the computation; int8 needs --data",
     )
     parser.add_argument(
         "--with-int8",
         action="store_true",
-        help="beside OUTPUT.onnx in fp32 write OUTPUT-int8.onnx, which depthseg takes on a CPU"
-        " where it is faster; needs --data",
+        help="also write OUTPUT-int8.onnx, which depthseg uses on a CPU if it is faster;"
+        " needs --data",
     )
     parser.add_argument(
         "--for",
         dest="target",
         choices=("cpu", "tensorrt"),
         default="cpu",
-        help="what runs an int8 file fastest (default: cpu)",
+        help="what will run an int8 file (default: cpu)",
     )
     parser.add_argument(
         "--data",
         **DATA,
         default=[],
-        help="data sets to calibrate on: confidence of labels and depth on their val split, int8 on"
-        " their train split",
+        help="data sets for calibration: the val split for the confidence of labels and depth, the"
+        " train split for int8",
     )
     parser.add_argument(
-        "--count", type=positive, default=100, help="images of each (default: %(default)s)"
+        "--count", type=positive, default=100, help="images of each data set (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     if options.precision == "int8" and not options.data:
         parser.error("--precision int8 needs --data: the ranges of activations are measured on it")
-
     if options.with_int8 and (options.precision != "fp32" or not options.data):
         parser.error("--with-int8 needs --data, and --precision fp32: it writes two files")
     if options.target != "cpu" and options.precision != "int8":
@@ -100,7 +97,7 @@ def main(arguments: list[str]) -> None:
         shares = spread(task.served, opened("val"))
     if options.precision == "int8":
         quantize(
-            graph(task.system, card, scale, shares),
+            to_onnx(task.system, card, scale, shares),
             card,
             opened("train"),
             options.output,
@@ -113,7 +110,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Read the JSON of `evaluate` as the card has it: `DATA/MEASURE` -> value, four digits."""
+    """Read the JSON of `evaluate` for the card: `DATA/MEASURE` -> value, four decimals."""
     try:
         results = json.loads(path.read_text())
         metrics = {f"{d}/{m}": v for d, r in results.items() for m, v in r.items()}

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training import`: write a model of the Hugging Face hub as a model file."""
+"""`python -m training import`: convert a model of the Hugging Face hub to a model file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> None:
     """`python -m training import`."""
     parser = argparse.ArgumentParser(
         prog="python -m training import",
-        description="Write a model of the Hugging Face hub as a model file: a network for depth,"
-        " one for semantic segmentation, or both.",
+        description="Convert a network for depth, one for semantic segmentation, or both, from the"
+        " Hugging Face hub to a model file.",
     )
     add, where = parser.add_argument, "name on the hub, or folder"
     add(
@@ -46,19 +46,19 @@ def main(arguments: list[str]) -> None:
         type=Path,
         metavar="FILE",
         help="names, colours and flags of the classes, as in a SPEC of 'depthseg wrap' (default:"
-        " the model's names, with flags by their names)",
+        " the model's names, with flags derived from them)",
     )
     add(
         "--image-size",
         default="640x480",
         metavar="WIDTHxHEIGHT",
-        help="of the camera's images: networks that keep an image's shape are exported for this"
-        " one, and images of another shape get a border (default: %(default)s)",
+        help="size of the camera's images: networks that keep the shape of images are exported for"
+        " this shape; images of another shape get a border (default: %(default)s)",
     )
     add(
         "--depth-kind",
         choices=("metric", "inverse", "up-to-scale"),
-        help="for depth models that do not say it",
+        help="kind of depth, if the model does not specify it",
     )
     options = parser.parse_args(arguments)
     if options.depth is None and options.segmentation is None:

@@ -14,8 +14,8 @@
 
 """`python -m training own-robot`: from a robot's recordings to a model file, in one command.
 
-The stages are commands of their own: `bag`, `pseudo-label`, `fit`, `evaluate`, `export`. Each goes
-on where it stopped. docs/own_robot.md goes the way step by step.
+The stages are the commands `bag`, `pseudo-label`, `fit`, `evaluate` and `export`. Each resumes
+where it was stopped. docs/own_robot.md describes the steps.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from ..data.transforms import EvalDataset
 from ..engine.pictures import row, write_rows
 from ..engine.weights import provenance_of
 from ..errors import check_output
-from ..evaluation.compare import override, train
-from ..evaluation.evaluate import evaluate, load, table
+from ..evaluation.accuracy import evaluate, load, table
+from ..evaluation.comparison import override, train
 from ..options import read_yaml
 from . import bag, export, pseudo_label
 from .arguments import add_settings, read_settings
@@ -51,7 +51,7 @@ SEGMENTATION_TEACHER = "nvidia/segformer-b5-finetuned-cityscapes-1024-1024"
 
 
 def main(arguments: list[str]) -> None:
-    """Go the whole way, or what is left of it."""
+    """Run all stages, or those that are not finished."""
     parser = argparse.ArgumentParser(
         prog="python -m training own-robot",
         description="From a robot's recordings to a model file for its camera.",
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
         "--folder",
         type=Path,
         default=Path("runs/own_robot"),
-        help="for all that lies between; a stopped run goes on there (default: %(default)s)",
+        help="folder for intermediate results; a stopped run resumes there (default: %(default)s)",
     )
     parser.add_argument("--topic", help="image topic, if the bag has several")
     parser.add_argument("--depth-teacher", default=DEPTH_TEACHER, help="default: %(default)s")
@@ -74,22 +74,28 @@ def main(arguments: list[str]) -> None:
         type=Path,
         help="YAML: the teacher's classes to the student's, see pseudo-label",
     )
-    parser.add_argument("--camera-height", type=float, help="metres above the ground, if known")
     parser.add_argument(
-        "--camera-pitch", type=float, help="rad, positive looks down, if it is known, too"
+        "--camera-height", type=float, help="metres above the ground; omit if unknown"
     )
+    parser.add_argument("--camera-pitch", type=float, help="rad, positive is down; omit if unknown")
     parser.add_argument(
         "--student", type=Path, default=STUDENT, help="model file or checkpoint to start from"
     )
     parser.add_argument(
-        "--config", type=Path, default=CONFIGS / "own_robot.yaml", help="of the training"
+        "--config",
+        type=Path,
+        default=CONFIGS / "own_robot.yaml",
+        help="configuration of the training",
     )
     add_settings(parser, "changes of the configuration, e.g. trainer.max_epochs=40")
     parser.add_argument(
-        "--bag-options", default="", metavar="TEXT", help="more for 'bag', e.g. '--every 0.2'"
+        "--bag-options",
+        default="",
+        metavar="TEXT",
+        help="more options of 'bag', e.g. '--every 0.2'",
     )
     parser.add_argument(
-        "--label-options", default="", metavar="TEXT", help="more for 'pseudo-label'"
+        "--label-options", default="", metavar="TEXT", help="more options of 'pseudo-label'"
     )
     options = parser.parse_args(arguments)
     check_output(options.output)
@@ -97,7 +103,7 @@ def main(arguments: list[str]) -> None:
     if options.segmentation_teacher == SEGMENTATION_TEACHER and options.classes is None:
         options.classes = CONFIGS / "classes" / "cityscapes_to_camvid.yaml"
 
-    # Report what cannot work before hours of labelling.
+    # Check the configuration first, before hours of labelling.
     changes: dict[str, Any] = {
         "model.weights": str(options.student),
         "data.folders.own_robot": str(dataset),
@@ -106,14 +112,14 @@ def main(arguments: list[str]) -> None:
     config = override(read_yaml(options.config, "a configuration"), changes)
     provenance_of(options.student)
 
-    _say("1. Frames of the recordings")
+    _report("1. Extract frames from the recordings")
     topic = ["--topic", options.topic] if options.topic else []
     bags = [str(path) for path in options.bag]
     more = shlex.split(options.bag_options)
     bag.main(["--input", *bags, "--output", str(dataset), *topic, *more])
 
-    _say("2. Labels by the teachers")
-    own = {
+    _report("2. Label the frames with the teachers")
+    label_options = {
         "--data": dataset,
         "--depth-teacher": options.depth_teacher,
         "--segmentation-teacher": options.segmentation_teacher,
@@ -121,17 +127,17 @@ def main(arguments: list[str]) -> None:
         "--camera-height": options.camera_height,
         "--camera-pitch": options.camera_pitch,
     }
-    given = [str(x) for name, value in own.items() if value is not None for x in (name, value)]
+    given = [str(x) for item in label_options.items() if item[1] is not None for x in item]
     pseudo_label.main([*given, *shlex.split(options.label_options)])
 
-    _say("3. Training of the student")
-    if "data.aspects" not in changes:  # the shape at which it will be served
+    _report("3. Train the student")
+    if "data.aspects" not in changes:  # train with the shape of the camera's images
         samples: Any = open_source("own_robot", "train", dataset).samples
         shapes = sorted({round(aspect, 3) for aspect in samples.aspects})
         config = override(config, {"data.aspects": shapes})
     checkpoint = train(config, options.folder / "student")
 
-    _say("4. The student beside the model that it started from, on the time that was held out")
+    _report("4. Compare the student with its initial model on the held-out part of the recordings")
     sources = held_out(dataset)
     named = {"before": options.student, "own": checkpoint}
     results = {
@@ -150,7 +156,7 @@ def main(arguments: list[str]) -> None:
 
 
 def held_out(dataset: Path) -> dict[str, Source]:
-    """What the student has not seen: with the teachers' labels, and with truth where there is."""
+    """Open the held-out frames: with the teachers' labels, and with ground truth if any."""
     recordings = json.loads((dataset / "card.json").read_text())["recordings"]
     names = ["own_robot"]
     if any(r.get("depth_topic") or r.get("labels_topic") for r in recordings):
@@ -159,7 +165,7 @@ def held_out(dataset: Path) -> dict[str, Source]:
 
 
 def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) -> None:
-    """Write predictions of both models for some images, with the labels and depth of the source."""
+    """Write an image of both models' predictions for some frames, with labels and depth."""
     chosen = [i * len(source) // count for i in range(min(count, len(source)))]
     rows: list[list[np.ndarray]] = []
     for name, file in models.items():
@@ -176,5 +182,5 @@ def draw(path: Path, models: dict[str, Path], source: Source, count: int = 5) ->
     write_rows(path, [strip for strips in zip(*rows, strict=True) for strip in strips])
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(text, file=sys.stderr)

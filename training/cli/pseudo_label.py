@@ -12,18 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training pseudo-label`: labels and metric depth for a robot's pictures, by teachers.
+"""`python -m training pseudo-label`: label a robot's images and their metric depth with teachers.
 
-Each picture is looked at in several views, mirrored and at several scales. Labels are those of the
-highest mean probability, and that is their trust. Depth is the median, and its trust falls with the
-views' spread: exp(-(s / 0.1)^2) for a standard deviation s of the logarithm of depth, times the
-share of views that have depth there at all. What is trusted less than `--min-trust` is left
-unlabelled, or without depth; sky has none. How depth becomes metric is said in `alignment`.
+The teachers predict each image in several views: mirrored and at several scales. The label is the
+class with the highest mean probability, which is also its confidence ("trust" in files and
+options). Depth is the median. Its confidence falls with the spread of the views: exp(-(s / 0.1)^2)
+for a standard deviation s of the logarithm of depth, times the share of views with depth. Pixels
+with a confidence below `--min-trust` are unlabelled or have no depth; sky has no depth.
+`own_robot.alignment` describes how depth becomes metric.
 
-Of a data set of images (`--data NAME=FOLDER`) the labels are refined instead, see `refine`.
+For a data set of images (`--data NAME=FOLDER`) labels are refined instead, see `own_robot.refine`.
 
-Parts of a recording's data set are labelled one by one, and independently: a stopped run goes on at
-the next part, and processes (torchrun, or --parts by a cluster's scheduler) share them out.
+The parts of a recording's data set are labelled independently. So a stopped run resumes at the next
+part, and several processes (torchrun, or --parts on a cluster) can label different parts.
 """
 
 from __future__ import annotations
@@ -39,32 +40,32 @@ from ..own_robot.teachers import PRECISIONS
 
 
 def main(arguments: list[str]) -> None:
-    """Label what is not labelled yet of this process's parts; the last one writes the report."""
+    """Label this process's parts that are not labelled; the last process writes the report."""
     parser = argparse.ArgumentParser(
         prog="python -m training pseudo-label",
-        description="Labels and metric depth for a robot's pictures, by teachers.",
+        description="Label a robot's images and their metric depth with teachers.",
     )
     add, teacher = parser.add_argument, "name on the Hugging Face hub, folder, or model file"
     add(
         "--data",
         required=True,
         metavar="FOLDER|NAME=FOLDER",
-        help="data set of `training bag`; or one of a folder of images, whose labels are refined",
+        help="data set of `training bag`; or a data set of images, whose labels are refined",
     )
     add(
         "--options",
         default="{}",
         metavar="YAML",
-        help="of the images' reader, e.g. '{description: mine.yaml}'",
+        help="options of the reader of images, e.g. '{description: mine.yaml}'",
     )
-    add("--output", type=Path, metavar="LABELS", help="where refined labels are written")
-    add("--depth-teacher", metavar="NAME|FOLDER|FILE.onnx", help=f"{teacher}; of recordings")
+    add("--output", type=Path, metavar="LABELS", help="folder for refined labels")
+    add("--depth-teacher", metavar="NAME|FOLDER|FILE.onnx", help=f"{teacher}; for recordings")
     add(
         "--segmentation-teacher",
         required=True,
         nargs="+",
         metavar="NAME|FOLDER|FILE.onnx|none",
-        help=f"{teacher}; none for depth alone; several to refine labels",
+        help=f"{teacher}; none for depth only; several to refine labels",
     )
     add(
         "--classes",
@@ -76,29 +77,42 @@ def main(arguments: list[str]) -> None:
     )
     add("--student-classes", choices=CLASS_LISTS, default="camvid", help="default: %(default)s")
     add("--camera-height", type=float, help="metres above the ground")
-    add("--camera-pitch", type=float, help="rad, positive looks down, if it is known")
-    add("--align", choices=["truth"], help="make depth metric by the recording's own depth")
-    add("--depth-kind", choices=DEPTH_KINDS, help="for depth teachers that do not say it")
-    add("--scales", type=float, nargs="+", default=[1.0, 0.75, 1.25], help="default: 1 0.75 1.25")
-    add("--min-trust", type=float, default=0.5, help="0 to 1 (default: %(default)s)")
+    add("--camera-pitch", type=float, help="rad, positive is down; omit if unknown")
+    add("--align", choices=["truth"], help="scale depth by the measured depth of the recording")
+    add("--depth-kind", choices=DEPTH_KINDS, help="if the depth teacher does not specify it")
+    add(
+        "--scales",
+        type=float,
+        nargs="+",
+        default=[1.0, 0.75, 1.25],
+        help="scales of the views (default: 1 0.75 1.25)",
+    )
+    add(
+        "--min-trust",
+        type=float,
+        default=0.5,
+        help="minimum confidence of labels and depth, 0 to 1 (default: %(default)s)",
+    )
     add(
         "--teacher-size",
         type=int,
         metavar="PIXELS",
-        help="shorter side that plain ONNX teachers see (default: what each was checked at)",
+        help="shorter side of the input of plain ONNX teachers (default: as in their description)",
     )
-    add("--batch", type=int, default=8, help="pictures at once (default: %(default)s)")
+    add("--batch", type=int, default=8, help="images per batch (default: %(default)s)")
     add("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
     add("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
-    add("--parts", metavar="FIRST-LAST", help="only parts of these numbers")
-    add("--pictures", type=int, default=12, help="in the report (default: %(default)s)")
+    add("--parts", metavar="FIRST-LAST", help="label only parts with these numbers")
+    add(
+        "--pictures", type=int, default=12, help="frames shown in the report (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if options.batch < 1 or options.pictures < 0:
         parser.error("--batch: at least 1; --pictures: at least 0")
     if not 0 <= options.min_trust <= 1 or not all(0.1 <= s <= 4 for s in options.scales):
         parser.error("--min-trust: 0 to 1; --scales: 0.1 to 4")
     if options.align and options.camera_height is not None:
-        parser.error("--align truth and --camera-height: give one of them")
+        parser.error("--align truth and --camera-height: give only one of them")
     if options.camera_height is not None and not 0 < options.camera_height < math.inf:
         parser.error("--camera-height: metres, above 0")
     if "=" in options.data and not Path(options.data).exists():

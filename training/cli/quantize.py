@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> None:
     """`python -m training quantize`."""
     parser = argparse.ArgumentParser(
         prog="python -m training quantize",
-        description="Write the int8 file of a model file in fp32 beside it: of NAME.onnx,"
-        " NAME-int8.onnx, which depthseg takes on a CPU where it is faster.",
+        description="Write NAME-int8.onnx, the int8 file of a model file NAME.onnx in fp32."
+        " depthseg uses it on a CPU if it is faster.",
     )
     parser.add_argument("model", type=Path, help="a model file (.onnx) in fp32")
     parser.add_argument(
@@ -45,11 +45,11 @@ def main(arguments: list[str]) -> None:
         nargs="+",
         metavar="FOLDER|NAME[=FOLDER]",
         required=True,
-        help="images to measure the ranges of activations on: a folder of images, or data sets,"
-        " whose train split is taken",
+        help="images to measure the ranges of activations on: a folder of images, or the train"
+        " split of data sets",
     )
     parser.add_argument(
-        "--count", type=positive, default=100, help="images of each (default: %(default)s)"
+        "--count", type=positive, default=100, help="images of each data set (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
     named = parse(options.data).items()
@@ -61,7 +61,7 @@ class _Images(Dataset[Sample]):
     """The images of a folder."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        """List a folder; at most `count` images, spread over it."""
+        """List a folder and choose at most `count` images at equal distances."""
         paths = list_images(folder)
         if not paths:
             raise TrainingError(f"{folder} has no images")
@@ -76,9 +76,9 @@ class _Images(Dataset[Sample]):
 
 
 def _opened(name: str, folder: str | None, count: int) -> Source:
-    """The images of a folder without a description, or a data set."""
+    """Open a folder of images without a description, or a data set."""
     path = Path(folder or name).expanduser()
-    plain = name == FOLDER if folder else name not in GENERATED
-    if plain and path.is_dir() and not (path / DESCRIPTION).exists():
+    may_be_folder = name == FOLDER if folder else name not in GENERATED
+    if may_be_folder and path.is_dir() and not (path / DESCRIPTION).exists():
         return Source(path.name, "train", _Images(path, count), None, SOURCE, TERMS)
     return open_source(name, "train", folder, count)

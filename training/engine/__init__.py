@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What trains: the task, Lightning's command line, weights and checkpoints, balancing, metrics.
+"""Training: the task, Lightning's command line, weights and checkpoints, balancing, metrics.
 
 Imports `data`, `models`, `losses` and `objectives`. Start with `task`.
 """

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a micro-batch has to know of the others that its optimizer step accumulates."""
+"""Gradient accumulation: give each micro-batch the ground truth of all batches of its step."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from typing import Any
 
 from lightning.pytorch.utilities import CombinedLoader
 
-TRUTHS = ("labels", "depth")
+GROUND_TRUTH = ("labels", "depth")
 
 
 class AccumulatedLoader(CombinedLoader):
-    """Batches of a loader, each with the truths of all that are accumulated into one step.
+    """Batches of a loader, each with the ground truth of all batches of its optimizer step.
 
-    A loss is a mean over the known pixels of all of them, so their number has to be known at the
-    first one: as many batches as a step accumulates are loaded ahead. Each batch gets `step`, a
-    list of the truths of all of them, its own too. Lightning does with the loader inside what it
-    does with any, such as giving each process samples of its own.
+    A loss is a mean over the known pixels of all batches of a step. Their number is needed for the
+    first batch already, so all batches of a step are loaded before it. Each batch gets `step`: a
+    list with the ground truth of all of them, including its own. Lightning treats the wrapped
+    loader as usual, for example it gives each process its own samples.
     """
 
     def __init__(self, loader: Any, batches: Callable[[], int]) -> None:
-        """Wrap a loader; `batches` tells how many a step accumulates, and may change by epoch."""
+        """Wrap a loader; `batches` returns how many a step has, which may change by epoch."""
         super().__init__(loader, "max_size_cycle")
         self.batches = batches
         self._ahead: deque[tuple[Any, int, int]] = deque()
 
     def __iter__(self) -> AccumulatedLoader:
-        """Begin an epoch."""
+        """Start an epoch."""
         self._ahead.clear()
         super().__iter__()
         return self
 
     def __next__(self) -> tuple[Any, int, int]:
-        """Batch, its index and its loader's, as of `CombinedLoader`."""
+        """Return a batch, its index and its loader's index, as `CombinedLoader` does."""
         if not self._ahead:
             loaded: list[tuple[Any, int, int]] = []
             while len(loaded) < self.batches() and (item := self._load()) is not None:
                 loaded.append(item)
             if self.batches() > 1:
-                step = [{t: batch[t] for t in TRUTHS if t in batch} for batch, _, _ in loaded]
+                step = [{t: batch[t] for t in GROUND_TRUTH if t in batch} for batch, _, _ in loaded]
                 loaded = [({**batch, "step": step}, i, j) for batch, i, j in loaded]
             self._ahead.extend(loaded)
         if not self._ahead:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the losses of both tasks become the one loss that is minimised."""
+"""Combine the losses of both tasks into the one loss that is minimised."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Balancer(nn.Module):
         """Combine the losses of a batch.
 
         Args:
-            losses: Task -> scalar loss, whose mean over processes and accumulated micro-batches is
-                the task's (`losses.numerics`). Where the batch has no ground truth of the task it
-                is zero, but attached to the graph. Only the tasks that the system has.
+            losses: Task -> scalar loss, for the tasks of the system. The task's loss is its mean
+                over processes and accumulated micro-batches (`losses.numerics`). It is zero, but
+                attached to the graph, if the batch has no ground truth of the task.
             present: Task -> whether the batch of this process, or one that is accumulated with it,
-                has ground truth of it.
+                has ground truth of the task.
 
         Returns:
             The scalar for `backward`, float32.
@@ -66,7 +66,7 @@ class Fixed(Balancer):
                 raise TrainingError(f"the weight of {task} is {weight}, expected 0 or more")
 
     def forward(self, losses: Mapping[str, Tensor], present: Mapping[str, bool]) -> Tensor:
-        """The weighted sum."""
+        """Return the weighted sum."""
         weighted = [self.weights.get(task, 1.0) * loss.float() for task, loss in losses.items()]
         return torch.stack(weighted).sum()
 
@@ -84,7 +84,7 @@ class Uncertainty(Balancer):
         self.log_variances_T = nn.Parameter(torch.zeros(len(TASKS)))
 
     def forward(self, losses: Mapping[str, Tensor], present: Mapping[str, bool]) -> Tensor:
-        """The weighted sum, and the term that keeps the weights from going to zero."""
+        """Return the weighted sum, plus the term that keeps the weights from going to zero."""
         s_T = self.log_variances_T
         losses_T = torch.stack([losses[t].float() if t in losses else 0 * s_T[0] for t in TASKS])
         # A task counts if any process has ground truth of it.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Checkpoints of training, read back as tasks."""
+"""Load the training task from a checkpoint."""
 
 from __future__ import annotations
 
@@ -29,20 +29,24 @@ MOVED = {
     "training.systems.": "training.models.systems.",
     "training.encoders.": "training.models.encoders.",
 }
-"""Modules that checkpoints from before they moved name their classes by."""
+"""Prefixes of class paths in older checkpoints -> the present ones."""
 
 
 def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]]:
-    """Load the task of a checkpoint, ready to evaluate, and where its training data came from.
+    """Load the task of a checkpoint.
 
     Args:
         path: A .ckpt of training.
-        parts: Arguments of `JointTask` in place of the checkpoint's. Of a task that was built in
-            Python, the checkpoint has the weights of its modules only: give it such as it had.
+        parts: Arguments of `JointTask` that replace those of the checkpoint. The checkpoint of a
+            task that was built in Python has only the weights of its modules: pass modules that
+            are built in the same way.
+
+    Returns:
+        The task, in evaluation mode, and the provenance of its training data.
 
     Raises:
-        TrainingError: the file is missing, damaged, or not a checkpoint of this package, or a part
-            has to be given.
+        TrainingError: The file is missing, damaged, or not a checkpoint of this package, or a
+            module must be passed.
     """
     checkpoint = read_checkpoint(path)
     missing = [name for name in checkpoint.get("modules", ()) if name not in parts]
@@ -50,9 +54,9 @@ def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]
         wanted = ", ".join(f"{name}=..." for name in missing)
         raise TrainingError(
             f"{path} is of a task that was built in Python: it has the weights of its modules, not"
-            " how to build them. Give them to"
-            f" training.engine.checkpoints.load_checkpoint(PATH, {wanted})"
-            " as for training, or train from a configuration (python -m training fit)"
+            " how to build them. Pass the same modules as for training:"
+            f" training.engine.checkpoints.load_checkpoint(PATH, {wanted}),"
+            " or train from a configuration (python -m training fit)"
         )
     options = {**_renamed(checkpoint["hyper_parameters"]), **parts}
     try:
@@ -65,7 +69,7 @@ def load_checkpoint(path: Path, **parts: Any) -> tuple[JointTask, dict[str, Any]
 
 
 def _renamed(value: Any) -> Any:
-    """A checkpoint's options, with classes where they are now."""
+    """Replace old class paths in a checkpoint's options."""
     if isinstance(value, dict):
         return {key: _renamed(entry) for key, entry in value.items()}
     if isinstance(value, list):

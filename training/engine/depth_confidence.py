@@ -26,61 +26,62 @@ WITHIN = 0.1
 """Relative error up to which depth counts as right: within a factor of 1.1."""
 LEVELS = 256
 ERROR_BINS = 2000
-"""Bins of the abs-rel error, with equal steps of its logarithm; they sort pixels for the ideal."""
+"""Bins of the abs-rel error, equally wide in its logarithm; they sort pixels in the ideal order."""
 _LEAST_ERROR, _GREATEST_ERROR = 1e-4, 1e2
 
 
 class Sparsification(NamedTuple):
-    """The abs-rel of the pixels that remain after the others were dropped (Ilg et al. 2018).
+    """Abs-rel of the remaining pixels when a fraction of the pixels is dropped (Ilg et al. 2018).
 
-    Each (fractions,) float64; the order of pixels is by confidence, by the true error, or random.
+    Each curve is (fractions,) float64. The order of dropping is by confidence, by the true error,
+    or random.
     """
 
     dropped: Tensor
-    """Share of all pixels that is dropped, 0 to 0.99."""
+    """Fraction of all pixels that is dropped, 0 to 0.99."""
     model: Tensor
-    """Dropped by the model's confidence, the lowest first; ties in random order."""
+    """Lowest confidence first; ties in random order."""
     ideal: Tensor
-    """Dropped by the true error, the greatest first."""
+    """Greatest true error first."""
     random: Tensor
-    """Any pixels dropped: the abs-rel of all, constant."""
+    """Random order: constant, the abs-rel of all pixels."""
 
     @property
     def ause(self) -> float:
-        """Area under the sparsification error: the mean of model minus ideal."""
+        """Area under the sparsification error: mean of model minus ideal."""
         return float((self.model - self.ideal).mean())
 
     @property
     def random_ause(self) -> float:
-        """The same area for the random order."""
+        """Area under the sparsification error of the random order."""
         return float((self.random - self.ideal).mean())
 
     def kept(self, dropped: float = 0.2) -> float:
-        """The abs-rel after a share of the pixels was dropped, relative to that of all."""
+        """Abs-rel after a fraction of the pixels is dropped, relative to that of all pixels."""
         index = int((self.dropped - dropped).abs().argmin())
         return float(self.model[index] / self.random[index])
 
 
 class DepthConfidenceMetrics(Metric):
-    """Sparsification and reliability, over all pixels with a true and a predicted depth."""
+    """Sparsification and reliability over all pixels with true and predicted depth."""
 
     full_state_update = False
     levels: Tensor
     errors: Tensor
 
     def __init__(self, min_depth: float, max_depth: float, median_scaling: bool = False) -> None:
-        """Count pixels whose true depth is in the range.
+        """Set up.
 
         Args:
-            min_depth: In the unit of depth.
-            max_depth: Likewise.
-            median_scaling: Scale each image's depth by the ratio of the medians first.
+            min_depth: Smallest true depth that counts, in the unit of depth.
+            max_depth: Greatest true depth that counts.
+            median_scaling: First scale each image's depth by the ratio of the medians.
         """
         super().__init__()
         self.range, self.median_scaling = (min_depth, max_depth), median_scaling
-        # By level of confidence: pixels, their abs-rel error, those within 10 %.
+        # For each level of confidence: number of pixels, sum of abs-rel errors, number within 10 %.
         self.add_state("levels", torch.zeros(LEVELS, 3, dtype=torch.float64), dist_reduce_fx="sum")
-        # By bin of error: pixels, their abs-rel error.
+        # For each bin of error: number of pixels, sum of abs-rel errors.
         zeros = torch.zeros(ERROR_BINS, 2, dtype=torch.float64)
         self.add_state("errors", zeros, dist_reduce_fx="sum")
 
@@ -102,17 +103,18 @@ class DepthConfidenceMetrics(Metric):
             self.errors.index_add_(0, place.long().clamp(max=ERROR_BINS - 1), values[:, :2])
 
     def sparsification(self) -> Sparsification:
-        """The curves, at every per cent."""
+        """Return the curves in steps of one per cent."""
         dropped = torch.arange(100, dtype=torch.float64, device=self.levels.device) / 100
         model = _means(self.levels[:, :2].flip(0), 1 - dropped)
         ideal = _means(self.errors, 1 - dropped)
         return Sparsification(dropped, model, ideal, model[:1].expand(100))
 
     def table(self, bins: int = 15) -> Tensor:
-        """Reliability: of bins of equal width, (bins, 3).
+        """Reliability in bins of equal width.
 
-        Mean confidence, share of pixels within 10 %, share of all pixels; the first two are NaN
-        where a bin is empty.
+        Returns:
+            (bins, 3): mean confidence, share of pixels within 10 %, and the bin's share of all
+            pixels. The first two are NaN if the bin is empty.
         """
         levels = torch.arange(LEVELS, dtype=torch.float64, device=self.levels.device)
         values = torch.stack(
@@ -123,12 +125,12 @@ class DepthConfidenceMetrics(Metric):
         return torch.stack([confidence / pixels, right / pixels, pixels / pixels.sum()], 1)
 
     def compute(self) -> dict[str, float]:
-        """`ause` and `ause/random` (in abs-rel), `kept_80`, `within_10`, `depth_ece` and others.
+        """Return `ause`, `ause/random` (in abs-rel), `kept_80`, `within_10`, `depth_ece` etc.
 
         `kept_80` is the abs-rel of the 80 % of the pixels with the highest confidence, relative to
-        that of all; `kept_80/ideal` that of the 80 % with the least error. `within_10` is the share
-        of pixels within 10 %, `depth_confidence` the mean confidence, which should be equal, and
-        `depth_ece` the expected calibration error.
+        that of all pixels; `kept_80/ideal` is that of the 80 % with the smallest error. `within_10`
+        is the share of pixels within 10 %, and `depth_confidence` the mean confidence: they should
+        be equal. `depth_ece` is the expected calibration error.
         """
         if not self.levels[:, 0].any():
             return {}
@@ -146,11 +148,15 @@ class DepthConfidenceMetrics(Metric):
 
 
 def _means(groups: Tensor, kept: Tensor) -> Tensor:
-    """Mean error of the first pixels, for several shares of all pixels.
+    """Mean error of the first pixels, for several fractions of all pixels.
 
     Args:
-        groups: (G, 2) pixels and sum of their errors; pixels of a group are in random order.
-        kept: (F,) shares, above 0.
+        groups: (G, 2) number of pixels and sum of their errors; the pixels of a group are in random
+            order.
+        kept: (F,) fractions, above 0.
+
+    Returns:
+        (F,)
     """
     pixels, errors = (torch.cat([c.new_zeros(1), c.cumsum(0)]) for c in groups.T)
     wanted = kept * pixels[-1]

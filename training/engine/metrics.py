@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is measured: one confusion matrix for classes, the usual figures for depth."""
+"""Metrics: a confusion matrix for classes, the standard figures for depth, and calibration."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from ..data.protocols import METRIC, PROTOCOLS
 from .depth_confidence import DepthConfidenceMetrics
 
 BANDS = ((0.0, 10.0), (10.0, 30.0), (30.0, math.inf))
-"""Distances, metres, of which the errors are told apart."""
+"""Ranges of distance, metres, with an abs-rel each."""
 BORDER = 5
-"""Pixels from a border between classes that belong to it."""
+"""Pixels within this distance of a border between classes count as border."""
 
 
 class SegmentationMetrics(MulticlassConfusionMatrix):
     """Intersection over union from one confusion matrix over all pixels of a data set.
 
-    Beside it `per_image_miou`, as the original of system 000 has it: the IoU of each picture, for
-    the classes that are in both truth and prediction, then the mean over those. It reads higher.
+    `per_image_miou` follows the original of system 000: IoU of each image, for the classes in both
+    ground truth and prediction, averaged over images and then over classes. It is higher.
     """
 
     prefix = ""
@@ -52,9 +52,9 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         """Set up.
 
         Args:
-            names: Of the classes, in order of id.
-            others: How many more ids a prediction may have, which truth never has: they are misses
-                of the true class, and no classes of their own.
+            names: Names of the classes, in order of id.
+            others: Number of further ids that occur only in predictions. They count as misses of
+                the true class and have no IoU.
         """
         super().__init__(len(names) + others, ignore_index=UNLABELLED)
         self.names = tuple(names)
@@ -63,7 +63,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
             self.add_state(state, zeros, dist_reduce_fx="sum")
 
     def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:
-        """Add a batch of ids."""
+        """Add a batch of class ids."""
         before = self.confmat.clone()
         for labels, truth in zip(labels_NHW, truth_NHW, strict=True):
             super().update(labels[None], truth[None])
@@ -75,7 +75,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
             self.iou_counts += both
 
     def compute(self) -> dict[str, float]:  # type: ignore[override]  # the base returns a tensor
-        """`miou` of the classes in truth or prediction, `iou/NAME` and `per_image_miou`."""
+        """Return `miou` of the classes in truth or prediction, `iou/NAME`, `per_image_miou`."""
         hit, union = (x[: len(self.names)] for x in _hit_and_union(super().compute()))
         ious = {
             f"iou/{name}": float(h / u)
@@ -84,21 +84,21 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
         }
         if not ious:
             return {}
-        seen = self.iou_counts > 0
-        per_image = self.iou_sums[seen] / self.iou_counts[seen]
+        found = self.iou_counts > 0
+        per_image = self.iou_sums[found] / self.iou_counts[found]
         return {
             f"{self.prefix}miou": sum(ious.values()) / len(ious),
             **ious,
-            f"{self.prefix}per_image_miou": float(per_image.mean()) if seen.any() else 0.0,
+            f"{self.prefix}per_image_miou": float(per_image.mean()) if found.any() else 0.0,
         }
 
 
 class GroupMetrics(SegmentationMetrics):
-    """The same of groups of classes, for data whose labels do not tell all classes apart.
+    """Intersection over union of groups of classes, for data with coarser labels than the model.
 
-    A prediction is right if its class is in the true group; of no group, it is wrong. There are
-    fewer groups than classes, so that the figures, `group_miou`, `iou/GROUP` and
-    `group_per_image_miou`, read higher than those of classes.
+    A prediction is right if its class is in the true group, and wrong if its class is in no group.
+    There are fewer groups than classes, so `group_miou`, `iou/GROUP` and `group_per_image_miou` are
+    higher than the figures of classes.
     """
 
     prefix = "group_"
@@ -106,31 +106,31 @@ class GroupMetrics(SegmentationMetrics):
     of_label: Tensor
 
     def __init__(self, groups: Groups) -> None:
-        """Measure by groups."""
+        """Set up for these groups."""
         super().__init__(groups.names, others=1)
         self.register_buffer("of_class", torch.from_numpy(groups.of_class), persistent=False)
         self.register_buffer("of_label", torch.from_numpy(groups.of_label), persistent=False)
 
     def update(self, labels_NHW: Tensor, truth_NHW: Tensor) -> None:
-        """Add a batch of ids; those of truth may stand for sets of classes."""
+        """Add a batch of ids; ids of the ground truth may stand for sets of classes."""
         super().update(self.of_class[labels_NHW.long()], self.of_label[truth_NHW.long()])
 
 
 class CalibrationMetrics(Metric):
-    """How far confidence is from the share of labels that are right."""
+    """Difference between the confidence and the share of labels that are right."""
 
     full_state_update = False
     right: Tensor
     counted: Tensor
 
     def __init__(self) -> None:
-        """Start with nothing seen."""
+        """Set up."""
         super().__init__()
-        for state in ("right", "counted"):  # by confidence, which a model gives in 256 steps
+        for state in ("right", "counted"):  # for each of the 256 levels of confidence
             self.add_state(state, torch.zeros(256, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, labels_NHW: Tensor, confidence_NHW: Tensor, truth_NHW: Tensor) -> None:
-        """Add a batch of ids and confidences, uint8."""
+        """Add a batch of class ids and confidences, uint8."""
         known = truth_NHW != UNLABELLED
         confidence = confidence_NHW[known].long()
         right = labels_NHW[known] == truth_NHW[known]
@@ -138,9 +138,11 @@ class CalibrationMetrics(Metric):
         self.right += torch.bincount(confidence[right], minlength=256)
 
     def table(self, bins: int = 15) -> Tensor:
-        """Of bins of equal width: mean confidence, share of right labels, share of the pixels.
+        """Reliability in bins of equal width.
 
-        (bins, 3); the first two are NaN where a bin is empty.
+        Returns:
+            (bins, 3): mean confidence, share of right labels, and the bin's share of all pixels.
+            The first two are NaN if the bin is empty.
         """
         levels = torch.arange(256, dtype=torch.float64, device=self.counted.device)
         of_bin = (levels / 256 * bins).long()
@@ -157,7 +159,7 @@ class CalibrationMetrics(Metric):
         )
 
     def compute(self) -> dict[str, float]:
-        """`ece`, the expected calibration error (Naeini et al. 2015), of 15 bins."""
+        """Return `ece`, the expected calibration error (Naeini et al. 2015) of 15 bins."""
         if not self.counted.any():
             return {}
         confidence, right, share = self.table().unbind(1)
@@ -171,31 +173,31 @@ def _hit_and_union(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class DepthMetrics(Metric):
-    """The figures of Eigen et al. (2014), in all, at borders and by distance.
+    """The figures of Eigen et al. (2014): of all pixels, at borders and by distance.
 
-    Counted is every pixel whose true depth lies within the range. Predictions are clamped to the
-    range; a missing one (NaN) counts as the range's far end, which is what it says.
+    Every pixel whose true depth is within the range counts. Predictions are clamped to the range; a
+    missing prediction (NaN) counts as the far end of the range, because NaN means too far.
     """
 
     full_state_update = False
     sums: Tensor
 
     def __init__(self, min_depth: float, max_depth: float, protocol: str = "whole") -> None:
-        """The range is in metres; `protocol` is one of `PROTOCOLS`."""
+        """Set up for a range in metres and a protocol of `PROTOCOLS`."""
         super().__init__()
         self.protocol = PROTOCOLS[protocol]
         self.range = (
             max(min_depth, self.protocol.min_depth),
             min(max_depth, self.protocol.max_depth),
         )
-        # For all pixels, those at borders, and each band: weight, then the figures' sums.
+        # A row for all pixels, for borders, and for each band: weight, then sums of the figures.
         shape = torch.zeros(2 + len(BANDS), 1 + len(_FIGURES), dtype=torch.float64)
         self.add_state("sums", shape, dist_reduce_fx="sum")
 
     def update(
         self, prediction_NHW: Tensor, truth_NHW: Tensor, labels_NHW: Tensor | None = None
     ) -> None:
-        """Add a batch; the true labels, where given, tell where borders are."""
+        """Add a batch; borders are those of the true labels, if they are given."""
         near, far = self.range
         for index, (prediction, truth) in enumerate(zip(prediction_NHW, truth_NHW, strict=True)):
             counted = (truth >= near) & (truth <= far) & self._cropped(truth)
@@ -229,12 +231,11 @@ class DepthMetrics(Metric):
         return inside
 
     def compute(self) -> dict[str, float]:
-        """`abs_rel`, `sq_rel` and `rmse` in metres, `rmse_log`, `silog`, `delta1` to `delta3`.
+        """Return `abs_rel`, `sq_rel`, `rmse` in metres, `rmse_log`, `silog`, `delta1` to `delta3`.
 
-        `bias` is by how much depth reads too far (too near if negative): the geometric mean of
-        prediction over truth, less 1.
-        Further `abs_rel/border` within `BORDER` pixels of a border between classes, and
-        `abs_rel/A-Bm` of distances. What was never seen is left out.
+        `bias` is the geometric mean of prediction / truth, minus 1: positive if depth is too far.
+        `abs_rel/border` is that within `BORDER` pixels of a border between classes, and
+        `abs_rel/A-Bm` that of a range of distance; both are left out if they have no pixels.
         """
         rows = [row[1:] / row[0] if row[0] > 0 else None for row in self.sums]
         if self.protocol.pooled:
@@ -252,7 +253,7 @@ class DepthMetrics(Metric):
 
 
 def _slice(first: float, last: float, size: int) -> slice:
-    # Rounded down, as the published crops are; the little keeps 45 / 480 * 480 at 45.
+    # Rounded down as in the published crops; 1e-6 keeps 45 / 480 * 480 at 45.
     return slice(int(first * size + 1e-6), int(last * size + 1e-6))
 
 
@@ -260,7 +261,7 @@ _FIGURES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "bias", "delta1", 
 
 
 def _pixel_means(p: Tensor, t: Tensor) -> Tensor:
-    """Means over pixels, one for each figure, from which `_finish` makes it."""
+    """Means over pixels, one for each figure; `_finish` computes the figures from them."""
     error, log_error = p - t, p.log() - t.log()
     ratio = torch.maximum(p / t, t / p)
     means = [error.abs() / t, error.square() / t, error.square(), log_error.square(), log_error]
@@ -271,16 +272,16 @@ def _pixel_means(p: Tensor, t: Tensor) -> Tensor:
 
 def _finish(means: Tensor) -> Tensor:
     abs_rel, sq_rel, square, log_square, log, _, *deltas = means
-    # Scale-invariant log error, as a standard deviation and in per cent, as KITTI has it.
+    # Scale-invariant log error as KITTI defines it: a standard deviation, in per cent.
     silog = 100 * (log_square - log.square()).clamp(min=0).sqrt()
     figures = [abs_rel, sq_rel, square.sqrt(), log_square.sqrt(), silog, log.exp() - 1, *deltas]
     return torch.stack(figures)
 
 
 def at_borders(labels_HW: Tensor, distance: int = BORDER) -> Tensor:
-    """Pixels within so many pixels (in rows or columns) of a border, (H, W) bool.
+    """Pixels within `distance` rows and columns of a border between two classes, (H, W) bool.
 
-    A border is between two classes; where the unlabelled begins there is none.
+    The edge of an unlabelled region is not a border.
     """
     labels = labels_HW[None, None].float()
     known = labels != UNLABELLED
@@ -291,7 +292,7 @@ def at_borders(labels_HW: Tensor, distance: int = BORDER) -> Tensor:
 
 
 class Evaluation(nn.Module):
-    """Everything that is measured on one data set."""
+    """All metrics of a model on one data set."""
 
     def __init__(
         self,
@@ -301,15 +302,15 @@ class Evaluation(nn.Module):
         groups: Groups | None = None,
         own_protocol: str | None = None,
     ) -> None:
-        """Measure what the card says the model gives.
+        """Set up for the outputs of a model.
 
         Args:
-            card: Of the model.
+            card: The model's card.
             data: Name of the data set.
-            protocol: One of `PROTOCOLS`, or `metric`: that of the data set. For depth up to scale
-                `metric` is `median`, on KITTI `kitti_selfsup`.
-            groups: What classes are scored by; None: each by itself.
-            own_protocol: What `metric` stands for; None: by the name of the data set.
+            protocol: One of `PROTOCOLS`, or `metric` for the protocol of the data set. For
+                up-to-scale depth `metric` means `median`, on KITTI `kitti_selfsup`.
+            groups: Groups of classes to score; None: score each class.
+            own_protocol: The protocol of the data set; None: look it up by the data set's name.
         """
         super().__init__()
         self.outputs, self.classes = card.outputs, len(card.classes)
@@ -322,27 +323,29 @@ class Evaluation(nn.Module):
                 protocol = "kitti_selfsup" if protocol.startswith("kitti") else "median"
         self.protocol = protocol
         near, far = (card.depth.min, card.depth.max) if card.depth else (0.0, 1.0)
-        # A normalised depth of zero has no logarithm; it is the picture's nearest, and rare.
+        # A normalised depth of zero has no logarithm; it is the image's nearest point, and rare.
         self.depth = DepthMetrics(max(near, 1e-3), far, self.protocol)
         scaling = PROTOCOLS[self.protocol].median_scaling
         self.depth_confidence = DepthConfidenceMetrics(*self.depth.range, scaling)
 
     def update(self, outputs: Sequence[Tensor], truth: Mapping[str, Tensor]) -> None:
         """Add a batch of the model's outputs; `truth` is a batch of `transforms.EvalDataset`."""
-        said = dict(zip(self.outputs, outputs, strict=True))
-        if "labels" in said:
-            self.segmentation.update(said["labels"], truth["labels"])
-            # Confidence is of one class: where truth is a set, nobody knows whether that was right.
+        prediction = dict(zip(self.outputs, outputs, strict=True))
+        if "labels" in prediction:
+            labels = prediction["labels"]
+            self.segmentation.update(labels, truth["labels"])
+            # If the ground truth is a set of classes, it is unknown whether the class is right.
             one_class = truth["labels"].where(truth["labels"] < self.classes, UNLABELLED)
-            self.calibration.update(said["labels"], said["confidence"], one_class)
-        if "depth" in said:
-            self.depth.update(said["depth"], truth["depth"], truth["labels"])
-        if "depth_confidence" in said:
-            self.depth_confidence.update(said["depth"], said["depth_confidence"], truth["depth"])
+            self.calibration.update(labels, prediction["confidence"], one_class)
+        if "depth" in prediction:
+            self.depth.update(prediction["depth"], truth["depth"], truth["labels"])
+        if "depth_confidence" in prediction:
+            confidence = prediction["depth_confidence"]
+            self.depth_confidence.update(prediction["depth"], confidence, truth["depth"])
 
     def compute(self) -> dict[str, float]:
-        """What was known of the data; see `SegmentationMetrics` and those that follow it."""
-        # By what the model gives, so that all processes, which compute together, agree.
+        """Return the figures of all metrics that the data set has ground truth for."""
+        # Chosen by the model's outputs, not by the data: all processes must compute the same ones.
         metrics: list[Metric] = []
         if "labels" in self.outputs:
             metrics += [self.segmentation, self.calibration]
@@ -353,6 +356,6 @@ class Evaluation(nn.Module):
         return {name: value for metric in metrics for name, value in metric.compute().items()}
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Reset all metrics."""
         for metric in (self.segmentation, self.calibration, self.depth, self.depth_confidence):
             metric.reset()

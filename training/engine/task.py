@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The training task: what happens to a batch, whatever is trained and for what."""
+"""The training task: training, validation and prediction steps, optimizer, checkpoint content."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from ..processes import dataset_index, summed
 from .accumulation import AccumulatedLoader
 from .balancing import BALANCERS, Balancer
 from .metrics import Evaluation
-from .weights import joined, provenance_of, settle_batch_norms, start_from
+from .weights import merge_provenance, provenance_of, recalibrate_batch_norms, start_from
 
 
 class JointTask(L.LightningModule):
-    """Segmentation and depth together, each learned from the pixels whose truth is known."""
+    """Train segmentation and depth jointly, each from the pixels that have ground truth."""
 
     class_weights: Tensor
 
@@ -77,30 +77,30 @@ class JointTask(L.LightningModule):
 
         Args:
             system: The network, see `training.models.base.System`.
-            objective: What it is trained for, see `training.objectives`; `Supervised` by default.
-            balancer: How the tasks' losses are weighed: a name in `balancing.BALANCERS`, or one of
-                these with options of its own.
-            name: What the model is called on its card.
+            objective: The losses, see `training.objectives`; `Supervised` by default.
+            balancer: How to weight the tasks' losses: a name in `balancing.BALANCERS`, or an object
+                of one of its classes.
+            name: The model's name on its card.
             classes: A name in `classes.CLASS_LISTS`, or a YAML file with `classes`, such as a
-                folder's `dataset.yaml`; the checkpoint keeps what the file has.
-            network_size: Width and height whose product is how many pixels the network has; its
-                size follows from the shape of the image.
-            canonical_fx: Focal length of the camera that metric depth is learned in, pixels.
-            min_depth: Least depth that is served; metres if the depth is metric.
-            max_depth: Greatest depth that is served.
+                folder's `dataset.yaml`; the checkpoint stores the content of the file.
+            network_size: Width and height. Their product is the network's number of pixels; width
+                and height of the network follow from the shape of the image.
+            canonical_fx: Focal length of the canonical camera of metric depth, pixels.
+            min_depth: Smallest depth of the model file's output; metres if the depth is metric.
+            max_depth: Greatest depth of the model file's output.
             optimizer: A torch optimizer; `learning_rate` and `weight_decay` are set here.
             learning_rate: Peak of the schedule.
-            weight_decay: Of the weights of convolutions and linear layers; norms, biases and
-                scales do not decay.
-            warm_up: Share of the run in which the rate rises, see `one_cycle`.
-            steps: Share of the run -> factor of the peak that holds from there on, in place of the
-                one cycle, e.g. `{0.6: 0.5, 0.8: 0.25}`; `{}` keeps the rate.
+            weight_decay: Weight decay of convolutions and linear layers; norms, biases and scales
+                have none.
+            warm_up: Fraction of the run during which the rate rises, see `one_cycle`.
+            steps: A step schedule in place of the one cycle: fraction of the run -> factor of the
+                peak from then on, e.g. `{0.6: 0.5, 0.8: 0.25}`; `{}` keeps the rate constant.
             class_weight_offset: The c in 1 / ln(c + share), the weight of a class (ENet, Paszke et
-                al. 2016); the nearer to 1, the more do rare classes count.
-            weights: A checkpoint, or a model file in fp32 or fp16, whose system's weights to start
-                from, where names and shapes fit; for other classes the heads start anew.
-            encoder_rate: Factor on the learning rate for the system's `encoder`; a pretrained one
-                forgets less at a lower rate.
+                al. 2016). The closer to 1, the higher are the weights of rare classes.
+            weights: A checkpoint, or a model file in fp32 or fp16, to start from. Weights with the
+                same name and shape are loaded; with other classes, the heads are re-initialised.
+            encoder_rate: Factor of the learning rate of the system's `encoder`. A lower rate keeps
+                more of what a pretrained encoder has learned.
             train_only: Parts of the system to train, such as `[scale]`; everything else keeps its
                 weights and the statistics of its batch norms. None: train all.
         """
@@ -135,22 +135,26 @@ class JointTask(L.LightningModule):
                 parts[name].requires_grad_(True)
         self.save_hyperparameters()
         encoders = [module for module in system.modules() if isinstance(module, Encoder)]
-        self._inherited: dict[str, Any] = joined(*(dict(e.provenance) for e in encoders))
+        self._earlier_provenance: dict[str, Any] = merge_provenance(
+            *(dict(e.provenance) for e in encoders)
+        )
         if weights is not None:
-            self._inherited = joined(provenance_of(Path(weights)), self._inherited)
-            anew = start_from(system, Path(weights))
+            self._earlier_provenance = merge_provenance(
+                provenance_of(Path(weights)), self._earlier_provenance
+            )
+            missing = start_from(system, Path(weights))
             rank_zero_info(
-                f"{weights}: all weights taken" + (f" but {', '.join(anew)}" * bool(anew))
+                f"{weights}: all weights loaded" + f", except {', '.join(missing)}" * bool(missing)
             )
         for part, module in system.named_modules():
-            # torch 2's kernel for CPUs reads past the end of so few in the channels-last layout.
+            # For so few channels in channels-last layout, torch 2's CPU kernel reads out of bounds.
             narrow = isinstance(module, nn.Conv2d) and module.in_channels < 8
             if narrow and module.kernel_size == (1, 1) and module.stride != (1, 1):
                 raise TrainingError(
                     f"the system's {part} has {module.in_channels} channels in, expected at least 8"
                     " in a strided 1x1 convolution: make the encoder wider"
                 )
-        # Channels last is how the fast kernels of CPUs and GPUs want it; the values are the same.
+        # The fast kernels of CPUs and GPUs need channels last; the values are the same.
         system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
         self.system = system
         self.objective = Supervised() if objective is None else objective
@@ -162,7 +166,7 @@ class JointTask(L.LightningModule):
                 )
             balancer = BALANCERS[balancer]()
         self.balancer = balancer
-        self.make_optimizer = optimizer  # the command line puts a description into hparams
+        self.make_optimizer = optimizer  # hparams may have its description only
         kind, tasks = system.depth_kind, system.tasks
         self.card = ModelCard(
             name=name,
@@ -180,12 +184,12 @@ class JointTask(L.LightningModule):
         self.served = ServedModel(system, self.card)
         self.register_buffer("class_weights", torch.ones(len(class_list)))
         self.evaluations: list[Evaluation] = []
-        self.taught: set[str] = set()
+        self.supervised_tasks: set[str] = set()
         if train_only is not None:
             self.train()
 
     def train(self, mode: bool = True) -> JointTask:
-        """Set to train, except for what `train_only` freezes, whose norms keep their statistics."""
+        """Set the mode; parts that `train_only` freezes stay in evaluation mode."""
         super().train(mode)
         if self.train_only is not None:
             self.system.eval()
@@ -195,17 +199,17 @@ class JointTask(L.LightningModule):
 
     @property
     def data_module(self) -> MultiDataModule:
-        """The data of the run."""
+        """The trainer's data module."""
         return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer does not declare it
 
     def setup(self, stage: str) -> None:
-        """Weigh rare classes up, by how often the data has each; see `AccumulatedLoader`."""
+        """Check the weights, prepare gradient accumulation, and compute the class weights."""
         self.seed = torch.initial_seed()
         if stage == "fit":
             self._require_weights()
-            self._accumulate()
-        if stage == "fit" and Path(self.hparams["weights"] or "").suffix == ".onnx":
-            self._settle()
+            self._wrap_loader()
+            if Path(self.hparams["weights"] or "").suffix == ".onnx":
+                self._recalibrate_batch_norms()
         if stage != "fit" or not self.card.classes or not self.objective.weigh_classes:
             return
         shares = torch.as_tensor(self.data_module.class_shares())
@@ -213,29 +217,29 @@ class JointTask(L.LightningModule):
         self.class_weights.copy_(weights / (weights * shares).sum())
 
     def _require_weights(self) -> None:
-        """Refuse to train around frozen parts that have random weights.
+        """Raise if frozen parts have random weights.
 
-        Not before: a checkpoint of the task names no other file of weights.
+        Checked when training starts, not in `__init__`: a task is also built to load a checkpoint.
         """
         encoder = getattr(self.system, "encoder", None)
         given = self.hparams["weights"] is not None or self.trainer.ckpt_path is not None
         if self.system.needs_weights and not given:
             raise TrainingError(
-                "freeze_depth: what is frozen has random weights; give the system's depth_weights,"
-                " or model.weights"
+                "freeze_depth: the frozen parts have random weights; give the system's"
+                " depth_weights, or model.weights"
             )
         if given or not isinstance(encoder, Encoder) or encoder.provenance["trained_on"]:
             return
         frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]
         if frozen:
             raise TrainingError(
-                f"the encoder's {frozen[0]} does not learn, and has random weights: give the"
-                " encoder pretrained: true (a vision transformer: its name or folder as vit), or"
-                " give model.weights"
+                f"the encoder's {frozen[0]} is frozen and has random weights: give the encoder"
+                " pretrained: true (a vision transformer: its name or folder as vit), or give"
+                " model.weights"
             )
 
-    def _accumulate(self) -> None:
-        """Let the batches of any data module know of those that are accumulated with them."""
+    def _wrap_loader(self) -> None:
+        """Wrap the training loader of any data module in `AccumulatedLoader`."""
         data = self.data_module
         load = data.train_dataloader
 
@@ -243,12 +247,12 @@ class JointTask(L.LightningModule):
         def train_dataloader() -> AccumulatedLoader:
             return AccumulatedLoader(load(), lambda: data.trainer.accumulate_grad_batches)
 
-        if not hasattr(load, "__wrapped__"):  # in an earlier fit
+        if not hasattr(load, "__wrapped__"):  # wrapped by an earlier fit
             data.train_dataloader = train_dataloader  # type: ignore[assignment]  # replaces the method of this object
 
-    def _settle(self) -> None:
-        """See `checkpoints.settle_batch_norms`."""
-        device = self.class_weights.device  # Lightning's `device` is where it will be only later
+    def _recalibrate_batch_norms(self) -> None:
+        """Measure the statistics on the first batches, see `weights.recalibrate_batch_norms`."""
+        device = self.class_weights.device  # Lightning's `device` is not set yet
         loader = self.data_module.train_dataloader()
         batches = itertools.islice(getattr(loader, "iterables", loader), 8)
 
@@ -257,14 +261,14 @@ class JointTask(L.LightningModule):
                 inputs = (batch[name].float() for name in self.system.inputs)
                 self.system(*(x.to(device) for x in inputs))
 
-        settle_batch_norms(self.system, run)
+        recalibrate_batch_norms(self.system, run)
 
     def on_train_epoch_start(self) -> None:
-        """Let chance follow from seed and epoch, so that a run that is resumed goes on alike."""
+        """Seed by epoch, so that a resumed run gets the same random numbers."""
         torch.manual_seed((self.seed + self.current_epoch) % 2**63)
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        """One batch of `transforms.TrainDataset`, maybe with `step` of `AccumulatedLoader`."""
+        """Compute the loss of a batch of `TrainDataset`, with `step` if batches are accumulated."""
         step = batch.get("step", ())
         canonical_fx = self.hparams["canonical_fx"]
         classes = self._classes
@@ -272,10 +276,11 @@ class JointTask(L.LightningModule):
         parts, present = self.objective(context)
         if not parts:
             raise TrainingError("nothing to learn: the objective has no loss for any task")
-        self.taught |= {task for task, there in present.items() if there}
+        self.supervised_tasks |= {task for task, there in present.items() if there}
         losses = {task: torch.stack(list(p.values())).sum() for task, p in parts.items()}
         total = self.balancer(losses, present)
-        # Means over processes and micro-batches: of each, this is a share (`losses.numerics`).
+        # Losses are means over all processes and micro-batches; this is this one's contribution
+        # (`losses.numerics`).
         how: dict[str, Any] = {
             "on_epoch": True,
             "sync_dist": True,
@@ -288,20 +293,22 @@ class JointTask(L.LightningModule):
         self.log("loss", shown, prog_bar=True, on_step=True, **how)
         if not step:
             return total
-        # Lightning divides by how many a step accumulates; an epoch's last step may have fewer.
+        # Lightning divides by the configured number; an epoch's last step may have fewer batches.
         return total * (self.trainer.accumulate_grad_batches / len(step))
 
     def on_train_epoch_end(self) -> None:
         """Warn if a task had no ground truth in the whole epoch."""
         tasks = self.system.tasks
-        known = torch.tensor([int(task in self.taught) for task in tasks], device=self.device)
+        known = torch.tensor(
+            [int(task in self.supervised_tasks) for task in tasks], device=self.device
+        )
         for task, processes_with in zip(tasks, summed(known).tolist(), strict=True):
             if not processes_with:
-                rank_zero_warn(f"In this epoch no sample had anything to learn {task} from")
-        self.taught.clear()
+                rank_zero_warn(f"In this epoch no sample had ground truth for {task}")
+        self.supervised_tasks.clear()
 
     def on_validation_start(self) -> None:
-        """Measure each data set apart."""
+        """Create the metrics of each data set."""
         sources = self.data_module.val
         self.evaluations = [
             Evaluation(self.card, s.name, groups=s.groups, own_protocol=s.protocol).to(self.device)
@@ -311,16 +318,16 @@ class JointTask(L.LightningModule):
     def validation_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
     ) -> None:
-        """One batch of `transforms.EvalDataset`, through the very graph that a model file has."""
+        """Evaluate a batch of `EvalDataset` with the graph that a model file has."""
         trainer = self.trainer
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         if dataset_index(loaders, dataloader_idx, index) is None:
-            return  # another process measures it
+            return  # another process evaluates it
         outputs = self.served(*(batch[name] for name in self.served.inputs))
         self.evaluations[dataloader_idx].update(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/DATA/MEASURE` over all processes; of `test` what its split is called."""
+        """Log `val/DATA/MEASURE` over all processes; `test` logs `SPLIT/DATA/MEASURE`."""
         sources = self.data_module.val
         for source, evaluation in zip(sources, self.evaluations, strict=True):
             stage = source.split if self.trainer.testing else "val"
@@ -332,7 +339,7 @@ class JointTask(L.LightningModule):
     def predict_step(
         self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0
     ) -> dict[str, Tensor]:
-        """What the model file would give for a batch of `transforms.EvalDataset`, by name."""
+        """Return the model file's outputs for a batch of `EvalDataset`, by name."""
         outputs = self.served(*(batch[name] for name in self.served.inputs))
         return dict(zip(self.served.outputs, outputs, strict=True))
 
@@ -341,13 +348,13 @@ class JointTask(L.LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, with its rate by share of the run; see `decaying`."""
-        decay = decaying(self)
+        """Build the optimizer and its learning rate schedule, a function of the run's progress."""
+        decay = decayed_parameters(self)
         encoder = set(getattr(self.system, "encoder", nn.Module()).parameters())
         parameters = [p for p in self.parameters() if p.requires_grad]
         options = self._group_options()
-        apart = len(options) > 2
-        keys = [(p in decay, p not in encoder or not apart) for p in parameters]
+        encoder_differs = len(options) > 2
+        keys = [(p in decay, p not in encoder or not encoder_differs) for p in parameters]
         optimizer = self.make_optimizer(
             [
                 {"params": [p for p, k in zip(parameters, keys, strict=True) if k == key]}
@@ -358,7 +365,7 @@ class JointTask(L.LightningModule):
             group.update(own)
         total = self.trainer.estimated_stepping_batches
         if not math.isfinite(total):
-            raise TrainingError("the schedule is by share of the run: give trainer.max_epochs")
+            raise TrainingError("the schedule depends on the run's length: give trainer.max_epochs")
         total = max(1, int(total))
         steps, warm_up = self.hparams["steps"], self.hparams["warm_up"]
 
@@ -373,8 +380,8 @@ class JointTask(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the configuration have the last word on rate and decay when a run is resumed."""
-        self._inherited = checkpoint["provenance"]
+        """Use the configuration's learning rate and weight decay in place of the checkpoint's."""
+        self._earlier_provenance = checkpoint["provenance"]
         options = list(self._group_options().values())
         for state in checkpoint.get("optimizer_states", []):
             for group, own in zip(state["param_groups"], options, strict=True):
@@ -384,7 +391,7 @@ class JointTask(L.LightningModule):
             state["base_lrs"] = [own["lr"] for own in options]
 
     def _group_options(self) -> dict[tuple[bool, bool], dict[str, float]]:
-        """Rate and decay by whether parameters decay, and whether they are not the encoder's."""
+        """Learning rate and weight decay by (parameters decay, they are not the encoder's)."""
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
         factor = self.hparams["encoder_rate"]
         return {
@@ -397,17 +404,19 @@ class JointTask(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the network was trained on, also before; need no other file of weights."""
+        """Store the provenance of all training data, and options without weight files."""
         own = self.data_module.provenance
-        checkpoint["provenance"] = joined(own, dict(self.objective.provenance), self._inherited)
+        checkpoint["provenance"] = merge_provenance(
+            own, dict(self.objective.provenance), self._earlier_provenance
+        )
         if "hyper_parameters" in checkpoint:
             described: dict[Any, Any] = {}
             for module in self.modules():
                 described |= getattr(module, "described", {})
             options = _without_files(checkpoint["hyper_parameters"], described)
-            if options.get("classes") not in list(CLASS_LISTS):  # a file may change, or go
+            if options.get("classes") not in list(CLASS_LISTS):  # the file may change later
                 options["classes"] = describe(self._classes)
-            # Of a task built in Python: what is not a plain value could not be read back safely.
+            # A task built in Python has modules as options; these cannot be loaded safely.
             checkpoint["modules"] = [k for k, v in options.items() if isinstance(v, nn.Module)]
             checkpoint["hyper_parameters"] = {
                 k: v
@@ -417,26 +426,26 @@ class JointTask(L.LightningModule):
 
 
 def _without_files(options: Any, described: Mapping[Any, Any]) -> Any:
-    """The options without the files that weights came from: the checkpoint has the weights.
+    """Remove paths of weight files from the options, since the checkpoint has the weights.
 
-    Of the name or folder of a vision transformer stays its description, see `models.vit.Vit`.
+    The name or folder of a vision transformer is replaced by its description, see `models.vit.Vit`.
     """
     if not isinstance(options, dict):
         return options
     start = {"weights": None, "depth_weights": None, "pretrained": False}
 
-    def kept(key: str, value: Any) -> Any:
+    def stored(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return _without_files(value, described)
         return described.get(value, value) if key == "vit" else start.get(key, value)
 
-    return {key: kept(key, value) for key, value in options.items()}
+    return {key: stored(key, value) for key, value in options.items()}
 
 
-def decaying(module: nn.Module) -> set[nn.Parameter]:
-    """The parameters that weight decay is for: what convolutions and linear layers multiply with.
+def decayed_parameters(module: nn.Module) -> set[nn.Parameter]:
+    """Parameters with weight decay: the weights of convolutions and linear layers.
 
-    Biases, norms and the scales that a module has of its own, whatever their shape, are left alone.
+    Biases, norms and scale parameters of any shape have none.
     """
     layers = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
     return {
@@ -449,10 +458,10 @@ def decaying(module: nn.Module) -> set[nn.Parameter]:
 
 
 def one_cycle(progress: float, warm_up: float = 0.1, start: float = 0.04) -> float:
-    """Share of the peak learning rate at a share of the run: up along a cosine, then down to zero.
+    """Learning rate / peak at a fraction of the run: up along a cosine, then down to zero.
 
-    After Smith and Topin (2018). A function of progress alone, so that a run that is resumed with
-    more epochs than it was planned for goes on along the longer schedule.
+    After Smith and Topin (2018). It depends on progress only, so a run that is resumed with more
+    epochs continues on the longer schedule.
     """
     if progress < warm_up:
         return start + (1 - start) * (1 - math.cos(math.pi * progress / warm_up)) / 2
@@ -460,5 +469,5 @@ def one_cycle(progress: float, warm_up: float = 0.1, start: float = 0.04) -> flo
 
 
 def stepped(progress: float, steps: dict[float, float]) -> float:
-    """Share of the peak learning rate at a share of the run: the last step's that was reached."""
+    """Learning rate / peak at a fraction of the run: the factor of the last step reached."""
     return next((steps[s] for s in sorted(steps, reverse=True) if progress >= s), 1.0)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Weights to start from, of checkpoints and model files, and where they come from."""
+"""Load initial weights from checkpoints and model files, with the provenance of their data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..errors import TrainingError
 from ..models.encoders import read_tensors
 
 CHECKPOINT = "checkpoint"
-"""What a file should be, for messages."""
+"""What to call the file in messages."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def provenance_of(path: Path) -> dict[str, Any]:
-    """Where the training data of a checkpoint or model file came from, and their terms."""
+    """Read the training data and its terms of use from a checkpoint or model file."""
     if path.suffix != ".onnx":
         found: dict[str, Any] = read_checkpoint(path)["provenance"]
         return found
@@ -51,8 +51,8 @@ def provenance_of(path: Path) -> dict[str, Any]:
     return {"trained_on": list(card.trained_on), "terms": card.terms}
 
 
-def joined(*several: dict[str, Any]) -> dict[str, Any]:
-    """Several provenances as one, each source and each of their terms once."""
+def merge_provenance(*several: dict[str, Any]) -> dict[str, Any]:
+    """Merge provenances; each source and each term occurs once."""
     sources = [source for one in several for source in one["trained_on"]]
     terms = [term for one in several for term in one["terms"].split("; ") if term]
     return {
@@ -62,19 +62,19 @@ def joined(*several: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_from(system: nn.Module, path: Path) -> list[str]:
-    """Take over the weights of another system, where names and shapes are the same.
+    """Load the weights of another system whose names and shapes match.
 
     Args:
-        system: Takes them.
-        path: A checkpoint, or a model file in fp32 or fp16. That has no batch norms any more: they
-            are in the convolutions before them, and what the system has of them does nothing until
-            `settle_batch_norms` is called.
+        system: The system to load them into.
+        path: A checkpoint, or a model file in fp32 or fp16. In a model file the batch norms are
+            folded into the convolutions before them. The system's batch norms become identities;
+            then call `recalibrate_batch_norms`.
 
     Returns:
-        The names of the tensors that it has none for: heads of other classes, for example.
+        Names of the tensors that were not loaded, for example heads of other classes.
 
     Raises:
-        TrainingError: as `load_checkpoint`, and where less than half of the weights fits.
+        TrainingError: As `load_checkpoint`, or less than half of the weights match.
     """
     if path.suffix == ".onnx":
         stored = _of_model_file(system, path)
@@ -92,7 +92,7 @@ def start_from(system: nn.Module, path: Path) -> list[str]:
     share = sum(own[name].numel() for name in fitting) / sum(v.numel() for v in own.values())
     if share < 0.5:
         raise TrainingError(
-            f"{path} has {100 * share:.0f} % of the weights of this {kind}: it is of another size."
+            f"{path} has {100 * share:.0f} % of the weights of this {kind}: its size differs."
             " Give model.system the options that it was trained with, see training/configs"
         )
     system.load_state_dict(fitting, strict=False)
@@ -100,7 +100,7 @@ def start_from(system: nn.Module, path: Path) -> list[str]:
 
 
 def _of_model_file(system: nn.Module, path: Path) -> dict[str, Tensor]:
-    """What a checkpoint of a model file's system would hold, its batch norms doing nothing."""
+    """Return a model file's weights as a state dict, with identities as batch norms."""
     import onnx
 
     from depthseg_ros import model_card
@@ -132,7 +132,7 @@ def _of_model_file(system: nn.Module, path: Path) -> dict[str, Tensor]:
 
 
 def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str, nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the batch norms right after them, which export folds: names and modules."""
+    """Find convolutions followed by batch norms, which export folds: names and modules."""
     for path, module in system.named_modules():
         for (name, first), (next_name, second) in pairwise(list(module.named_children())):
             if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)):
@@ -142,19 +142,19 @@ def folded_pairs(system: nn.Module) -> Iterator[tuple[str, str, nn.Conv2d, nn.Ba
                 yield f"{prefix}{name}", f"{prefix}{next_name}", first, second
 
 
-def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
-    """Recalibrate the statistics of batch norms, without a change of the system's output.
+def recalibrate_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
+    """Measure the statistics of batch norms without changing the system's output.
 
-    A model file does not have them, because export folds batch norms into convolutions. They are
+    A model file has no statistics, because export folds batch norms into convolutions. They are
     measured while `run` passes images through the system in evaluation mode; weight and bias are
-    changed to match. Batch norms that are frozen (in evaluation mode) stay as they are.
+    changed to match. Frozen batch norms (in evaluation mode) do not change.
     """
-    seen: dict[nn.BatchNorm2d, list[Tensor]] = {}
+    measured: dict[nn.BatchNorm2d, list[Tensor]] = {}
 
     def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
         x = inputs[0].double()
         moments = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-        seen.setdefault(norm, []).append(moments)
+        measured.setdefault(norm, []).append(moments)
 
     norms = [m for m in system.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
     hooks = [norm.register_forward_hook(measure) for norm in norms]
@@ -168,7 +168,7 @@ def settle_batch_norms(system: nn.Module, run: Callable[[], object]) -> None:
         for hook in hooks:
             hook.remove()
     with torch.no_grad():
-        for norm, moments in seen.items():
+        for norm, moments in measured.items():
             mean, square = torch.stack(moments).mean(0)
             variance = (square - mean**2).clamp(min=1e-6)
             running_mean, running_var = map(norm.get_buffer, ("running_mean", "running_var"))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How good a checkpoint or model file is: figures, temperature scaling, comparisons of runs.
+"""Evaluation: accuracy of checkpoints and model files, calibration, comparisons of runs.
 
-Imports `engine` and `export`. Start with `evaluate`.
+Imports `engine` and `export`. Start with `accuracy`.
 """

@@ -126,7 +126,7 @@ def curves(folder: Path) -> dict[str, dict[int, float]]:
     A run that was resumed has several files.
     """
     found: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.glob("log/version_*/metrics.csv"), key=lambda f: f.stat().st_mtime):
+    for file in sorted(folder.rglob("metrics.csv"), key=lambda f: f.stat().st_mtime):
         with file.open(newline="") as opened:
             for row in csv.DictReader(opened):
                 for name, value in row.items():

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Depth confidence that is the probability that it says: two numbers for the scale of the error."""
+"""Calibration of the depth confidence: two numbers that correct the scale of the depth error."""
 
 from __future__ import annotations
 
@@ -23,27 +23,25 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from rich.progress import track
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..data.sources import Source
-from ..data.transforms import EvalDataset
 from ..devices import chosen_device
 from ..models.blocks import resize
 from ..models.served import NEAR, ServedModel, within_share
-from .temperature import PIXELS
+from .temperature import PIXELS, calibration_batches
 
 
 def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float]:
-    """Factor f and power p, so that the scale f * b^p gives the share of pixels within 10 %.
+    """Fit the factor f and power p of the error's scale b, which becomes f * b^p.
 
-    They have the least cross-entropy against whether depth is within 10 % of the truth, as the
-    temperature has it for labels. The order of pixels stays.
+    The confidence is the probability that depth is within 10 % of the truth. f and p have the
+    smallest cross-entropy against whether it is, as the temperature has for labels. The order of
+    pixels by confidence does not change.
 
     Args:
-        served: Of a system that predicts the scale of its error, set to evaluate.
+        served: Graph of a system that predicts the scale of its error, in evaluation mode.
         sources: Data sets with depth that the system was not trained on.
 
     Returns:
@@ -53,24 +51,20 @@ def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float
     device = chosen_device()
     running = copy.deepcopy(served).to(device)
     scales, rights = [], []
-    for source in (source.mapped(served.card.classes, scored=False) for source in sources):
-        source.render()
-        samples = EvalDataset(source.samples, served.card, served.inputs, source.sets)
-        loader = DataLoader(samples, num_workers=1)
-        for batch in track(loader, f"calibrate on {source.name}", transient=True):
-            truth = batch["depth"][0]
-            with torch.inference_mode():
-                outputs = running(*(batch[name].to(device) for name in served.inputs))
-                depth = outputs[served.outputs.index("depth")][0].cpu()
-                scale = running.log_scale(*(batch[name].to(device) for name in served.pictures))
-                scale = resize(scale, truth.shape)[0, 0].cpu()
-            known = (truth.isfinite() & (truth > 0) & depth.isfinite()).flatten().nonzero()[:, 0]
-            if not len(known):
-                continue
-            chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
-            scales.append(scale.flatten()[chosen])
-            error = depth.flatten()[chosen].log() - truth.flatten()[chosen].log()
-            rights.append(error.abs() < NEAR)
+    for batch in calibration_batches(served, sources):
+        truth = batch["depth"][0]
+        with torch.inference_mode():
+            outputs = running(*(batch[name].to(device) for name in served.inputs))
+            depth = outputs[served.outputs.index("depth")][0].cpu()
+            scale = running.log_scale(*(batch[name].to(device) for name in served.pictures))
+            scale = resize(scale, truth.shape)[0, 0].cpu()
+        known = (truth.isfinite() & (truth > 0) & depth.isfinite()).flatten().nonzero()[:, 0]
+        if not len(known):
+            continue
+        chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
+        scales.append(scale.flatten()[chosen])
+        error = depth.flatten()[chosen].log() - truth.flatten()[chosen].log()
+        rights.append(error.abs() < NEAR)
     if not scales:
         rank_zero_warn("The depth confidence is not calibrated: no image of the data has depth")
         return 1.0, 1.0
@@ -78,7 +72,7 @@ def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float
 
 
 def fitted_spread(log_scale_P: Tensor, right_P: Tensor) -> tuple[float, float]:
-    """The two numbers for pixels with the predicted ln b and whether depth is within 10 %."""
+    """Fit f and p for pixels with the predicted ln b and whether depth is within 10 %."""
     log_scale, right = log_scale_P.double(), right_P.double()
 
     def loss(values: np.ndarray) -> float:

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Confidence that means what it says: a temperature for the logits, and the picture of it."""
+"""Temperature scaling of the confidence, and reliability diagrams."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,50 +37,58 @@ from ..models.blocks import resize
 from ..models.served import ServedModel
 
 PIXELS = 20_000
-"""Pixels taken of each picture; they are thousands of times more than the one number needs."""
+"""Number of random pixels of each image; far more than one number needs."""
+
+
+def calibration_batches(
+    served: ServedModel, sources: Iterable[Source]
+) -> Iterator[dict[str, Tensor]]:
+    """Load batches of one image of `EvalDataset`, with labels of the model's classes."""
+    for source in [source.mapped(served.card.classes, scored=False) for source in sources]:
+        source.render()
+        samples = EvalDataset(source.samples, served.card, served.inputs, source.sets)
+        loader = DataLoader(samples, num_workers=1)
+        yield from track(loader, f"calibrate on {source.name}", transient=True)
 
 
 def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
-    """What to divide the logits by, so that confidence is the share of labels that are right.
+    """Temperature that makes the confidence equal to the share of labels that are right.
 
-    Temperature scaling (Guo et al. 2017): the number of least cross-entropy against the labels. It
-    changes no label. It is computed on the GPU if torch has one.
+    Temperature scaling (Guo et al. 2017): the logits are divided by the number with the smallest
+    cross-entropy against the labels. Predicted labels do not change. Runs on the GPU if torch has
+    one.
 
     Args:
-        served: Of a system with classes, set to evaluate.
-        sources: Data sets with labels, none of which the system was trained on.
+        served: Graph of a system with classes, in evaluation mode.
+        sources: Data sets with labels that the system was not trained on.
 
     Raises:
-        TrainingError: there are no labels, or those of another class list.
+        TrainingError: There are no labels, or they have another class list.
     """
-    classes = served.card.classes
-    sources = [source.mapped(classes, scored=False) for source in sources]
     rng = torch.Generator().manual_seed(0)
     device = chosen_device()
     running = copy.deepcopy(served).to(device)
     logits, labels = [], []
-    for source in sources:
-        source.render()
-        samples = EvalDataset(source.samples, served.card, served.inputs, source.sets)
-        loader = DataLoader(samples, num_workers=1)
-        for batch in track(loader, f"calibrate on {source.name}", transient=True):
-            truth = batch["labels"][0]
-            # A set of classes does not tell whether the class was right.
-            known = (truth < len(classes)).flatten().nonzero()[:, 0]
-            if not len(known):
-                continue
-            chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
-            with torch.inference_mode():
-                said = running.logits(*(batch[name].to(device) for name in served.pictures))
-            said = resize(said, truth.shape)[0].flatten(1).cpu()
-            logits.append(said[:, chosen].T)
-            labels.append(truth.flatten()[chosen].long())
+    for batch in calibration_batches(served, sources):
+        truth = batch["labels"][0]
+        # If the label is a set of classes, it is unknown whether the predicted class is right.
+        known = (truth < len(served.card.classes)).flatten().nonzero()[:, 0]
+        if not len(known):
+            continue
+        chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
+        with torch.inference_mode():
+            small = running.logits(*(batch[name].to(device) for name in served.pictures))
+        full = resize(small, truth.shape)[0].flatten(1).cpu()
+        logits.append(full[:, chosen].T)
+        labels.append(truth.flatten()[chosen].long())
     if not logits:
-        raise TrainingError("nothing to calibrate confidence on: no picture has labels")
-    return _best(torch.cat(logits), torch.cat(labels))
+        raise TrainingError("cannot calibrate the confidence: no image has labels")
+    return fit_temperature(torch.cat(logits), torch.cat(labels))
 
 
-def _best(logits_PC: Tensor, labels_P: Tensor) -> float:
+def fit_temperature(logits_PC: Tensor, labels_P: Tensor) -> float:
+    """Fit the temperature for pixels with these logits and true class ids."""
+
     def loss(log_temperature: float) -> float:
         return float(F.cross_entropy(logits_PC / np.exp(log_temperature), labels_P))
 
@@ -88,14 +96,13 @@ def _best(logits_PC: Tensor, labels_P: Tensor) -> float:
 
 
 def draw(path: Path, tables: Mapping[str, np.ndarray]) -> None:
-    """Draw reliability diagrams into a PNG, which is there wholly or not at all.
+    """Draw reliability diagrams into a PNG, which is written atomically.
 
     Args:
-        path: The file; its folder is made if there is none.
-        tables: Data set -> of each bin the mean confidence, the share of right labels and the share
-            of all pixels, (bins, 3); NaN where a bin is empty.
+        path: The file; its folder is created if necessary.
+        tables: Data set -> (bins, 3) of `CalibrationMetrics.table`.
     """
-    from matplotlib.figure import Figure  # without pyplot no display is looked for
+    from matplotlib.figure import Figure  # without pyplot no display is needed
 
     columns = min(len(tables), 2)
     rows = -(-len(tables) // columns)
@@ -106,7 +113,7 @@ def draw(path: Path, tables: Mapping[str, np.ndarray]) -> None:
         error = np.nansum(share * np.abs(confidence - right))
         middles = (np.arange(len(table)) + 0.5) / len(table)
         axes.bar(middles, share, 1 / len(table), color="0.85", label="share of the pixels")
-        axes.plot([0, 1], [0, 1], "--", color="0.5", label="confidence that means what it says")
+        axes.plot([0, 1], [0, 1], "--", color="0.5", label="perfect calibration")
         axes.plot(confidence, right, "o-", label="share of right labels")
         axes.set(title=f"{name}\nexpected calibration error {100 * error:.1f} %")
         axes.set(xlabel="confidence", ylabel="share", xlim=(0, 1), ylim=(0, 1), aspect="equal")

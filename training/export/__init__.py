@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a trained network to the model file: the ONNX graph, and its int8 twin.
+"""Export a trained network as a model file, in fp32, fp16 or int8.
 
 Imports `engine.weights`, `models` and `data`. Start with `model_file`.
 """

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a trained network to the model file, whose contract is in `docs/model_file.md`."""
+"""Export a trained network as a model file; `docs/model_file.md` describes the format."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ from ..models.served import TRANSLATIONS, ServedModel
 from ..models.vit import LowRank
 
 OPSET = 18
-IR_VERSION = (
-    8  # what opset 18 needs; ONNX Runtime 1.16, the oldest that setup.py allows, reads up to 9
-)
+# Opset 18 needs 8; ONNX Runtime 1.16, the oldest version that setup.py allows, reads up to 9.
+IR_VERSION = 8
 
 
 def export(
@@ -47,16 +46,16 @@ def export(
     temperature: float = 1.0,
     spread: tuple[float, float] = (1.0, 1.0),
 ) -> None:
-    """Write the model file of a trained system, in fp32 or fp16 as its card says.
+    """Write the model file of a trained system, in the card's precision, fp32 or fp16.
 
-    Weights are stored as fp16 and computed with in fp32, which halves the file: whoever runs it
-    folds the casts away when loading.
+    A file in fp32 stores the weights as fp16 with casts to fp32, which halves its size. Runtimes
+    fold the casts when they load it.
     """
-    write(graph(system, card, temperature, spread), card, path)
+    write(to_onnx(system, card, temperature, spread), card, path)
 
 
 def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write a graph with its card, see `export`; the graph itself stays as it is."""
+    """Write a graph with its card, see `export`; the given graph does not change."""
     if card.precision == "fp32":
         model = copy.deepcopy(model)
         store_weights_as_half(model)
@@ -64,17 +63,17 @@ def write(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     model_card.write(path, model, card)
 
 
-def graph(
+def to_onnx(
     system: System,
     card: ModelCard,
     temperature: float = 1.0,
     spread: tuple[float, float] = (1.0, 1.0),
 ) -> onnx.ModelProto:
-    """The graph of a trained system, with its weights as they are computed with."""
-    served = rounded(system, card, temperature, spread)
+    """Convert a trained system to an ONNX graph, with weights in the card's precision."""
+    served = prepare_for_export(system, card, temperature, spread)
     dynamic = {0: torch.export.Dim.DYNAMIC}
-    picture = {**dynamic, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
-    # A batch of 2: the exporter takes an example of 1 for a constant.
+    image = {**dynamic, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
+    # A batch of 2, because the exporter assumes that a size of 1 is constant.
     width, height = card.network_size
     examples = {
         name: torch.full((2,), float(width))
@@ -91,7 +90,7 @@ def graph(
         input_names=list(served.inputs),
         output_names=list(served.outputs),
         # One entry for the variadic argument of `forward`.
-        dynamic_shapes=(tuple(dynamic if name == "fx" else picture for name in examples),),
+        dynamic_shapes=(tuple(dynamic if name == "fx" else image for name in examples),),
         custom_translation_table=TRANSLATIONS,
         verbose=False,
     )
@@ -102,13 +101,13 @@ def graph(
     return model
 
 
-def rounded(
+def prepare_for_export(
     system: System,
     card: ModelCard,
     temperature: float = 1.0,
     spread: tuple[float, float] = (1.0, 1.0),
 ) -> ServedModel:
-    """The graph of the file, with batch norms folded and weights rounded to what is stored."""
+    """Build the module to export: batch norms folded, weights rounded to fp16."""
     served = ServedModel(fold_batch_norms(system), card, temperature, spread).eval()
     for parameter in served.parameters():
         parameter.data = parameter.data.half()
@@ -120,9 +119,9 @@ def rounded(
 
 
 def fold_batch_norms(system: System) -> System:
-    """A copy, set to evaluate, with each batch norm that follows a convolution folded into it.
+    """Return a copy in evaluation mode with batch norms folded into the convolutions before them.
 
-    Low-rank adapters become part of their linear layers.
+    Low-rank adapters are merged into their linear layers.
     """
     system = copy.deepcopy(system).eval()
     for convolution, norm, first, second in list(folded_pairs(system)):
@@ -135,7 +134,7 @@ def fold_batch_norms(system: System) -> System:
 
 
 def store_weights_as_half(model: onnx.ModelProto) -> None:
-    """Turn each float32 weight into float16 and a Cast back to float32."""
+    """Replace each float32 weight by a float16 weight and a Cast to float32."""
     casts = []
     for tensor in list(model.graph.initializer):
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
@@ -148,12 +147,12 @@ def store_weights_as_half(model: onnx.ModelProto) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    # Types that the exporter noted down of tensors that are computed now would only be in the way.
+    # The exporter's type information does not hold any more for tensors that are now computed.
     del model.graph.value_info[:]
 
 
 def _name_axes(model: onnx.ModelProto) -> None:
-    """Call the free axes N, H and W, as the docs do."""
+    """Name the dynamic axes N, H and W, as in the documentation."""
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in zip(value.type.tensor_type.shape.dim, "NHW", strict=False):
             axis.dim_param = name

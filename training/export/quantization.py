@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Model files that compute in 8 bits."""
+"""Write model files that compute in 8 bits (int8)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from ..data.transforms import EvalDataset
 from ..errors import TrainingError, check_output
 
 QUANTIZED = ("Conv", "Add", "Concat", "Relu", "Clip", "Resize")
-"""Operators that run in 8 bits; what is around the network stays as it is. Relu and Clip (ReLU6)
-become part of the range of the convolution before them."""
+"""Operators that run in 8 bits. Relu and Clip (ReLU6) become part of the range of the convolution
+before them. Pre- and postprocessing are not quantised."""
 
 _CPU = {"activation_type": QuantType.QUInt8}
 _TENSORRT = {
@@ -52,22 +52,22 @@ _TENSORRT = {
     },
 }
 TARGETS = {"cpu": _CPU, "tensorrt": _TENSORRT}
-"""What an int8 file is made for -> options of `quantize_static`."""
+"""What runs the int8 file -> options of `quantize_static`."""
 
 
 def quantize_beside(model: Path, sources: Sequence[Source]) -> Path:
-    """Write the int8 file of a model file in fp32 beside it, for CPUs.
+    """Write the int8 file, for CPUs, of a model file in fp32.
 
     Args:
         model: The model file.
         sources: As for `quantize`.
 
     Returns:
-        The file that was written, `model_card.int8_beside(model)`.
+        The int8 file, `model_card.int8_beside(model)`.
 
     Raises:
         ModelFileError: `model` is missing or wrong.
-        TrainingError: it does not compute in fp32, or the file cannot be written.
+        TrainingError: It does not compute in fp32, or the int8 file cannot be written.
     """
     card, path = model_card.read(model), model_card.int8_beside(model)
     if card.precision != "fp32":
@@ -88,41 +88,41 @@ def quantize(
 ) -> None:
     """Write a model file with weights and activations in 8 bits.
 
-    Weights are signed, per channel, and use 7 of the 8 bits, since x86 without VNNI adds pairs of
-    products in 16 bits, which more would overflow: whatever a file is made for, it computes the
-    same everywhere. Activations have ranges as the pictures show them. For CPUs they are unsigned,
-    what ONNX Runtime and OpenVINO run fastest; TensorRT wants them signed and symmetric, and all
+    Weights are signed, per channel, and use 7 of the 8 bits: x86 without VNNI adds pairs of
+    products in 16 bits, which would overflow with 8 bits. So a file computes the same on every
+    machine. The ranges of activations are measured on images. For CPUs activations are unsigned,
+    which ONNX Runtime and OpenVINO run fastest. TensorRT needs them signed and symmetric, and all
     weights and biases in fp32.
 
     Args:
-        graph: In fp32, see `export.graph`.
-        card: Of the file.
-        sources: Pictures to measure on; they should be of those that the network was trained on.
+        graph: In fp32, see `model_file.to_onnx`.
+        card: The int8 file's card.
+        sources: Images to measure the ranges on, preferably training data of the network.
         path: The file to write.
         target: One of `TARGETS`.
-        fp32: The model file of the same graph in fp32, to which the file then belongs.
+        fp32: The model file of the same graph in fp32, to which the int8 file then refers.
     """
     for source in sources:
         source.render()
     with TemporaryDirectory() as folder:
-        plain, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
-        onnx.save(graph, plain)
-        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        unprepared, prepared, quantized = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
+        onnx.save(graph, unprepared)
+        quant_pre_process(unprepared, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             quantized,
-            _Pictures(card, sources),
+            _Images(card, sources),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
-            nodes_to_exclude=_kept(onnx.load(prepared).graph),
+            nodes_to_exclude=_excluded(onnx.load(prepared).graph),
             per_channel=True,
             weight_type=QuantType.QInt8,
             reduce_range=True,
             **TARGETS[target],
         )
         result = onnx.load(quantized)
-        # The quantizer names operator sets that no node is of, and versions of them that ONNX
-        # Runtime 1.16, which runs all the rest, does not know.
+        # The quantizer adds operator sets that no node uses, in versions that ONNX Runtime 1.16
+        # rejects.
         used = {"", *(node.domain for node in result.graph.node)}
         kept = [opset for opset in result.opset_import if opset.domain in used]
         del result.opset_import[:]
@@ -130,11 +130,11 @@ def quantize(
         model_card.write(path, result, card, fp32)
 
 
-def _kept(graph: onnx.GraphProto) -> list[str]:
+def _excluded(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that are not quantised.
 
-    They are the Resize nodes whose outputs no node in 8 bits reads (rounding again would only
-    cost), and what `depthseg wrap` put around a network: it computes sizes and exact grey levels.
+    These are Resize nodes whose outputs no node in 8 bits reads, because rounding would not save
+    anything, and nodes that `depthseg wrap` added: they compute sizes and exact grey levels.
     """
     taken = {name for node in graph.node if node.op_type in QUANTIZED for name in node.input}
     return [
@@ -145,15 +145,15 @@ def _kept(graph: onnx.GraphProto) -> list[str]:
 
 
 class _Unlabelled(Wrapped):
-    """The images alone: any data set does, whatever its classes are."""
+    """A data set without its labels, whose classes may differ from the model's."""
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.samples[index]
         return Sample(sample.image, fx=sample.fx, views=sample.views)
 
 
-class _Pictures(CalibrationDataReader):
-    """The sources' pictures, one after the other, as the graph takes them."""
+class _Images(CalibrationDataReader):
+    """The images of data sets as inputs of the graph."""
 
     def __init__(self, card: ModelCard, sources: Sequence[Source]) -> None:
         self.feeds = self._feeds(card, sources)

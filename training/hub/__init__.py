@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks of the Hugging Face hub: loading, what their outputs are, and import as a model file.
+"""Networks of the Hugging Face hub: loading, common output format, import as a model file.
 
-`loading` reads a name or a folder, `networks` gives each family's outputs one form, `importing`
-writes the model file through `depthseg_ros.wrap`. Teachers (`own_robot.teachers`) load here, too.
+`loading` loads models by name or folder, `networks` converts each family's outputs to one format,
+`importing` writes the model file with `depthseg_ros.wrap`. `own_robot.teachers` uses them, too.
 """

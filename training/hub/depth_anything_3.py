@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Depth Anything 3, its networks for one image: DA3METRIC-LARGE and DA3MONO-LARGE.
+"""Depth Anything 3, the networks for one image: DA3METRIC-LARGE and DA3MONO-LARGE.
 
-transformers 5.23 has no model of this kind. Its parts have: a DINOv2 encoder with a DPT head, as in
-Depth Anything V2, but for the last activations, an output for the sky, and the interpolation of
-position embeddings. So the weights are read into transformers' Depth Anything. Checked against the
-authors' code (tests/training/hub/test_depth_anything_3.py has its figures).
+transformers 5.23 does not have this model, but its parts: a DINOv2 encoder with a DPT head, as in
+Depth Anything V2. Differences are the last activations, an output for the sky, and the
+interpolation of position embeddings. So the weights are loaded into transformers' Depth Anything.
+The outputs agree with the authors' code (figures in tests/training/hub/test_depth_anything_3.py).
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from ..errors import TrainingError
 from .loading import config_entries, file_of, transformers
 
 CANONICAL_FX = 300.0
-"""Metres = output * focal length at the network's size / this, pixels (the authors' README)."""
+"""Metres = output * focal length at the network's size (pixels) / this (the authors' README)."""
 SKY = 0.3
-"""The sky output from which a pixel is sky, as in the authors' `compute_sky_mask`."""
+"""A pixel is sky if the sky output is greater, as in the authors' `compute_sky_mask`."""
 LONG_SIDE = 504
-"""Pixels that images are resized to, the default of the authors' API."""
+"""Longer side of the network's input, pixels: the default of the authors' API."""
 PATCH = 14
 OFFSET = 0.1
-"""Patches by which DINOv2's own interpolation of position embeddings is off."""
+"""Offset of DINOv2's interpolation of position embeddings, patches."""
 
 _MODELS = {"da3metric-large": "metric", "da3mono-large": "up-to-scale"}
 _LAYERS = (4, 11, 17, 23)
-"""Of the large encoder, which the head reads; config.json may give others."""
+"""Layers of the large encoder that the head reads; config.json may give others."""
 _HEAD_WIDTH = 64
 
 _RENAMED = (
@@ -69,14 +69,14 @@ _RENAMED = (
     (r"head\.scratch\.sky_output_conv2", "sky"),
 )
 _UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
-"""Of transformers' first fusion, which adds nothing."""
+"""Weights of transformers' first fusion stage that have no effect."""
 
 
 def kind_of(name: str) -> str | None:
-    """`metric` or `up-to-scale`; None for what is not Depth Anything 3.
+    """Return `metric` or `up-to-scale`; None if the model is not Depth Anything 3.
 
     Raises:
-        TrainingError: it is another network of Depth Anything 3.
+        TrainingError: It is another network of Depth Anything 3.
     """
     entries = config_entries(name)
     model = str(entries.get("model_name") or Path(name).name).lower().replace("_", "-")
@@ -93,14 +93,14 @@ def kind_of(name: str) -> str | None:
 def network_size(height: int, width: int) -> tuple[int, int]:
     """Height and width of the network's input for an image, as in the authors' API."""
     scale = LONG_SIDE / max(height, width)
-    # Up where both multiples are equally near.
+    # Round half up.
     resized = (max(1, round(side * scale)) for side in (height, width))
     tall, wide = (PATCH * max(1, math.floor(side / PATCH + 0.5)) for side in resized)
     return tall, wide
 
 
 class DepthAnything3(nn.Module):
-    """The network; its input is normalised as ImageNet's."""
+    """The network; its input is normalised with ImageNet's mean and standard deviation."""
 
     def __init__(self, name: str) -> None:
         """Load a folder or a name on the hub; raises `TrainingError`."""
@@ -126,9 +126,9 @@ class DepthAnything3(nn.Module):
                 {k: v for k, v in weights.items() if not k.startswith("sky.")}, strict=False
             )
             self.load_state_dict({k: v for k, v in weights.items() if k.startswith("sky.")}, False)
-        except Exception as error:  # of a damaged file, or of other weights
+        except Exception as error:  # a damaged file, or weights of another network
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise TrainingError(f"{path} has not the weights of {self.kind}: {reason}") from None
+            raise TrainingError(f"{path} has no weights of {self.kind}: {reason}") from None
         known = ("backbone.embeddings.mask_token", _UNUSED)
         missing = [key for key in missing if not key.startswith(known)]
         absent = {f"sky.{key}" for key in self.sky.state_dict()} - set(weights)
@@ -138,7 +138,7 @@ class DepthAnything3(nn.Module):
         embeddings.interpolate_pos_encoding = self._positions
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Depth before the focal length is taken in, and sky, (N, H, W) each."""
+        """Return depth, not yet scaled by the focal length, and sky, (N, H, W) each."""
         network = self.network
         rows, columns = (side // PATCH for side in pixel_values.shape[2:])
         features = network.neck(network.backbone(pixel_values).feature_maps, rows, columns)[-1]
@@ -150,7 +150,7 @@ class DepthAnything3(nn.Module):
         return depth.float().exp()[:, 0], F.relu(self.sky(features)).float()[:, 0]
 
     def _positions(self, embeddings: Tensor, height: int, width: int) -> Tensor:
-        """Position embeddings for a size, by DINOv2's own rule; transformers has another."""
+        """Interpolate position embeddings as DINOv2 does; transformers does it differently."""
         known = self.network.backbone.embeddings.position_embeddings
         side = math.isqrt(known.shape[1] - 1)
         rows, columns = height // PATCH, width // PATCH
@@ -163,7 +163,7 @@ class DepthAnything3(nn.Module):
 
 
 def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the authors' code by the names of transformers."""
+    """Rename the weights of the authors' code to the names of transformers."""
     result = {}
     for key, value in weights.items():
         name = key.removeprefix("model.")
@@ -178,7 +178,7 @@ def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _built(weights: dict[str, Tensor], layers: Any) -> Any:
-    """Transformers' network of the sizes that the weights have."""
+    """Build transformers' network with the sizes of the weights."""
     tf = transformers()
     positions = weights["backbone.embeddings.position_embeddings"]
     width = positions.shape[2]

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Write networks of the hub as one model file.
+"""Convert networks of the hub to one model file.
 
-A network is exported at one size, the one that its image processor has for `image_size`; then
-`depthseg_ros.wrap` puts preprocessing and decoding around it. Before that, the image processor
-itself runs on an image, and what the file will compute must agree: a step that is not translated
-is found, whatever its name.
+A network is exported at the size that its image processor uses for `image_size`. Then
+`depthseg_ros.wrap` adds preprocessing and decoding. To find preprocessing steps that are not
+translated, the output of the image processor for an example image is compared with that of the
+translated preprocessing.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from depthseg_ros.wrap import wrap
 from ..data.teacher_terms import TERMS
 from ..errors import TrainingError
 from ..export.model_file import IR_VERSION, OPSET, store_weights_as_half
-from .classes import class_entries
+from .class_names import class_entries
 from .loading import licence
 from .networks import Depth, HubNetwork, Labels, load_depth, load_labels
 
 IMAGE_SIZE = (640, 480)
-"""Width and height of a camera's images, where nothing is given."""
+"""Default width and height of the camera's images."""
 TOLERANCE = 0.05
-"""An image is stretched, rather than given a border, by at most this: networks' sizes are multiples
-of 14 or 32, to which image processors stretch images."""
+"""An image is stretched by at most this, otherwise it gets a border. Image processors stretch
+images, too, because sizes must be multiples of 14 or 32."""
 
 _LIMIT = 2.5
-"""Grey levels by which values may differ from the image processor's: Pillow's weights are integers,
+"""Allowed difference from the image processor's values, grey levels: Pillow's weights are integers,
 and some processors do not round."""
 
 
@@ -66,23 +66,23 @@ def import_model(
     depth_kind: str | None = None,
     report: Callable[[str], None] = print,
 ) -> ModelCard:
-    """Write a model file of one or two networks.
+    """Convert one or two networks to a model file.
 
     Args:
         depth: A network for depth: a name on the hub or a folder.
-        segmentation: One for labels.
+        segmentation: A network for semantic segmentation.
         output: The .onnx to write.
         classes: A file with classes for the SPEC, instead of the network's own names.
         image_size: Width and height of the camera's images.
         depth_kind: One of `networks.DEPTH_KINDS`, if the network does not give it.
-        report: Takes the lines for the user.
+        report: Called with each line for the user.
 
     Returns:
         The card of the file.
 
     Raises:
-        TrainingError: a network cannot be loaded, translated or exported.
-        WrapError: it cannot be wrapped.
+        TrainingError: A network cannot be loaded, translated or exported.
+        WrapError: It cannot be wrapped.
     """
     networks: list[HubNetwork] = []
     if segmentation is not None:
@@ -100,13 +100,13 @@ def import_model(
         )
     with tempfile.TemporaryDirectory() as folder:
         for number, network in enumerate(networks):
-            taken = input_of(network, image_size)
+            spec_input = input_of(network, image_size)
             model = to_onnx(network, *network.input_size(image_size[1], image_size[0]))
             if halved:
                 store_weights_as_half(model)
             file = Path(folder) / f"network{number}.onnx"
             onnx.save(model, file)
-            entry: dict[str, Any] = {"file": str(file), "input": taken}
+            entry: dict[str, Any] = {"file": str(file), "input": spec_input}
             if isinstance(network, Labels):
                 entry["labels"] = {
                     "output": network.outputs[0],
@@ -120,7 +120,7 @@ def import_model(
                 assert isinstance(network, Depth)
                 entry["depth"] = _depth_of(network)
                 report(_about_depth(network))
-            report(_about_size(network, taken, image_size))
+            report(_about_size(network, spec_input, image_size))
             spec["models"].append(entry)
         return wrap(spec, output)
 
@@ -132,7 +132,7 @@ def to_onnx(network: HubNetwork, height: int, width: int) -> onnx.ModelProto:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network(example)  # what is computed once for each size is no part of the graph
+            network(example)  # computes what is cached per size, so that it is not in the graph
             program = torch.onnx.export(
                 network,
                 (example,),
@@ -142,7 +142,7 @@ def to_onnx(network: HubNetwork, height: int, width: int) -> onnx.ModelProto:
                 output_names=list(network.outputs),
                 verbose=False,
             )
-    except Exception as error:  # of torch, transformers and onnxscript, of any kind
+    except Exception as error:  # torch, transformers and onnxscript raise errors of any kind
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -161,19 +161,19 @@ def to_onnx(network: HubNetwork, height: int, width: int) -> onnx.ModelProto:
 
 
 def input_of(network: HubNetwork, image_size: tuple[int, int]) -> dict[str, Any]:
-    """The image processor as a SPEC's `input`.
+    """Translate the image processor to `input` of a SPEC.
 
     Args:
         network: The network.
         image_size: Width and height of the camera's images.
 
     Raises:
-        TrainingError: a part of the image processor cannot be translated.
+        TrainingError: A part of the image processor cannot be translated.
     """
     width, height = image_size
     entries = network.input_entries()
     size = network.input_size(height, width)
-    # Some stretch every image to one size; others keep the shape of each.
+    # Some processors stretch every image to one size; others keep its shape.
     keeps = network.input_size(height, 2 * width) != size
     fit = {"fit": "letterbox", "tolerance": TOLERANCE} if keeps else {"fit": "stretch"}
     if network.processor.run is not None:
@@ -192,7 +192,7 @@ def _compare(
     wrong = f"{network.name}: its image processor ({settings}) cannot be translated"
     if found.shape != expected.shape:
         shapes = [f"{s[3]}x{s[2]}" for s in (expected.shape, found.shape)]
-        raise TrainingError(f"{wrong}: it makes {shapes[0]} of an image, expected {shapes[1]}")
+        raise TrainingError(f"{wrong}: it resizes the image to {shapes[0]}, expected {shapes[1]}")
     std = network.settings.get("image_std") if network.on("do_normalize") else None
     unit = float(entries["scale"]) / torch.tensor(1.0 if std is None else std).view(-1, 1, 1)
     difference = float(((found - expected) / unit).abs().max())
@@ -203,10 +203,10 @@ def _compare(
 def translated(
     image_HW3: NDArray[np.uint8], entries: dict[str, Any], size: tuple[int, int]
 ) -> Tensor:
-    """`pixel_values`, (1, 3, h, w), as a SPEC's `input` describes them."""
+    """Compute `pixel_values`, (1, 3, h, w), as `input` of a SPEC describes."""
     values = torch.from_numpy(image_HW3).permute(2, 0, 1)[None].float()
     mode = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest-exact"}[entries["resize"]]
-    # Like Pillow: columns first, and bytes after each direction.
+    # Like Pillow: resize the columns first, and round after each direction.
     steps = [(values.shape[2], size[1]), size] if entries["antialias"] else [size]
     for step in steps:
         if tuple(values.shape[2:]) != step:
@@ -220,7 +220,7 @@ def translated(
 
 
 def example_image(width: int, height: int) -> NDArray[np.uint8]:
-    """An image with slopes and edges in all channels, uint8 (H, W, 3)."""
+    """Draw an image with gradients and edges in all channels, uint8 (H, W, 3)."""
     y, x = np.mgrid[:height, :width] / max(width, height)
     waves = [np.sin(9 * x + 4 * y), np.cos(7 * y - 5 * x), np.sin(11 * x * y + 1)]
     image = 128 + 90 * np.stack(waves, 2)
@@ -232,7 +232,7 @@ def example_image(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _depth_of(network: Depth) -> dict[str, Any]:
-    """A SPEC's `depth`."""
+    """Build `depth` of a SPEC."""
     entry: dict[str, Any] = {"output": "depth", "resize": network.enlarged_by}
     if network.inverse_metric:
         entry |= {"kind": "inverse", "metric": True}
@@ -248,7 +248,7 @@ def _depth_of(network: Depth) -> dict[str, Any]:
 
 
 def _about_depth(network: Depth) -> str:
-    """What the depth is, in one line."""
+    """Describe the kind of depth in one line."""
     if network.kind == "inverse":
         return (
             "depth up to scale: inverse depth with an unknown offset; it becomes metric by the"
@@ -275,7 +275,7 @@ def _about_depth(network: Depth) -> str:
 
 
 def _about_size(network: HubNetwork, entry: dict[str, Any], image_size: tuple[int, int]) -> str:
-    """At which size the network runs, in one line."""
+    """Describe the network's input size in one line."""
     width, height = entry["size"]
     others = "every image is stretched to it, as in transformers"
     if entry["fit"] == "letterbox":
@@ -286,12 +286,12 @@ def _about_size(network: HubNetwork, entry: dict[str, Any], image_size: tuple[in
 
 
 def _short(network: HubNetwork) -> str:
-    """The last part of the name; of the folder `.`, too."""
+    """The last part of the name, also for the folder `.`."""
     return Path(network.name).resolve().name
 
 
 def _terms(networks: list[HubNetwork], report: Callable[[str], None]) -> dict[str, Any]:
-    """A SPEC's `terms` and `trained_on`."""
+    """Build `terms` and `trained_on` of a SPEC."""
     terms, trained_on = [], []
     for network in networks:
         own = licence(network.name)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Read configurations, weights, image processors and licences: from the hub, or from a folder."""
+"""Load configurations, weights, image processors and licences from the hub or a folder."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research|amlr|academic")
 
 
 def transformers() -> Any:
-    """The library; it prints errors only.
+    """Import transformers and make it print errors only.
 
     Raises:
-        TrainingError: it is not installed.
+        TrainingError: It is not installed.
     """
     try:
         import transformers
@@ -52,10 +52,10 @@ def transformers() -> Any:
 
 
 def checked_name(name: str) -> str:
-    """The name on the hub, or the folder's, with `~` replaced.
+    """Return the name on the hub, or the folder with `~` expanded.
 
     Raises:
-        TrainingError: it is neither a folder, nor can it be a name on the hub.
+        TrainingError: It is not a folder and cannot be a name on the hub.
     """
     path = Path(name).expanduser()
     if path.is_file() or (not path.is_dir() and name.startswith(("/", ".", "~"))):
@@ -67,32 +67,34 @@ def checked_name(name: str) -> str:
 
 
 def load(kind: Any, name: str) -> Any:
-    """What a class of transformers makes of a name or folder; raises `TrainingError`."""
+    """Load an object of a class of transformers from a name or folder; raises `TrainingError`."""
     try:
-        # Never its own code: without this argument transformers asks on the terminal.
+        # Never run the model's own code; without this argument transformers asks on the terminal.
         return kind.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # of every library below
+    except Exception as error:  # each library has its own
         raise _not_loaded(name, error) from None
 
 
 def load_model(kind: Any, name: str) -> Any:
-    """A model of transformers with all its weights: it would fill in random ones without a word.
+    """Load a model with all its weights; transformers replaces missing ones by random values.
 
     Raises:
-        TrainingError: it cannot be loaded, or weights are missing.
+        TrainingError: It cannot be loaded, or weights are missing.
     """
     try:
         model, report = kind.from_pretrained(
             name, trust_remote_code=False, output_loading_info=True
         )
-    except Exception as error:  # of every library below
+    except Exception as error:  # each library has its own
         raise _not_loaded(name, error) from None
-    own = {key for key, _ in model.named_parameters() if "auxiliary" not in key}  # for training
-    missing = sorted(own & set(report["missing_keys"]))
+    # Auxiliary heads are for training only.
+    used = {key for key, _ in model.named_parameters() if "auxiliary" not in key}
+    missing = sorted(used & set(report["missing_keys"]))
     if missing:
         raise TrainingError(
-            f"{name} has no weights for {len(missing)} of {len(own)} parameters, e.g. {missing[0]}:"
-            " they would be random. Was it trained for this task, and saved by save_pretrained?"
+            f"{name} has no weights for {len(missing)} of {len(used)} parameters, e.g."
+            f" {missing[0]}: they would be random. Was it trained for this task, and saved by"
+            " save_pretrained?"
         )
     return model
 
@@ -104,38 +106,38 @@ def _not_loaded(name: str, error: Exception) -> TrainingError:
             with file.open("rb") as opened:
                 if is_lfs_pointer(opened.read(100)):
                     return TrainingError(f"{file} is {LFS_POINTER}")
-        return TrainingError(f"{name} is no folder that transformers can load: {reason}")
+        return TrainingError(f"{name} is not a folder that transformers can load: {reason}")
     return TrainingError(
-        f"{name} is no folder, and cannot be fetched from the Hugging Face hub: {reason} Without a"
-        " network, give a folder with the model, or a model file (.onnx)"
+        f"{name} is not a folder, and cannot be downloaded from the Hugging Face hub: {reason}"
+        " Without a network, give a folder with the model, or a model file (.onnx)"
     )
 
 
 def file_of(name: str, file: str) -> Path | None:
-    """Path of a file of a folder or of the hub; None where the model has no such file.
+    """Return the path of a model's file, downloaded if necessary; None if there is no such file.
 
     Raises:
-        TrainingError: the hub, or the model on it, cannot be reached.
+        TrainingError: The hub, or the model on it, cannot be reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder / file if (folder / file).is_file() else None
-    transformers()  # what it brings is the hub's client
+    transformers()  # checks that it and thus huggingface_hub are installed
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(name, file))
-    except LocalEntryNotFoundError as error:  # not fetched before, and no network
+    except LocalEntryNotFoundError as error:  # not downloaded before, and no network
         raise _not_loaded(name, error) from None
     except EntryNotFoundError:
         return None
-    except Exception as error:  # of every library below
+    except Exception as error:  # each library has its own
         raise _not_loaded(name, error) from None
 
 
 def config_entries(name: str) -> dict[str, Any]:
-    """Content of config.json, empty without one; raises `TrainingError`."""
+    """Read config.json; empty if there is none. Raises `TrainingError`."""
     path = file_of(name, "config.json")
     if path is None:
         return {}
@@ -151,7 +153,7 @@ class Processor(NamedTuple):
 
     settings: dict[str, Any]
     run: Any
-    """The processor itself; None where its only implementation needs a library that is missing."""
+    """The processor; None if its only implementation needs torchvision, which is not installed."""
 
 
 def image_processor(name: str) -> Processor:
@@ -160,23 +162,23 @@ def image_processor(name: str) -> Processor:
     try:
         run = auto.from_pretrained(name, trust_remote_code=False)
         return Processor(run.to_dict(), run)
-    except Exception as error:  # of every library below
+    except Exception as error:  # each library has its own
         if "torchvision" not in str(error):
             raise _not_loaded(name, error) from None
-    path = file_of(name, "preprocessor_config.json")  # some have no replacement for torchvision
+    path = file_of(name, "preprocessor_config.json")
     return Processor({} if path is None else json.loads(path.read_text()), None)
 
 
 class Licence(NamedTuple):
-    """What the model's own card (README.md) says of its terms."""
+    """Licence and data sets according to the model's README.md."""
 
     name: str
-    """As the hub writes it, `apache-2.0`; empty without one."""
+    """As on the hub, such as `apache-2.0`; empty if there is none."""
     datasets: tuple[str, ...]
     """Data sets that the card names."""
 
     def warning(self, model: str) -> str | None:
-        """One line for licences that forbid something, are not known here, or are missing."""
+        """Return a warning if the licence is restrictive, unknown or missing."""
         if not self.name:
             return f"{model} gives no licence: ask its authors before you use or share the file"
         if _NON_COMMERCIAL.search(self.name):
@@ -187,7 +189,7 @@ class Licence(NamedTuple):
 
 
 def licence(name: str) -> Licence:
-    """Read the licence from the front matter of README.md, of the folder or on the hub."""
+    """Read the licence from the front matter of README.md, in the folder or on the hub."""
     path = file_of(name, "README.md")
     text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
     front = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)

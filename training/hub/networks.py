@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks of the hub with their outputs in one form, for teachers and for `importing`.
+"""Networks of the hub with outputs in one format, for teachers and for `importing`.
 
-A network takes `pixel_values`, (N, 3, h, w) float32, as its SPEC `input` describes them (scaled and
-normalised), and gives labels or depth. What an image processor does besides resizing and
-normalising (padding, splitting into crops) happens inside, in `prepare`.
+A network takes `pixel_values`, (N, 3, h, w) float32, scaled and normalised as `input` of its SPEC
+describes, and predicts labels or depth. Other steps of an image processor (padding, splitting into
+crops) are in the network's `prepare`.
 
 Shapes: H and W an image's size, h and w that of `pixel_values`, C classes.
 """
@@ -49,7 +49,7 @@ from .loading import (
 DENSE = ("beit", "data2vec-vision", "dpt", "segformer", "upernet")
 """Model types for semantic segmentation whose output is logits."""
 MASKS = ("eomt", "eomt_dinov3", "mask2former", "maskformer")
-"""Those with queries: each has probabilities of the classes, and a mask."""
+"""Model types with queries: each query has probabilities of the classes, and a mask."""
 DEPTH = ("depth_anything", "depth_pro", "dpt", "glpn", "zoedepth")
 """Model types for depth, besides Depth Anything 3."""
 DEPTH_KINDS = ("metric", "inverse", "up-to-scale")
@@ -59,10 +59,10 @@ Size = tuple[int, int]
 """Height and width."""
 
 _RESAMPLE = {0: "nearest", 2: "linear", 3: "cubic"}
-"""Pillow's numbers."""
+"""Pillow's numbers of resampling filters -> names in a SPEC."""
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _MASK2FORMER_SIZE = 384
-"""Side that transformers resizes Mask2Former's masks to, whatever the image."""
+"""Side that transformers resizes Mask2Former's masks to, for every image."""
 
 
 class HubNetwork(nn.Module):
@@ -79,59 +79,62 @@ class HubNetwork(nn.Module):
         """Take a loaded model; `name` is for messages."""
         super().__init__()
         self.name, self.processor = name, processor
-        # Whatever it is stored in.
         self.model = model.float().eval().requires_grad_(False)
         self.config: Any = getattr(model, "config", None)
         self.family = str(getattr(self.config, "model_type", "depth_anything_3"))
         self._sizes: dict[Size, Size] = {}
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """The outputs for (N, 3, h, w); of the form that `outputs` names."""
+        """Compute the outputs that `outputs` names for (N, 3, h, w)."""
         return self.finish(self.model(pixel_values=self.prepare(pixel_values)), pixel_values)
 
     def prepare(self, pixel_values: Tensor) -> Tensor:
-        """Do what is left of the image processor's work."""
+        """Apply the remaining steps of the image processor."""
         return pixel_values
 
     def finish(self, outputs: Any, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Bring the model's outputs into the form."""
+        """Convert the model's outputs to the common format."""
         raise NotImplementedError
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The image processor's."""
+        """The image processor's settings."""
         return self.processor.settings
 
     def on(self, key: str, default: bool = True) -> bool:
-        """Whether the image processor does something, such as `do_pad`."""
+        """Whether an option of the image processor is on, such as `do_pad`."""
         value = self.settings.get(key)
         return default if value is None else bool(value)
 
     def input_size(self, height: int, width: int) -> Size:
-        """The size of `pixel_values` for an image; raises `TrainingError`."""
+        """Return the size of `pixel_values` for an image; raises `TrainingError`."""
         return self.processed_size(height, width)
 
     def processed_size(self, height: int, width: int) -> Size:
-        """The size that the image processor gives an image; raises `TrainingError`."""
+        """Return the size that the image processor resizes an image to; raises `TrainingError`."""
         if (height, width) not in self._sizes:
             rows, columns = self.processed(np.zeros((height, width, 3), np.uint8)).shape[2:]
             self._sizes[height, width] = (rows, columns)
         return self._sizes[height, width]
 
     def processed(self, image: NDArray[np.uint8]) -> Tensor:
-        """What the image processor makes of an image; raises `TrainingError`."""
+        """Run the image processor on an image; raises `TrainingError`."""
         if self.processor.run is None:
             raise TrainingError(f"{self.name}: its image processor needs torchvision")
         try:
             values = self.processor.run(image, return_tensors="pt")["pixel_values"]
-        except Exception as error:  # of transformers, numpy or Pillow
+        except Exception as error:  # transformers, numpy and Pillow raise different ones
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(f"{self.name}: its image processor fails: {reason}") from None
-        # Of a list, where images may become of several sizes.
+        # Processors that allow several sizes return a list.
         return torch.stack(list(values)) if isinstance(values, list | tuple) else values
 
     def input_entries(self) -> dict[str, Any]:
-        """The image processor as a SPEC's `input`, without a size; raises `TrainingError`."""
+        """Translate the image processor to `input` of a SPEC, without a size.
+
+        Raises:
+            TrainingError: It cannot be translated.
+        """
         number = self.settings.get("resample")
         number = 2 if number is None else int(number)
         if self.on("do_resize") and number not in _RESAMPLE:
@@ -162,17 +165,17 @@ class Labels(HubNetwork):
     """A network for semantic segmentation."""
 
     kind: str
-    """A SPEC's kind of labels."""
+    """Kind of labels in a SPEC."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the classes, C."""
+        """Names of the C classes."""
         names = self.config.id2label
         return tuple(str(names[i]) for i in sorted(names))
 
 
 class DenseLabels(Labels):
-    """Logits, (N, C, h', w')."""
+    """A network whose output is logits, (N, C, h', w')."""
 
     outputs, kind = ("logits",), "logits"
 
@@ -182,7 +185,10 @@ class DenseLabels(Labels):
 
 
 class MaskLabels(Labels):
-    """Scores, (N, C, h', w'): the sum over queries of class probability times mask probability."""
+    """A network with queries; its output is scores, (N, C, h', w').
+
+    A score is the sum over queries of class probability times mask probability.
+    """
 
     outputs, kind = ("scores",), "probabilities"
 
@@ -196,18 +202,18 @@ class MaskLabels(Labels):
         return (torch.einsum("nqc,nqhw->nchw", classes, masks.sigmoid()),)
 
     def _mask_size(self) -> Size | None:
-        """What transformers resizes masks to."""
+        """The size that transformers resizes masks to; None: not resized."""
         square = (_MASK2FORMER_SIZE, _MASK2FORMER_SIZE)
         return square if self.family == "mask2former" else None
 
 
 class SquareMaskLabels(MaskLabels):
-    """EoMT, whose encoder takes squares alone: an image is split into some, or padded to one."""
+    """EoMT, whose encoder takes only squares: an image is split into squares or padded to one."""
 
     def __init__(self, name: str, model: Any, processor: Processor) -> None:
-        """See `HubNetwork`; raises `TrainingError` for a model whose training has not ended."""
+        """See `HubNetwork`; raises `TrainingError` if the model's training has not ended."""
         super().__init__(name, model, processor)
-        # 0 for each block when its training has ended. Numbers: a graph has no choice by a tensor.
+        # After training all are 0. Python numbers, because a graph cannot branch on a tensor.
         masked = self.model.attn_mask_probs.tolist()
         if any(0 < share < 1 for share in masked):
             raise TrainingError(f"{name} masks attention at random: its training has not ended")
@@ -231,18 +237,18 @@ class SquareMaskLabels(MaskLabels):
         return int(rows), int(columns)
 
     def _starts(self, height: int, width: int) -> list[int]:
-        """Where the squares begin on the longer side."""
+        """Start of each square on the longer side, pixels."""
         long = max(height, width)
         count = math.ceil(long / self.side) if self.on("do_split_image", False) else 1
         overlap = (count * self.side - long) / (count - 1) if count > 1 else 0
         return [int(i * (self.side - overlap)) for i in range(count)]
 
     def prepare(self, pixel_values: Tensor) -> Tensor:
-        """Split or pad; crops of one image follow each other."""
+        """Split or pad; the crops of one image are consecutive in the batch."""
         height, width = pixel_values.shape[2:]
         if not self.on("do_split_image", False):
             rest = (0, self.side - width, 0, self.side - height)
-            # Black before it is normalised.
+            # The padding is black before normalisation.
             own = self._normalisation() or {"mean": [0.0] * 3, "std": [1.0] * 3}
             mean, std = (pixel_values.new_tensor(own[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
             return F.pad(pixel_values + mean / std, rest) - mean / std
@@ -252,7 +258,7 @@ class SquareMaskLabels(MaskLabels):
         return torch.stack(crops, 1).flatten(0, 1)
 
     def finish(self, outputs: Any, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Put the crops together, with the mean where they overlap, or cut the padding off."""
+        """Merge the crops, with the mean where they overlap, or remove the padding."""
         (scores,) = super().finish(outputs, pixel_values)
         height, width = pixel_values.shape[2:]
         if not self.on("do_split_image", False):
@@ -275,46 +281,47 @@ class Depth(HubNetwork):
 
     outputs: tuple[str, ...] = ("depth",)
     canonical_fx: float | None = None
-    """If depth is metric for a camera of this focal length, pixels at the size of
-    `pixel_values`, and is multiplied by the real camera's divided by this."""
+    """Focal length for which depth is metric, pixels at the size of `pixel_values`; depth is
+    multiplied by the camera's focal length / this. None: depth does not depend on it."""
     sky: float | None = None
-    """If there is an output `sky`: what is more than this has no depth."""
+    """If there is an output `sky`: pixels with a greater value have no depth."""
     inverse_metric = False
     """Whether the output is 1 / metres."""
     enlarged_by = "cubic"
     """How transformers resizes the output to the image."""
 
     def __init__(self, name: str, model: Any, processor: Processor, kind: str | None) -> None:
-        """Take a loaded model; `kind` is for those that do not say it of themselves.
+        """Take a loaded model; `kind` is for models that do not specify it.
 
         Raises:
-            TrainingError: the kind contradicts the model, or is unknown.
+            TrainingError: The kind contradicts the model, or is unknown.
         """
         super().__init__(name, model, processor)
         own, default = self._kinds()
         if None not in (own, kind) and own != kind:
-            raise TrainingError(f"{name} says that its depth is {own}, --depth-kind says {kind}")
+            raise TrainingError(f"{name} has {own} depth, but --depth-kind is {kind}")
         if own is None and kind is None and default is None:
             raise TrainingError(
-                f"{name} does not say what its depth is: give --depth-kind metric if it was trained"
-                " for metres, as those for NYU and KITTI were; else inverse depth is usual"
+                f"{name} does not specify its kind of depth: give --depth-kind metric if it was"
+                " trained for metres, such as on NYU or KITTI; other models mostly have inverse"
+                " depth"
             )
         self.kind = str(own or kind or default)
 
     def _kinds(self) -> tuple[str | None, str | None]:
-        """What the model says, and what is assumed of a model that does not say it."""
+        """The kind that the model specifies, and the default if it does not specify one."""
         if self.family == "depth_anything":
             own = str(self.config.depth_estimation_type)
             return {"relative": "inverse"}.get(own, own), None
         if self.family == "dpt":
-            # MiDaS' have inverse depth; those of DINOv2 were trained for metres, or not.
+            # MiDaS models have inverse depth; models with DINOv2 may have either.
             inner = getattr(self.config.backbone_config, "model_type", "")
             return None, None if inner.startswith("dino") else "inverse"
         return "metric", None
 
     @property
     def max(self) -> float | None:
-        """Metres that the network does not exceed; None where that is unknown."""
+        """Greatest depth that the network predicts, metres; None if unknown."""
         if self.kind != "metric":
             return None
         bins = getattr(self.config, "bin_configurations", None) or []
@@ -327,10 +334,10 @@ class Depth(HubNetwork):
 
 
 class ZoeDepth(Depth):
-    """Takes an image that is scaled alone: it is padded before it is resized and normalised."""
+    """ZoeDepth: `pixel_values` is only scaled, because padding comes before resizing."""
 
     step = 1
-    """Multiple that the size of `pixel_values` must be of."""
+    """The size of `pixel_values` must be a multiple of this."""
 
     def input_size(self, height: int, width: int) -> Size:
         """See `HubNetwork`."""
@@ -362,7 +369,7 @@ class ZoeDepth(Depth):
         return values
 
     def finish(self, outputs: Any, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Cut the padding off."""
+        """Remove the padding."""
         height, width = pixel_values.shape[2:]
         rows, columns = self._padding(height, width)
         size = (height + 2 * rows, width + 2 * columns)
@@ -371,7 +378,7 @@ class ZoeDepth(Depth):
 
 
 class DepthPro(Depth):
-    """Inverse depth of a camera of the field of view that the network estimates itself."""
+    """Depth Pro: inverse metric depth, with a field of view that the network estimates."""
 
     antialias = rounds = False
     inverse_metric, enlarged_by = True, "linear"
@@ -386,7 +393,7 @@ class DepthPro(Depth):
         return super()._normalisation() or {"mean": half, "std": half}
 
     def finish(self, outputs: Any, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Inverse depth, 1 / metres."""
+        """Return inverse depth, 1 / metres."""
         inverse = outputs.predicted_depth.float()
         view = outputs.field_of_view
         if view is None:
@@ -396,7 +403,7 @@ class DepthPro(Depth):
 
 
 class DepthAnything3Depth(Depth):
-    """DA3METRIC-LARGE, whose metres follow from the focal length, or DA3MONO-LARGE."""
+    """DA3METRIC-LARGE, whose depth is metric given the focal length, or DA3MONO-LARGE."""
 
     outputs, sky = ("depth", "sky"), depth_anything_3.SKY
     enlarged_by = "linear"
@@ -418,7 +425,7 @@ class DepthAnything3Depth(Depth):
         return depth_anything_3.network_size(height, width)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Depth and sky."""
+        """Return depth and sky."""
         return self.model(pixel_values)
 
 
@@ -426,21 +433,23 @@ class DepthAnything3Depth(Depth):
 
 
 def load_labels(name: str) -> Labels:
-    """Load a network for semantic segmentation, of a folder or the hub.
+    """Load a network for semantic segmentation from a folder or the hub.
 
     Raises:
-        TrainingError: it cannot be loaded, or is not such a network.
+        TrainingError: It cannot be loaded, or is another kind of network.
     """
     name = checked_name(name)
-    family, made_for = _described(name)
-    if family not in (*DENSE, *MASKS) or made_for.endswith("DepthEstimation"):
+    family, architecture = _model_type(name)
+    if family not in (*DENSE, *MASKS) or architecture.endswith("DepthEstimation"):
         raise TrainingError(
-            f"{name} is a {made_for or family}, expected one for semantic segmentation, such as"
-            f" SegFormer or Mask2Former; known are {', '.join((*DENSE, *MASKS))}"
+            f"{name} is a {architecture}, expected a network for semantic segmentation, such as"
+            f" SegFormer or Mask2Former; supported are {', '.join((*DENSE, *MASKS))}"
         )
     tf = transformers()
-    if family in DENSE and not made_for.endswith("ForSemanticSegmentation"):
-        raise TrainingError(f"{name} is a {made_for}, expected one for semantic segmentation")
+    if family in DENSE and not architecture.endswith("ForSemanticSegmentation"):
+        raise TrainingError(
+            f"{name} is a {architecture}, expected a network for semantic segmentation"
+        )
     task = "Semantic" if family in DENSE else "Universal"
     model = load_model(getattr(tf, f"AutoModelFor{task}Segmentation"), name)
     kind = DenseLabels if family in DENSE else MaskLabels
@@ -450,34 +459,35 @@ def load_labels(name: str) -> Labels:
 
 
 def load_depth(name: str, kind: str | None = None) -> Depth:
-    """Load a network for depth, of a folder or the hub.
+    """Load a network for depth from a folder or the hub.
 
     Args:
         name: The folder, or the name.
-        kind: One of `DEPTH_KINDS`, for networks that do not say it of themselves.
+        kind: One of `DEPTH_KINDS`, for networks that do not specify it.
 
     Raises:
-        TrainingError: it cannot be loaded, is not such a network, or says another kind.
+        TrainingError: It cannot be loaded, is another kind of network, or has another kind of
+            depth.
     """
     name = checked_name(name)
     if depth_anything_3.kind_of(name) is not None:
         return DepthAnything3Depth(name, kind)
-    family, made_for = _described(name)
-    if not made_for.endswith("ForDepthEstimation") or family not in DEPTH:
+    family, architecture = _model_type(name)
+    if not architecture.endswith("ForDepthEstimation") or family not in DEPTH:
         raise TrainingError(
-            f"{name} is a {made_for or family}, expected one for depth, such as Depth Anything V2,"
-            f" ZoeDepth or DPT; known are {', '.join(DEPTH)}, depth_anything_3"
+            f"{name} is a {architecture}, expected a network for depth, such as Depth Anything V2,"
+            f" ZoeDepth or DPT; supported are {', '.join(DEPTH)}, depth_anything_3"
         )
     model = load_model(transformers().AutoModelForDepthEstimation, name)
     special = {"zoedepth": ZoeDepth, "depth_pro": DepthPro}
     return special.get(family, Depth)(name, model, image_processor(name), kind)
 
 
-def _described(name: str) -> tuple[str, str]:
-    """The model type, and the class that a model was saved from, which tells what it does."""
+def _model_type(name: str) -> tuple[str, str]:
+    """Read the model type and the class that the model was saved from, which shows its task."""
     entries = config_entries(name)
-    if "model_type" not in entries or "auto_map" in entries:  # of transformers, with its reasons
+    if "model_type" not in entries or "auto_map" in entries:  # transformers explains what is wrong
         config = load(transformers().AutoConfig, name)
         entries = {"model_type": config.model_type, "architectures": config.architectures}
-    made_for = (entries.get("architectures") or [""])[0]
-    return str(entries["model_type"]), str(made_for or "model of unknown kind")
+    architecture = (entries.get("architectures") or [""])[0]
+    return str(entries["model_type"]), str(architecture or "model of unknown kind")

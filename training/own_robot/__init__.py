@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a robot's recordings to labelled samples: bags, selection, teachers, alignment, report.
+"""Label a robot's recordings: read bags, select frames, run teachers, scale depth, report.
 
-Imports `data` and `evaluation`. The stages are commands (`training.cli`): `bag` and `pseudo_label`,
-and `own_robot`, which runs all of them. Start with `bag` and `labeller`.
+Imports `data`, `evaluation` and `hub`. The commands `bag`, `pseudo_label` and `own_robot` of
+`training.cli` run the stages. Start with `dataset_writer` and `labeller`.
 """

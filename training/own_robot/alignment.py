@@ -12,24 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Depth that a teacher says, made metres: by true depth, or by how high the camera is mounted.
+"""Convert a teacher's depth to metres, with measured depth or the camera's mounting height.
 
-What a teacher says of depth is `metric`, though perhaps off by a factor, metres = scale * said; or
-`relative`: inverse depth but for a factor and an offset, 1 / metres = scale * said + shift, as
-networks give that learned from images of unknown scale. A `ScaleShift` is (scale, shift); the
-shift of metric depth is 0.
+A teacher's depth is `metric`, but possibly with a wrong scale: metres = scale * depth. Or it is
+`relative`, which is inverse depth with unknown scale and shift: 1 / metres = scale * depth + shift.
+Networks that are trained on images of unknown scale predict relative depth. A `ScaleShift` is
+(scale, shift); the shift of metric depth is 0.
 
-Truth gives a line directly. A known height gives it through the ground: metric depth is multiplied
-by what brings the plane fitted to its ground pixels to that height, whatever the pitch. Relative
-depth is fitted to the depth of the mounted camera's ground plane. There an unknown pitch is an
-unknown offset (the ground's inverse depth is a line in the picture's rows), unless the sky is seen:
-it has 1 / metres = 0, which tells the offset, and the pitch is estimated, too.
+With measured depth, scale and shift are fitted to it. With a known camera height, they follow from
+the ground. Metric depth is scaled so that the plane fitted to its ground pixels is at that height;
+this does not need the pitch. Relative depth is fitted to the depth of the ground plane of the
+mounted camera. An error of the pitch is then an error of the shift, because the ground's inverse
+depth is linear in the image rows. If sky is visible, its inverse depth of 0 determines the shift,
+and the pitch is estimated.
 
-Where height and pitch are known, metric depth need not be off by one factor alone. A network that
-never saw the world from so low, or so high, gets the ground wrong by another factor than what it
-knows the size of. The ground is then where the mounting has it, as far as a small error of pitch
-does no harm, and all else stands on it: the scale is that of the places where things meet the
-ground below them, or 1 where there are none.
+If height and pitch are known, one scale for metric depth is often not enough: a network that was
+not trained with such a low or high camera has another scale error on the ground than on objects of
+known size. So the depth of ground pixels is computed from the mounting, up to a distance at which a
+small error of the pitch does not matter. The scale of all other pixels comes from the points where
+obstacles touch the ground; it is 1 if there are none.
 """
 
 from __future__ import annotations
@@ -49,31 +50,31 @@ from depthseg_ros.model_card import SemanticClass
 
 DEPTH_KINDS = ("metric", "relative")
 FARTHEST = 255.0
-"""Metres; what is farther is not known (the files hold 16 bits of metres * 256)."""
+"""Greatest depth, metres; greater depth is unknown (files store metres * 256 in 16 bits)."""
 
 MEMORY = 31
-"""Frames whose median counts, those with a line that are nearest in time."""
+"""Number of frames in the median for smoothing: those nearest in time with a fit."""
 MOST_CHANGE = 1.5
-"""A relative line whose scale is farther off its neighbours' median is taken for wrong."""
+"""Greatest factor between the scale of a relative fit and its neighbours' median."""
 MOST_TILT = math.radians(12)
-"""By which an estimated pitch may differ from the given one."""
+"""Greatest difference of the estimated pitch from the given one, rad."""
 FEWEST = 100
-"""Pixels below which nothing is fitted."""
+"""Minimum number of pixels of a fit."""
 LEAST_DIP = 0.06
-"""Rad below the horizon, from where on the mounting tells how far the ground is: an error of pitch
-of 0.006 rad is one of 10 % there."""
+"""Minimum angle below the horizon, rad, at which ground depth follows from the mounting: there
+an error of the pitch of 0.006 rad is an error of depth of 10 %."""
 FEWEST_CONTACTS = 30
-"""Pixels of things that stand on the ground, below which a frame does not tell their scale."""
+"""Minimum number of pixels where obstacles touch the ground."""
 
 _GROUND_NAMES = ("pavement", "sidewalk", "terrain", "road", "floor")
 _COLUMNS, _PIXELS, _ROUNDS = 240, 3000, 10
-"""Of the picture that are looked at, pixels that are enough for a line, and reweightings."""
+"""Columns and pixels that are used for a fit, and number of reweightings."""
 
 ScaleShift = tuple[float, float]
 
 
 def camera_of(frame: Mapping[str, Any]) -> Intrinsics | None:
-    """The camera of a part's frame; None where the recording has no calibration."""
+    """The camera of a part's frame; None if the recording has no camera_info."""
     camera = frame.get("camera")
     if camera is None:
         return None
@@ -88,19 +89,19 @@ def fit_line(
     weights: NDArray[np.floating[Any]] | float = 1.0,
     other: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.float64] | None:
-    """The a, b and, with `other`, c of y = a x + b + c other, whatever some of the points say.
+    """Fit a, b and, with `other`, c of y = a x + b + c other, robust to outliers.
 
-    Least squares, reweighted first towards the median error, then (Tukey's biweight) without what
-    is far off.
+    Reweighted least squares, first for the smallest sum of absolute errors, then with Tukey's
+    biweight.
 
     Args:
         x: (n,)
         y: (n,)
-        weights: (n,) of the errors.
+        weights: (n,) factors of the errors.
         other: (n,)
 
     Returns:
-        (2,) or (3,); None where the points do not tell.
+        (2,) or (3,); None if the points are too few or do not determine the fit.
     """
     columns = [x, np.ones(len(x))] + ([] if other is None else [other])
     weights = np.broadcast_to(weights, len(x))
@@ -129,27 +130,27 @@ def fit_line(
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a teacher's depth becomes metres."""
+    """Converts a teacher's depth to metres."""
 
     kind: str
     """One of `DEPTH_KINDS`."""
     classes: tuple[SemanticClass, ...]
-    """Of the labels that tell ground and sky."""
+    """Classes of the labels."""
     truth: bool = False
-    """By true depth, which may be sparse."""
+    """Whether to use measured depth, which may be sparse."""
     height: float | None = None
-    """Of the camera above the ground, metres."""
+    """Height of the camera above the ground, metres."""
     pitch: float | None = None
-    """Of the camera, rad, positive looks down; None: not known."""
+    """Pitch of the camera, rad, positive is down; None: unknown."""
     _rays: RayCache = field(default_factory=RayCache, compare=False, repr=False)
 
     @property
     def needed(self) -> bool:
-        """Whether lines are measured at all; else depth is taken as the teacher says it."""
+        """Whether scale and shift are fitted; otherwise the teacher's depth is used unchanged."""
         return self.truth or self.height is not None
 
     def describe(self) -> str:
-        """What a card and a report say of it."""
+        """Describe the method for cards and reports."""
         if self.truth:
             return "by the recording's true depth"
         if self.height is None:
@@ -158,8 +159,8 @@ class Alignment:
         return f"by the camera's height of {self.height:g} m, pitch {pitch}"
 
     @property
-    def _stands(self) -> bool:
-        """Whether things stand on the mounting's ground."""
+    def _uses_contacts(self) -> bool:
+        """Whether ground depth comes from the mounting, and the scale from contacts with it."""
         known = self.height is not None and self.pitch is not None
         return self.kind == "metric" and known and not self.truth
 
@@ -169,45 +170,45 @@ class Alignment:
 
     def line(
         self,
-        said: NDArray[np.float32],
+        predicted: NDArray[np.float32],
         labels: NDArray[np.uint8],
         camera: Intrinsics | None,
         truth: NDArray[np.float32] | None,
     ) -> ScaleShift | None:
-        """Measure one frame's line.
+        """Fit scale and shift of one frame.
 
         Args:
-            said: (H, W) what the teacher says of depth, NaN where it says nothing.
+            predicted: (H, W) the teacher's depth, NaN if unknown.
             labels: (H, W) class ids; needed for a height.
-            camera: At the picture's size; needed for a height.
-            truth: (H, W) metres, NaN or 0 where unknown.
+            camera: At the image's size; needed for a height.
+            truth: (H, W) measured depth, metres, NaN or 0 if unknown.
 
         Returns:
-            None where the frame does not tell.
+            Scale and shift; None if the frame does not determine them.
         """
         if self.truth:
-            return None if truth is None else self._by_truth(said, truth)
+            return None if truth is None else self._by_truth(predicted, truth)
         if camera is None or self.height is None:
             return None
         step = max(1, camera.width // _COLUMNS)
-        if self._stands:
-            return self._by_contact(said, labels, camera)
+        if self._uses_contacts:
+            return self._by_contact(predicted, labels, camera)
         some = np.s_[sample(camera.height, step), sample(camera.width, step)]
-        rays, said, labels = self._rays(camera, step), said[some], labels[some]
+        rays, predicted, labels = self._rays(camera, step), predicted[some], labels[some]
         is_ground = np.isin(labels, [c.id for c in self.classes if _is_ground(c)])
         mounted = self._mounted
         if self.kind == "relative":
             is_sky = np.isin(labels, [c.id for c in self.classes if "sky" in c.flags])
-            return self._by_plane(said, rays, is_ground, is_sky, mounted)
-        fit = fit_ground(rays, said, is_ground)
+            return self._by_plane(predicted, rays, is_ground, is_sky, mounted)
+        fit = fit_ground(rays, predicted, is_ground)
         return None if fit is None else (self.height / fit[0].height, 0.0)
 
     def smoothed(self, lines: Sequence[ScaleShift | None]) -> list[ScaleShift | None]:
-        """Lines of a recording's frames, in order of time, with its median's help.
+        """Smooth the fits of consecutive frames with the median.
 
-        Metric depth takes the median of the nearest frames with a line, so that one bad frame does
-        no harm. Relative depth differs from picture to picture: it keeps its own line where that
-        is near the median's. None is left only where no frame has a line.
+        Metric depth gets the median of the nearest frames with a fit, so that one wrong fit has no
+        effect. Relative depth has another scale in each image: a frame keeps its own fit if its
+        scale is close to the median. The result is None only if no frame has a fit.
         """
         if not self.needed:
             return [(1.0, 0.0)] * len(lines)
@@ -216,7 +217,7 @@ class Alignment:
         for i, own in enumerate(lines):
             near = sorted(known, key=lambda k: abs(k - i))[:MEMORY]
             if not near:
-                smooth.append((1.0, 0.0) if self._stands else None)
+                smooth.append((1.0, 0.0) if self._uses_contacts else None)
                 continue
             scale, shift = np.median([lines[k] for k in near], axis=0).tolist()
             if self.kind == "relative" and own is not None:
@@ -228,25 +229,25 @@ class Alignment:
 
     def metres(
         self,
-        said: NDArray[np.float32],
+        predicted: NDArray[np.float32],
         line: ScaleShift | None,
         labels: NDArray[np.uint8] | None = None,
         camera: Intrinsics | None = None,
     ) -> NDArray[np.float32]:
-        """Depth (H, W) in metres, NaN where it is not known or beyond `FARTHEST`.
+        """Convert to metres, (H, W), NaN if unknown or greater than `FARTHEST`.
 
-        `labels` and `camera` as of `line`, needed where height and pitch are known.
+        `labels` and `camera` as in `line`, needed if height and pitch are known.
         """
         if line is None:
-            return np.full_like(said, np.nan)
+            return np.full_like(predicted, np.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
-            if self._stands and labels is not None and camera is not None:
-                depth = said * line[0]
+            if self._uses_contacts and labels is not None and camera is not None:
+                depth = predicted * line[0]
                 ground, near = self._plane(camera)
-                on_ground = np.isin(labels, self._ids(_is_ground)) & near & np.isfinite(said)
+                on_ground = np.isin(labels, self._ids(_is_ground)) & near & np.isfinite(predicted)
                 depth[on_ground] = ground[on_ground]
             else:
-                depth = said * line[0] + line[1]
+                depth = predicted * line[0] + line[1]
                 depth = 1 / depth if self.kind == "relative" else depth
             depth[~((depth > 0) & (depth <= FARTHEST))] = np.nan
         return depth.astype(np.float32)
@@ -255,45 +256,47 @@ class Alignment:
         return [c.id for c in self.classes if wanted(c)]
 
     def _plane(self, camera: Intrinsics) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Depth (H, W) of the mounting's ground, and where it is near enough to be believed."""
+        """Depth (H, W) of the ground plane, metres, and where it is near enough to be used."""
         up, rays = np.array(self._mounted.up, np.float32), self._rays(camera)
         rise = np.tensordot(up[:2], rays, 1) + up[2]
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.float32(self._mounted.height) / -rise, rise < -LEAST_DIP
 
     def _by_contact(
-        self, said: NDArray[np.float32], labels: NDArray[np.uint8], camera: Intrinsics
+        self, predicted: NDArray[np.float32], labels: NDArray[np.uint8], camera: Intrinsics
     ) -> ScaleShift | None:
-        """What obstacles say where they meet the ground, against how far the ground is there."""
+        """Compare the depth of obstacles with that of the ground where they touch it."""
         ground, near = self._plane(camera)
         is_ground = np.isin(labels, self._ids(_is_ground))
-        stands = np.isin(labels, self._ids(lambda c: "obstacle" in c.flags))
-        # A little above, where depth is the thing's own and not between its and the ground's.
-        above = max(2, len(said) // 120)
-        meets = stands[above:-1] & (labels[above:-1] == labels[: -above - 1])
-        meets &= is_ground[above + 1 :] & near[above + 1 :]
-        x, y = said[: -above - 1][meets], ground[above + 1 :][meets]
-        told = np.isfinite(x) & np.isfinite(y) & (x > 0)
-        if np.count_nonzero(told) < FEWEST_CONTACTS:
+        is_obstacle = np.isin(labels, self._ids(lambda c: "obstacle" in c.flags))
+        # A few rows above the contact, where depth does not mix obstacle and ground.
+        above = max(2, len(predicted) // 120)
+        touches = is_obstacle[above:-1] & (labels[above:-1] == labels[: -above - 1])
+        touches &= is_ground[above + 1 :] & near[above + 1 :]
+        x, y = predicted[: -above - 1][touches], ground[above + 1 :][touches]
+        known = np.isfinite(x) & np.isfinite(y) & (x > 0)
+        if np.count_nonzero(known) < FEWEST_CONTACTS:
             return None
-        return float(np.median(y[told] / x[told])), 0.0
+        return float(np.median(y[known] / x[known])), 0.0
 
-    def _by_truth(self, said: NDArray[np.float32], truth: NDArray[np.float32]) -> ScaleShift | None:
+    def _by_truth(
+        self, predicted: NDArray[np.float32], truth: NDArray[np.float32]
+    ) -> ScaleShift | None:
         with np.errstate(invalid="ignore"):
-            known = (truth > 0) & np.isfinite(truth) & np.isfinite(said)
-            known &= (said > 0) | (self.kind == "relative")
+            known = (truth > 0) & np.isfinite(truth) & np.isfinite(predicted)
+            known &= (predicted > 0) | (self.kind == "relative")
         if np.count_nonzero(known) < FEWEST:
             return None
-        x, z = said[known].astype(np.float64), truth[known].astype(np.float64)
+        x, z = predicted[known].astype(np.float64), truth[known].astype(np.float64)
         if self.kind != "relative":
             return float(np.median(z / x)), 0.0
         some = slice(None, None, max(1, len(x) // _PIXELS))
-        # Errors of inverse depth times depth: relative ones, which count alike near and far.
+        # The errors of inverse depth times depth are relative errors: near and far count equally.
         return _rising(fit_line(x[some], 1 / z[some], z[some]))
 
     def _by_plane(
         self,
-        said: NDArray[np.float32],
+        predicted: NDArray[np.float32],
         rays: NDArray[np.float32],
         is_ground: NDArray[np.bool_],
         is_sky: NDArray[np.bool_],
@@ -301,21 +304,21 @@ class Alignment:
     ) -> ScaleShift | None:
         up = np.array(mounted.up)
         rise = np.tensordot(up[:2], rays, 1) + up[2]
-        ground = np.flatnonzero(is_ground & (rise < 0) & np.isfinite(said))
-        sky = np.flatnonzero(is_sky & np.isfinite(said))
+        ground = np.flatnonzero(is_ground & (rise < 0) & np.isfinite(predicted))
+        sky = np.flatnonzero(is_sky & np.isfinite(predicted))
         if ground.size < FEWEST:
             return None
         ground = ground[:: max(1, ground.size // _PIXELS)]
-        x, inverse = said.ravel()[ground], -rise.ravel()[ground] / mounted.height
+        x, inverse = predicted.ravel()[ground], -rise.ravel()[ground] / mounted.height
         if sky.size < FEWEST:
             found = fit_line(x, inverse)
         else:
             sky = sky[:: math.ceil(sky.size / ground.size)]
-            # By how much inverse depth grows with the pitch.
+            # Derivative of inverse depth with respect to the pitch.
             tilt = (up[2] * rays[1].ravel()[ground] - up[1]) / mounted.height
             zeros = np.zeros(len(sky))
             found = fit_line(
-                np.r_[x, said.ravel()[sky]],
+                np.r_[x, predicted.ravel()[sky]],
                 np.r_[inverse, zeros],
                 np.r_[np.ones(len(x)), np.full(len(sky), math.sqrt(len(x) / len(sky)))],
                 np.r_[-tilt, zeros],
@@ -332,10 +335,10 @@ class Alignment:
 
 
 def _is_ground(kind: SemanticClass) -> bool:
-    """Whether it is what a camera's height is measured from."""
+    """Whether the camera's height is measured from this class."""
     return "traversable" in kind.flags or (not kind.flags and kind.name in _GROUND_NAMES)
 
 
 def _rising(found: NDArray[np.float64] | None) -> ScaleShift | None:
-    """A line's numbers, if what is nearer has more inverse depth by them."""
+    """Scale and shift of a fit; None if the scale is not positive."""
     return None if found is None or not found[0] > 0 else (float(found[0]), float(found[1]))

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""A teacher of `teachers` for `objectives.distilled`: classes for images without labels."""
+"""Use a teacher of `teachers` in `objectives.distilled`, for images without labels."""
 
 from __future__ import annotations
 
@@ -35,10 +35,7 @@ from .teachers import OnnxTeacher, PlainOnnx, Teacher, segmentation_teacher
 
 
 class TeacherFile(LabelTeacher):
-    """A teacher by its file or name, loaded when training first needs it.
-
-    So a checkpoint of the student is read without it.
-    """
+    """A teacher that is loaded when training needs it, not when a checkpoint is loaded."""
 
     def __init__(
         self,
@@ -46,26 +43,26 @@ class TeacherFile(LabelTeacher):
         classes: str | dict[Any, Any] | None = None,
         size: int | None = None,
     ) -> None:
-        """Name the teacher.
+        """Set the teacher's file.
 
         Args:
             file: A model file, an ONNX file that outputs logits with its description beside it
                 (`teachers.PlainOnnx`), or a model of the Hugging Face hub or its folder.
             classes: A map from its classes to the student's, see `label_spaces.read_map`; None: the
                 names are the same.
-            size: Pixels of the shorter side that it sees, for `PlainOnnx`.
+            size: Shorter side of its input, pixels, for `PlainOnnx`.
         """
         self.file, self.classes, self.size = file, classes, size
         self._teacher: Teacher | None = None
 
     def shares(self, images_NHW3: Tensor, classes: Sequence[SemanticClass]) -> Tensor:
-        """See `LabelTeacher`; raises `TrainingError` where it cannot be loaded."""
+        """See `LabelTeacher`; raises `TrainingError` if the teacher cannot be loaded."""
         if self._teacher is None:
             mapping = None if self.classes is None else read_map(self.classes)
             self._teacher = segmentation_teacher(
                 self.file, images_NHW3.device, "fp32", classes, mapping, self.size
             )
-        # The classes of a model file do not depend on the focal length, which its depth needs.
+        # A model file needs a focal length for depth; its classes do not depend on it.
         fx = torch.full((len(images_NHW3),), float(images_NHW3.shape[2]))
         shares = self._teacher(images_NHW3, fx, 1.0).shares
         if shares is None:
@@ -74,7 +71,7 @@ class TeacherFile(LabelTeacher):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """As of a model file's card; of others their name."""
+        """That of a model file's card; for other teachers their name and terms."""
         if isinstance(self._teacher, OnnxTeacher):
             return provenance_of(Path(self.file))
         name = Path(self.file).name if self.file.endswith(".onnx") else self.file

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Label a robot's images by teachers, see `cli.pseudo_label`."""
+"""Label a robot's images with teachers, see `cli.pseudo_label`."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ from .teachers import Teacher, depth_teacher, segmentation_teacher
 
 FORMAT = 1
 SPREAD = 0.1
-"""Standard deviation of the logarithm of depth at which its trust is 1/e."""
+"""Standard deviation of the logarithm of depth at which its confidence is 1/e."""
 SMALLEST = 1e-2
-"""Metres, below which no teacher's depth is."""
+"""Smallest valid depth of a teacher, metres."""
 
 
 def refine_labels(options: argparse.Namespace) -> None:
@@ -90,7 +90,7 @@ def refine_labels(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """See `main`; raises `TrainingError` and `ModelFileError`."""
+    """Label a recording's data set; raises `TrainingError` and `ModelFileError`."""
     parts, folder = complete_parts(options.data), options.data / "labels"
     if not parts:
         raise TrainingError(
@@ -102,27 +102,27 @@ def run(options: argparse.Namespace) -> None:
         done = [part.name for part in complete_parts(folder)]
         if done:
             _compare(folder / "card.json", card)
-        mine = [part for part in _mine(parts, options.parts) if part.name not in done]
-        if mine:
+        own_parts = [part for part in _own_parts(parts, options.parts) if part.name not in done]
+        if own_parts:
             labeller = _labeller(options, mapping)
-            _check_cameras(labeller, mine)
+            _check_cameras(labeller, own_parts)
             folder.mkdir(exist_ok=True)
             write_json(folder / "card.json", card)
-            _label(labeller, mine, folder)
+            _label(labeller, own_parts, folder)
         done = [part.name for part in complete_parts(folder)]
         if {part.name for part in parts} <= set(done):
             print(label_report.write(options.data, options.pictures))
         else:
-            print(f"{len(done)} of {len(parts)} parts are labelled; the last makes the report")
+            print(f"{len(done)} of {len(parts)} parts are labelled; the last run writes the report")
     except OSError as error:
         raise TrainingError(
-            f"{folder} cannot be written: {error.strerror or error}; labelled parts stay, and the"
-            " same command goes on after them"
+            f"{folder} cannot be written: {error.strerror or error}; labelled parts stay, run the"
+            " same command again to resume"
         ) from None
 
 
 def _card(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | None) -> dict[str, Any]:
-    """What the labels depend on."""
+    """The options that the labels depend on."""
     names = ("depth_teacher", "segmentation_teacher", "depth_kind", "scales", "min_trust")
     return {
         "format": FORMAT,
@@ -135,11 +135,11 @@ def _card(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | None) -
 
 
 def _compare(path: Path, card: Mapping[str, Any]) -> None:
-    """Raise `TrainingError` where labels were made otherwise."""
+    """Raise `TrainingError` if existing labels were made with other options."""
     try:
         before = dict(json.loads(path.read_text()))
     except (OSError, ValueError):
-        raise TrainingError(f"{path} is no card of labels: remove {path.parent}") from None
+        raise TrainingError(f"{path} is not a card of labels: remove {path.parent}") from None
     changed = [
         f"{key} {before.get(key)!r} before, {card.get(key)!r} now"
         for key in {**before, **card}
@@ -147,13 +147,13 @@ def _compare(path: Path, card: Mapping[str, Any]) -> None:
     ]
     if changed:
         raise TrainingError(
-            f"{path.parent} was made otherwise ({'; '.join(changed)}): give the same options, or"
-            " remove it to label anew"
+            f"{path.parent} was made with other options ({'; '.join(changed)}): give the same"
+            " ones, or remove it to label again"
         )
 
 
-def _mine(parts: list[Shard], wanted: str | None) -> list[Shard]:
-    """Parts that this process labels."""
+def _own_parts(parts: list[Shard], wanted: str | None) -> list[Shard]:
+    """Select the parts that this process labels."""
     if wanted is not None:
         first, _, last = wanted.partition("-")
         if not first.isdigit() or not (last or first).isdigit():
@@ -161,7 +161,7 @@ def _mine(parts: list[Shard], wanted: str | None) -> list[Shard]:
         numbers = range(int(first), int(last or first) + 1)
         parts = [part for part in parts if int(part.name.partition("-")[2]) in numbers]
         if not parts:
-            raise TrainingError(f"--parts {wanted}: there is no complete part of these numbers")
+            raise TrainingError(f"--parts {wanted}: there is no complete part with these numbers")
     return parts[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
 
 
@@ -180,8 +180,8 @@ def _labeller(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | Non
     alignment = _alignment(options, estimator.depth or "metric")
     if alignment.kind == "relative" and not alignment.needed:
         raise TrainingError(
-            f"{options.depth_teacher} says relative depth, which becomes metric only by"
-            " --camera-height, or by --align truth where the recording has depth"
+            f"{options.depth_teacher} predicts relative depth: give --camera-height to make it"
+            " metric, or --align truth if the recording has depth"
         )
     scales, trust = tuple(options.scales), options.min_trust
     return Labeller(segmenter, estimator, student, alignment, scales, trust, options.batch, device)
@@ -202,7 +202,7 @@ def _check_cameras(labeller: Labeller, parts: list[Shard]) -> None:
 
 
 def _label(labeller: Labeller, parts: list[Shard], folder: Path) -> None:
-    """Label parts, and tell how fast that went."""
+    """Label parts, and report the speed."""
     frames, begun = sum(len(part.frames) for part in parts), time.monotonic()
     console = Console(stderr=True)
     bar = Progress(
@@ -217,38 +217,39 @@ def _label(labeller: Labeller, parts: list[Shard], folder: Path) -> None:
             bar.update(task, description=part.name)
             for _ in labeller.label(part, folder, pool):
                 bar.advance(task)
-    made = {part.name: part for part in complete_parts(folder)}
-    untold = sum(words["scale"] is None for part in parts for words in made[part.name].frames)
-    if untold:
-        print(f"{untold} frames have no depth: nothing told its scale", file=sys.stderr)
+    labelled = {part.name: part for part in complete_parts(folder)}
+    without = sum(entry["scale"] is None for part in parts for entry in labelled[part.name].frames)
+    if without:
+        print(f"{without} frames have no depth: its scale is unknown", file=sys.stderr)
     rate = frames / (time.monotonic() - begun)
     hours = 10_000 / rate / 3600
     print(f"{frames} frames at {rate:.2f} a second, {hours:.2f} h per 10,000", file=sys.stderr)
 
 
-class Picture(NamedTuple):
+class FrameInput(NamedTuple):
     """A frame to be labelled."""
 
     frame: dict[str, Any]
     image: NDArray[np.uint8]
     truth: NDArray[np.float32] | None
-    """(H, W) metres, 0 where unknown; read only where depth is aligned by it."""
+    """(H, W) measured depth, metres, 0 if unknown; None if depth is not scaled by it."""
 
 
 class Agreement(NamedTuple):
-    """What the views of one picture come to."""
+    """The combined predictions of all views of one image, (H, W) each."""
 
     labels: NDArray[np.uint8]
     trust: NDArray[np.uint8]
-    said: NDArray[np.float32]
-    """Depth as the teacher has it."""
-    doubt: NDArray[np.float16]
-    """Of `consensus`: of the logarithm of metric depth, of relative depth itself."""
+    """Confidence of the labels, 0 to 255."""
+    depth: NDArray[np.float32]
+    """The teacher's depth, not yet in metres."""
+    deviation: NDArray[np.float16]
+    """See `consensus`: of the logarithm of metric depth, or of relative depth."""
 
 
 @dataclass
 class Labeller:
-    """Labels parts by two teachers, which may be one."""
+    """Labels parts with a segmentation and a depth teacher, which may be the same."""
 
     segmenter: Teacher
     estimator: Teacher
@@ -260,31 +261,35 @@ class Labeller:
     device: torch.device
 
     def label(self, part: Shard, folder: Path, pool: ThreadPoolExecutor) -> Iterator[str]:
-        """Write the labels of a part; gives each frame's key when its teachers are through.
+        """Write the labels of a part.
+
+        Yields:
+            The key of each frame after its prediction.
 
         Raises:
-            TrainingError: a picture cannot be read, or the memory does not suffice.
-            OSError: the labels cannot be written.
+            TrainingError: An image cannot be read, or there is not enough memory.
+            OSError: The labels cannot be written.
         """
         writer = PartWriter(folder, part.name, part.packed)
         try:
-            # All wait for the part's last line; on disk, since they take 8 bytes a pixel.
-            with tempfile.TemporaryFile(dir=folder) as waiting:
+            # Smoothing needs the scales of all frames of the part. Until then predictions are on
+            # disk, because they take 8 bytes per pixel.
+            with tempfile.TemporaryFile(dir=folder) as stored:
                 lines: list[ScaleShift | None] = []
-                for picture, opinion in self._opinions(part, pool):
-                    camera = camera_of(picture.frame)
+                for source, agreement in self._predictions(part, pool):
+                    camera = camera_of(source.frame)
                     lines.append(
-                        self.alignment.line(opinion.said, opinion.labels, camera, picture.truth)
+                        self.alignment.line(agreement.depth, agreement.labels, camera, source.truth)
                     )
-                    for array in opinion:
-                        np.save(waiting, array)
-                    yield picture.frame["key"]
-                waiting.seek(0)
+                    for array in agreement:
+                        np.save(stored, array)
+                    yield source.frame["key"]
+                stored.seek(0)
                 smooth = self.alignment.smoothed(lines)
                 written: list[Future[tuple[dict[str, Any], dict[str, bytes]]]] = []
                 for frame, line in zip(part.frames, smooth, strict=True):
-                    opinion = Agreement(*(np.load(waiting) for _ in Agreement._fields))
-                    written.append(pool.submit(self._files, part, frame, opinion, line))
+                    agreement = Agreement(*(np.load(stored) for _ in Agreement._fields))
+                    written.append(pool.submit(self._files, part, frame, agreement, line))
                     if len(written) > 8:
                         writer.add(*written.pop(0).result())
                 for future in written:
@@ -293,10 +298,10 @@ class Labeller:
         finally:
             writer.close()
 
-    def _opinions(
+    def _predictions(
         self, part: Shard, pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[Picture, Agreement]]:
-        """What the teachers say of a part's frames, in order; the next ones are read meanwhile."""
+    ) -> Iterator[tuple[FrameInput, Agreement]]:
+        """Predict a part's frames in order, while the pool reads the next ones."""
         sizes = groupby(part.frames, key=lambda frame: (frame["width"], frame["height"]))
         batches = [
             frames[start : start + self.batch]
@@ -306,20 +311,20 @@ class Labeller:
         batches.append([])
         ahead = [pool.submit(self._read, part, frame) for frame in batches[0]]
         for following in batches[1:]:
-            pictures = [future.result() for future in ahead]
+            inputs = [future.result() for future in ahead]
             ahead = [pool.submit(self._read, part, frame) for frame in following]
             try:
-                opinions = self.look(pictures)
-            except Exception as error:  # torch, CUDA and ONNX Runtime have each their own
+                agreements = self.predict(inputs)
+            except Exception as error:  # torch, CUDA and ONNX Runtime have their own errors
                 if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                     raise
                 raise TrainingError(
-                    f"{len(pictures)} pictures at once are too much for the memory of"
-                    f" {self.device}: lower --batch, or leave out large --scales"
+                    f"not enough memory on {self.device} for {len(inputs)} images at once: lower"
+                    " --batch, or omit large --scales"
                 ) from None
-            yield from zip(pictures, opinions, strict=True)
+            yield from zip(inputs, agreements, strict=True)
 
-    def _read(self, part: Shard, frame: dict[str, Any]) -> Picture:
+    def _read(self, part: Shard, frame: dict[str, Any]) -> FrameInput:
         key, truth = frame["key"], None
         image = part.image(frame)
         if self.alignment.truth:
@@ -329,33 +334,33 @@ class Labeller:
             if array is not None and array.shape[:2] != (frame["height"], frame["width"]):
                 raise TrainingError(
                     f"{part.path(key, frame['picture'])} or its depth is {array.shape[:2]} (height,"
-                    f" width), its frame says {(frame['height'], frame['width'])}"
+                    f" width), expected {(frame['height'], frame['width'])}"
                 )
-        return Picture(frame, image, truth)
+        return FrameInput(frame, image, truth)
 
     @torch.inference_mode()
-    def look(self, pictures: list[Picture]) -> list[Agreement]:
-        """Let the teachers look at pictures of one size in all views."""
-        stacked = torch.from_numpy(np.stack([p.image for p in pictures])).to(self.device)
+    def predict(self, inputs: list[FrameInput]) -> list[Agreement]:
+        """Run the teachers on images of one size in all views."""
+        stacked = torch.from_numpy(np.stack([i.image for i in inputs])).to(self.device)
         size = tuple(stacked.shape[1:3])
-        cameras = [camera_of(p.frame) for p in pictures]
+        cameras = [camera_of(i.frame) for i in inputs]
         known = [camera.fx for camera in cameras if camera is not None]
-        fx = torch.tensor(known) if len(known) == len(pictures) else None
-        total = torch.zeros(len(pictures), len(self.student), *size, device=self.device)
+        fx = torch.tensor(known) if len(known) == len(inputs) else None
+        total = torch.zeros(len(inputs), len(self.student), *size, device=self.device)
         depths: list[Tensor] = []
         for scale, mirrored in product(self.scales, (False, True)):
-            seen = stacked.flip(2) if mirrored else stacked
-            said = self.segmenter(seen, fx, scale)
+            view = stacked.flip(2) if mirrored else stacked
+            output = self.segmenter(view, fx, scale)
             if self.estimator is not self.segmenter:
-                said = said._replace(depth=self.estimator(seen, fx, scale).depth)
-            shares, depth = (x.flip(-1) if mirrored and x is not None else x for x in said)
+                output = output._replace(depth=self.estimator(view, fx, scale).depth)
+            shares, depth = (x.flip(-1) if mirrored and x is not None else x for x in output)
             if shares is not None:
                 total += shares
-            assert depth is not None  # the estimator gives it
+            assert depth is not None  # every depth teacher predicts it
             depths.append(depth)
         trust, best = (total / len(depths)).max(1)
         relative = self.alignment.kind == "relative"
-        views_VNHW = _together(torch.stack(depths)) if relative else torch.stack(depths)
+        views_VNHW = _aligned_views(torch.stack(depths)) if relative else torch.stack(depths)
         agreed = consensus(views_VNHW, logarithmic=not relative)
         labels = np.array([c.id for c in self.student], np.uint8)[best.cpu().numpy()]
         labels[(trust == 0).cpu().numpy()] = UNLABELLED
@@ -363,18 +368,18 @@ class Labeller:
         return [Agreement(*each) for each in zip(labels, *numbers, strict=True)]
 
     def _files(
-        self, part: Shard, frame: dict[str, Any], opinion: Agreement, line: ScaleShift | None
+        self, part: Shard, frame: dict[str, Any], agreement: Agreement, line: ScaleShift | None
     ) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """A frame's words for the index, and its files."""
-        labels, trust = opinion.labels, opinion.trust / np.float32(255)
-        depth = self.alignment.metres(opinion.said, line, labels, camera_of(frame))
-        doubt = opinion.doubt.astype(np.float32)
+        """Build a frame's entry of the index, and its files."""
+        labels, trust = agreement.labels, agreement.trust / np.float32(255)
+        depth = self.alignment.metres(agreement.depth, line, labels, camera_of(frame))
+        deviation = agreement.deviation.astype(np.float32)
         if self.alignment.kind == "relative" and line is not None:
-            doubt *= line[0] * depth  # of 1 / metres, as a share of it
+            deviation *= line[0] * depth  # relative deviation of inverse depth
         with np.errstate(invalid="ignore", over="ignore"):
-            sure = np.exp(-np.square(doubt / SPREAD))
-        seen = np.isfinite(depth) & ~np.isin(labels, _ids(self.student, "sky"))
-        known, has_depth = trust >= self.min_trust, seen & (sure >= self.min_trust)
+            depth_trust = np.exp(-np.square(deviation / SPREAD))
+        valid = np.isfinite(depth) & ~np.isin(labels, _ids(self.student, "sky"))
+        known, has_depth = trust >= self.min_trust, valid & (depth_trust >= self.min_trust)
         depth[~has_depth], labels[~known] = np.nan, UNLABELLED
         by_class = {
             c.name: {
@@ -386,7 +391,7 @@ class Labeller:
             if (here := labels == c.id).any()
         }
         tenths = np.linspace(0, 1, 11)
-        words = {
+        entry = {
             "key": frame["key"],
             "stamp": frame["stamp"],
             "coverage": {"labels": _round(known.mean()), "depth": _round(has_depth.mean())},
@@ -395,58 +400,60 @@ class Labeller:
             "by_class": by_class,
             "histograms": {
                 "labels_trust": np.histogram(trust, tenths)[0].tolist(),
-                "depth_trust": np.histogram(sure[seen], tenths)[0].tolist(),
+                "depth_trust": np.histogram(depth_trust[valid], tenths)[0].tolist(),
                 "depth": np.histogram(depth[has_depth], label_report.DEPTHS)[0].tolist(),
             },
         }
         files = {
             "labels.png": to_png(labels),
-            "labels_trust.png": to_png(np.where(known, opinion.trust, 0)),
+            "labels_trust.png": to_png(np.where(known, agreement.trust, 0)),
             "depth.png": depth_to_png(depth),
-            "depth_trust.png": to_png(np.where(has_depth, np.rint(sure * 255), 0).astype(np.uint8)),
+            "depth_trust.png": to_png(
+                np.where(has_depth, np.rint(depth_trust * 255), 0).astype(np.uint8)
+            ),
         }
         motions = self._motions(part, frame, labels, depth)
         if motions:
             files["motion.json"] = json.dumps(motions).encode()
-        return words, files
+        return entry, files
 
     def _motions(
         self, part: Shard, frame: dict[str, Any], labels: NDArray[np.uint8], depth: NDArray[Any]
     ) -> dict[str, list[list[float]] | None]:
-        """How the camera moved to a frame's neighbours, by its depth."""
+        """Estimate the camera motion to a frame's neighbours from its depth."""
         camera = camera_of(frame)
         names = [name for name in ("previous", "next") if frame.get(name) is not None]
         if camera is None or not names:
             return {}
-        image, still = part.image(frame), ~np.isin(labels, _ids(self.student, "movable"))
+        image, static = part.image(frame), ~np.isin(labels, _ids(self.student, "movable"))
         motions = {}
         for name in names:
             other = part.image(frame, f"{name}.")
-            found = camera_motion(image, depth, other, as_pinhole(camera), still)
+            found = camera_motion(image, depth, other, as_pinhole(camera), static)
             motions[name] = None if found is None else found.tolist()
         return motions
 
 
 def consensus(views: Tensor, logarithmic: bool) -> tuple[Tensor, Tensor]:
-    """What views of the same pictures agree on, and how well.
+    """Median and standard deviation over views of the same images.
 
     Args:
-        views: (V, ...) numbers, NaN where a view has none; only positive ones if `logarithmic`.
-        logarithmic: Whether their proportions count.
+        views: (V, ...) values, NaN if a view has none.
+        logarithmic: Whether to use the deviation of the logarithm; then values must be positive.
 
     Returns:
-        The median (...), NaN where half of the views or more have none. The doubt (...) float16,
-        which is the standard deviation, of the logarithm if so wanted; that takes the share of
-        views with a number along, so that a trust of exp(-(doubt / SPREAD)^2) is as much less.
+        The median (...), NaN if half of the views or more have no value. The standard deviation
+        (...), float16; if logarithmic, it is increased so that exp(-(deviation / SPREAD)^2) is
+        multiplied by the share of views with a value.
     """
-    there = views.isfinite() & (views > SMALLEST) if logarithmic else views.isfinite()
-    count = there.sum(0)
-    ordered = torch.where(there, views, torch.inf).sort(0).values
+    valid = views.isfinite() & (views > SMALLEST) if logarithmic else views.isfinite()
+    count = valid.sum(0)
+    ordered = torch.where(valid, views, torch.inf).sort(0).values
     middle = [ordered.gather(0, (index.clamp(min=0) // 2)[None])[0] for index in (count - 1, count)]
     median = torch.where(2 * count > len(views), (middle[0] + middle[1]) / 2, torch.nan)
-    values = torch.where(there, views.clamp(min=SMALLEST).log() if logarithmic else views, 0)
+    values = torch.where(valid, views.clamp(min=SMALLEST).log() if logarithmic else views, 0)
     mean = values.sum(0) / count.clamp(min=1)
-    square = torch.where(there, (values - mean).square(), 0).sum(0) / count.clamp(min=1)
+    square = torch.where(valid, (values - mean).square(), 0).sum(0) / count.clamp(min=1)
     if logarithmic:
         square = square - SPREAD**2 * (count / len(views)).log()
     return median, square.sqrt().half()
@@ -456,8 +463,8 @@ def _ids(classes: tuple[SemanticClass, ...], flag: str) -> list[int]:
     return [c.id for c in classes if flag in c.flags]
 
 
-def _together(views_VNHW: Tensor) -> Tensor:
-    """Views of relative depth, whose scale and offset are their own, as the first one has them."""
+def _aligned_views(views_VNHW: Tensor) -> Tensor:
+    """Fit scale and offset of each view of relative depth to the first view."""
     views_VNHW = views_VNHW.clone()
     step = max(1, math.isqrt(views_VNHW[0, 0].numel() // 3000))
     some = views_VNHW[..., ::step, ::step].flatten(2).cpu().numpy()

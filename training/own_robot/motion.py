@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How a camera moved between two of its pictures, from the depth of one of them.
+"""Estimate the camera motion between two images from the depth of the first one.
 
-Corners of the picture become points in space by their depth, are tracked into the other picture,
-and the motion is the one that explains where they are seen there. It is metric as the depth is: a
-depth that is too large by a tenth gives a translation that is, and so do errors that are alike all
-over. Errors that differ from place to place average out over hundreds of corners.
+Corners of the first image become 3D points by their depth and are tracked into the second image.
+The motion is the one that projects the points to the tracked positions. Its scale is that of the
+depth: if depth is 10 % too large everywhere, so is the translation. Independent errors average out
+over hundreds of corners.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ from depthseg_ros.imaging.geometry import Intrinsics
 from ..errors import TrainingError
 
 CORNERS = 1000
-"""At most so many are tracked."""
+"""Maximum number of corners."""
 RETURN = 0.0015
-"""Of the width: how far from where it began a corner may end when it is tracked there and back."""
+"""Greatest error of tracking a corner forth and back, as a share of the image width."""
 UNLIKE = 0.5
-"""Of the contrast around it: how much a corner may differ between the pictures. Two patches of
-nothing but the camera's noise differ by more than their contrast."""
+"""Greatest difference between the images around a corner, as a share of the local contrast. Patches
+of camera noise only differ by more than their contrast."""
 STEP = 1.1
-"""Where depth within 3 x 3 pixels differs by this factor, a corner may belong to either side."""
+"""Corners are not used if depth within 3 x 3 pixels differs by this factor: they may belong to
+either side of the edge."""
 OFF = 0.004
-"""Of the width: within what distance of its corner a point is seen that the motion explains."""
+"""Greatest reprojection error of an inlier, as a share of the image width."""
 BETTER = 1.5
-"""Of the median distance: what is not farther off says the motion in the end."""
+"""The last refinement uses inliers with an error up to this factor of the median error."""
 LEAST = 30
-"""So many corners must be explained, or there is no motion ..."""
+"""Minimum number of inliers."""
 LEAST_SHARE = 0.4
-"""... and so much of those that were tracked ..."""
+"""Minimum share of inliers among the tracked corners."""
 LEAST_AREA = 0.08
-"""... and they must span so much of the picture, since from one corner of it anything follows."""
+"""Minimum area of the inliers' convex hull, as a share of the image."""
 FARTHEST = 1.0
-"""A camera does not go farther than the median depth of what it sees in both pictures ..."""
+"""Greatest translation, as a share of the inliers' median depth."""
 MOST_TURNED = 45.0
-"""... nor turn by more degrees, and still see it well."""
+"""Greatest rotation, degrees."""
 
 _WINDOW = (21, 21)
 _TRACKING: dict[str, Any] = {
@@ -69,71 +70,73 @@ def camera_motion(
     depth: NDArray[np.float32],
     other: NDArray[np.uint8],
     camera: Intrinsics,
-    still: NDArray[np.bool_] | None = None,
+    static: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64] | None:
-    """The motion from a picture's camera to that of another picture, by the first one's depth.
+    """Estimate the motion from one image's camera to that of another image.
 
     Args:
-        image: (H, W, 3) RGB.
-        depth: (H, W) metres along the optical axis; NaN, or not positive, where unknown.
-        other: (H, W, 3) RGB of the same camera.
-        camera: At the pictures' size, its lens included.
-        still: (H, W), where nothing may move by itself; None: everywhere. Without it motions hold
-            as long as most of what is seen stands.
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) depth of the image, metres along the optical axis; NaN, or not positive, if
+            unknown.
+        other: (H, W, 3) uint8 RGB of the same camera.
+        camera: Camera and lens at the images' size.
+        static: (H, W) whether the pixel's class cannot move by itself. None: all pixels; then most
+            of the scene must be static.
 
     Returns:
-        (4, 4), takes points of the picture's camera axes (x right, y down, z forward) to those of
-        the other picture's, metres. None where there is no telling: fewer than `LEAST` corners, or
-        than `LEAST_SHARE` of those tracked, agree on a motion, they lie all in one place
-        (`LEAST_AREA`), or the motion is no sensible one (`FARTHEST`, `MOST_TURNED`).
+        (4, 4), transforms points from the camera axes of `image` (x right, y down, z forward) to
+        those of `other`, metres. None if it cannot be estimated: too few inliers (`LEAST`,
+        `LEAST_SHARE`), in too small an area (`LEAST_AREA`), or an implausible motion (`FARTHEST`,
+        `MOST_TURNED`).
 
     Raises:
-        TrainingError: The sizes are not the same.
+        TrainingError: The sizes differ.
     """
     size = (camera.height, camera.width)
     sizes = [
-        array.shape[:2] for array in (image, depth, other) + (() if still is None else (still,))
+        array.shape[:2] for array in (image, depth, other) + (() if static is None else (static,))
     ]
     if any(found != size for found in sizes):
         raise TrainingError(
-            f"picture, depth and neighbour are {', '.join(map(str, sizes))} (height, width),"
+            f"image, depth and neighbour are {', '.join(map(str, sizes))} (height, width),"
             f" expected the camera's {size}"
         )
-    depth = _steadied(depth)
-    here, there = _tracked(image, other, depth > 0 if still is None else (depth > 0) & still)
-    # Through the lens, onto a picture that a pinhole of the same focal length would take.
-    rays, seen = (_rays(pixels, camera) for pixels in (here, there))
+    depth = _smoothed(depth)
+    here, there = _tracked(image, other, depth > 0 if static is None else (depth > 0) & static)
+    # Undistort to the image plane of a pinhole camera with the same focal length.
+    rays, observed = (_rays(pixels, camera) for pixels in (here, there))
     columns, rows = np.rint(here).astype(int).T
     points = np.c_[rays, np.ones(len(rays))] * depth[rows, columns][:, None]
-    known = np.isfinite(points).all(1) & np.isfinite(seen).all(1)
-    return _solved(points[known], seen[known] * camera.fx, here[known], camera)
+    known = np.isfinite(points).all(1) & np.isfinite(observed).all(1)
+    return _solved(points[known], observed[known] * camera.fx, here[known], camera)
 
 
 def as_pinhole(camera: Intrinsics) -> Intrinsics:
-    """What training takes a camera for: a pinhole with square pixels and a centred picture.
+    """The camera as training models it: a pinhole with square pixels and a centred image.
 
-    Motions that `objectives.neighbours` is to learn from are best found with it, too: then they
-    make up for most of what it neglects. With a lens of k1 = -0.3 depth is learned at the right
-    scale so, and 10 to 15 % too far by the true motions.
+    Motions for `objectives.neighbours` should be estimated with it: they compensate for most of the
+    neglected distortion. With a lens of k1 = -0.3, depth then has the right scale; with the true
+    motions it is 10 to 15 % too far.
     """
     width, height, fx = camera.width, camera.height, camera.fx
     return Intrinsics(width, height, fx, fx, (width - 1) / 2, (height - 1) / 2)
 
 
-def _steadied(depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Depth without its noise, 0 where it is unknown nearby or makes a step."""
+def _smoothed(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Smooth depth with a median filter; 0 at depth edges and next to unknown depth."""
     with np.errstate(invalid="ignore"):
         known = np.isfinite(depth) & (depth > 0)
-    calm = cv2.medianBlur(np.where(known, depth, 0).astype(np.float32), 5)
+    smooth = cv2.medianBlur(np.where(known, depth, 0).astype(np.float32), 5)
     kernel = np.ones((3, 3), np.uint8)
     known = cv2.erode(known.astype(np.uint8), kernel) > 0
-    return np.where(known & (cv2.dilate(calm, kernel) < STEP * cv2.erode(calm, kernel)), calm, 0)
+    is_flat = cv2.dilate(smooth, kernel) < STEP * cv2.erode(smooth, kernel)
+    return np.where(known & is_flat, smooth, 0)
 
 
 def _tracked(
     image: NDArray[np.uint8], other: NDArray[np.uint8], usable: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners that are found again, (N, 2) pixels x and y, in both pictures."""
+    """Track corners; returns their positions in both images, (N, 2) pixels, x and y."""
     height, width = image.shape[:2]
     gray, other_gray = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (image, other))
     corners = cv2.goodFeaturesToTrack(
@@ -155,14 +158,14 @@ def _tracked(
 
 
 def _contrast(gray: NDArray[Any]) -> NDArray[np.float32]:
-    """Standard deviation around each pixel, in the window that tracking compares."""
+    """Standard deviation in the tracking window around each pixel."""
     values = gray.astype(np.float32)
     mean, square = (cv2.blur(x, _WINDOW) for x in (values, values * values))
     return np.sqrt(np.maximum(square - mean * mean, 0))
 
 
 def _rays(pixels: NDArray[np.float64], camera: Intrinsics) -> NDArray[np.float64]:
-    """Where these pixels look, (N, 2) of x/z and y/z; NaN where the lens sees nothing."""
+    """Rays of pixels, (N, 2) of x/z and y/z; NaN outside of the lens's field of view."""
     x, y = (pixels - (camera.cx, camera.cy)).T / [[camera.fx], [camera.fy]]
     if camera.lens.bends:
         x, y = camera.lens.unbent(x, y)
@@ -171,18 +174,18 @@ def _rays(pixels: NDArray[np.float64], camera: Intrinsics) -> NDArray[np.float64
 
 def _solved(
     points: NDArray[np.float64],
-    seen: NDArray[np.float64],
+    observed: NDArray[np.float64],
     pixels: NDArray[np.float64],
     camera: Intrinsics,
 ) -> NDArray[np.float64] | None:
-    """The motion of (N, 3) points that another pinhole sees at (N, 2), or None."""
+    """The motion for which a pinhole camera observes (N, 3) points at (N, 2); None if unknown."""
     least = max(LEAST, LEAST_SHARE * len(points))
     if len(points) < least:
         return None
     pinhole, limit = np.diag([camera.fx, camera.fx, 1.0]), OFF * camera.width
     done, turn, shift, chosen = cv2.solvePnPRansac(
         points,
-        seen,
+        observed,
         pinhole,
         None,
         iterationsCount=300,
@@ -192,24 +195,24 @@ def _solved(
     )
     if not done or chosen is None:
         return None
-    agreeing, away = chosen.ravel(), np.zeros(len(points))
-    # What a few points said decides which ones agree, and with all of these more do; at last the
-    # better ones among them count alone.
+    inliers, error = chosen.ravel(), np.zeros(len(points))
+    # RANSAC fits few points. Refining with all inliers finds more of them; the last refinement uses
+    # those with small errors only.
     for last in (False, False, False, True):
-        if len(agreeing) < least:
+        if len(inliers) < least:
             return None
-        best = agreeing[away[agreeing] <= BETTER * np.median(away[agreeing])] if last else agreeing
-        turn, shift = cv2.solvePnPRefineLM(points[best], seen[best], pinhole, None, turn, shift)
-        drawn = cv2.projectPoints(points, turn, shift, pinhole, None)[0][:, 0]
-        away = np.linalg.norm(drawn - seen, axis=1)
-        agreeing = np.flatnonzero(away < limit)
-    if len(agreeing) < least:
+        best = inliers[error[inliers] <= BETTER * np.median(error[inliers])] if last else inliers
+        turn, shift = cv2.solvePnPRefineLM(points[best], observed[best], pinhole, None, turn, shift)
+        projected = cv2.projectPoints(points, turn, shift, pinhole, None)[0][:, 0]
+        error = np.linalg.norm(projected - observed, axis=1)
+        inliers = np.flatnonzero(error < limit)
+    if len(inliers) < least:
         return None
-    hull = cv2.convexHull(pixels[agreeing].astype(np.float32))
+    hull = cv2.convexHull(pixels[inliers].astype(np.float32))
     if cv2.contourArea(hull) < LEAST_AREA * camera.width * camera.height:
         return None
     motion = np.eye(4)
     motion[:3, :3], motion[:3, 3] = cv2.Rodrigues(turn)[0], shift.ravel()
-    turned, gone = np.degrees(np.linalg.norm(turn)), np.linalg.norm(shift)
-    farthest = FARTHEST * np.median(points[agreeing, 2])
-    return motion if turned <= MOST_TURNED and gone <= farthest else None
+    rotation, distance = np.degrees(np.linalg.norm(turn)), np.linalg.norm(shift)
+    farthest = FARTHEST * np.median(points[inliers, 2])
+    return motion if rotation <= MOST_TURNED and distance <= farthest else None

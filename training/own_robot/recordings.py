@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Robots' recordings: rosbag2, by the rosbags library, without ROS.
+"""Read rosbag2 recordings with the rosbags library, without ROS.
 
-Each file of a bag is read by itself, so that what is missing or damaged costs no more than itself;
-a file that rosbags refuses is read record by record, as far as it goes. Of message types only those
-of cameras matter, which are the same in every ROS 2: definitions in the bag are not needed.
+Each file of a bag is read separately, so the others can be read if one is missing or damaged. A
+file that rosbags cannot open is read record by record, as far as possible. Only messages of cameras
+are needed. They are the same in every ROS 2, so message definitions in the bag are not used.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ IMAGE, COMPRESSED_IMAGE, CAMERA_INFO = (
 )
 
 Message = tuple[str, str, int, bytes]
-"""Topic, type, when it was recorded (ns), the message as it was sent (CDR)."""
+"""Topic, type, time of recording (ns), serialised message (CDR)."""
 
 _MCAP, _SQLITE, _ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 3, 4, 5, 6  # records of MCAP
@@ -67,59 +67,60 @@ class Recording:
     """A bag: its topics, and their messages in the order of recording."""
 
     def __init__(self, path: Path) -> None:
-        """Look into a folder of rosbag2, or a single `.mcap` or `.db3`.
+        """Open a rosbag2 folder, or a single `.mcap` or `.db3` file.
 
         Raises:
-            TrainingError: it is none, or nothing of it can be read.
+            TrainingError: It is not a recording, or nothing can be read.
         """
         self.path = path
         self._lost: dict[str, str] = {}
         self._ends: dict[str, int] = {}
         listed, counts = self._metadata()
-        there = _files(path)
-        kept = [*listed, *(name for name in there if f"{name}.zstd" not in there)]
-        self.files = [there[name] for name in dict.fromkeys(kept) if name in there]
-        self._lost |= {name: "is missing" for name in listed if name not in there}
+        found = _files(path)
+        names = [*listed, *(name for name in found if f"{name}.zstd" not in found)]
+        self.files = [found[name] for name in dict.fromkeys(names) if name in found]
+        self._lost |= {name: "is missing" for name in listed if name not in found}
         for file in self.files:
             if file.name not in listed:
                 counts += self._counts(file)
         self.topics = {name: (kind, count) for (name, kind), count in sorted(counts.items())}
-        """Name -> type and number of messages, as far as is known."""
+        """Name -> type and number of messages, as far as known."""
         if not self.topics or not self.files:
             raise TrainingError(
-                f"nothing can be read of {path}: {self.lost or 'it has no .mcap, .db3 or messages'}"
+                f"cannot read anything from {path}:"
+                f" {self.lost or 'it has no .mcap, .db3 or messages'}"
             )
 
     @property
     def lost(self) -> str:
-        """What could not be read so far, in one line; empty if nothing."""
+        """What could not be read so far, in one line; empty if everything could be read."""
         return shortened("; ".join(f"{name} {what}" for name, what in self._lost.items()), 400)
 
     def messages(self, topics: Collection[str], start: int = 0) -> Iterator[Message]:
-        """The messages of some topics that were recorded at `start` (ns) or later."""
+        """Read the messages of these topics that were recorded at `start` (ns) or later."""
         for file in self.files:
             if self._ends.get(file.name, start) >= start:
-                with self._plain(file) as plain:
-                    yield from self._of_file(file.name, plain, topics, start)
+                with self._unpacked_file(file) as unpacked:
+                    yield from self._of_file(file.name, unpacked, topics, start)
 
     def inspect(
         self, topics: Collection[str], most: int, enough: Callable[[str, bytes], bool]
     ) -> None:
-        """Call `enough` with each topic and its first messages, until it is true or `most` came."""
+        """Call `enough` with the first messages of each topic, at most `most`, until it is true."""
         left = {topic: most for topic in topics if self.topics[topic][1]}
         for file in self.files:
             if not left:
                 break
-            with self._plain(file) as plain:
+            with self._unpacked_file(file) as unpacked:
                 for topic in list(left):
-                    for *_, raw in self._of_file(file.name, plain, [topic], 0):
+                    for *_, raw in self._of_file(file.name, unpacked, [topic], 0):
                         left[topic] -= 1
                         if enough(topic, raw) or not left[topic]:
                             del left[topic]
                             break
 
     def _metadata(self) -> tuple[list[str], Counter[tuple[str, str]]]:
-        """The files that `metadata.yaml` names, and how many messages of a topic and type."""
+        """Read the names of files, and the number of messages by topic and type."""
         if not self.path.is_dir():
             return [], Counter()
         try:
@@ -138,10 +139,10 @@ class Recording:
             self._ends |= ends
             return names, counts
         except FileNotFoundError:
-            self._lost["metadata.yaml"] = "is missing: the recording was not ended in order"
+            self._lost["metadata.yaml"] = "is missing: the recording was not closed"
         except (
             yaml.YAMLError,
-            ValueError,  # not UTF-8, dates and numbers that are none
+            ValueError,  # not UTF-8, invalid dates and numbers
             LookupError,
             TypeError,
             AttributeError,
@@ -152,72 +153,72 @@ class Recording:
         return [], Counter()
 
     def _counts(self, file: Path) -> Counter[tuple[str, str]]:
-        """How many messages of a topic and type a file has."""
-        with self._plain(file) as plain:
+        """Count the messages of a file by topic and type."""
+        with self._unpacked_file(file) as unpacked:
             try:
-                with Reader(plain) as reader:
+                with Reader(unpacked) as reader:
                     return Counter(
                         {(str(c.topic), str(c.msgtype)): c.msgcount for c in reader.connections}
                     )
             except Exception:  # see `_of_file`
-                messages = self._of_file(file.name, plain, None, 0)
+                messages = self._of_file(file.name, unpacked, None, 0)
                 return Counter((topic, kind) for topic, kind, *_ in messages)
 
     def _of_file(
-        self, name: str, plain: Path, topics: Collection[str] | None, start: int
+        self, name: str, file: Path, topics: Collection[str] | None, start: int
     ) -> Iterator[Message]:
-        """The messages of a file by way of what it is unpacked to."""
+        """Read the messages of an uncompressed file; `name` is for `lost`."""
         try:
-            if _journal(plain):
-                raise ValueError("its last messages lie in a journal")  # rosbags leaves those
-            with Reader(plain) as reader:
+            if _has_journal(file):
+                raise ValueError("its last messages are in a journal")  # rosbags skips those
+            with Reader(file) as reader:
                 wanted = [c for c in reader.connections if topics is None or c.topic in topics]
                 for c, time, raw in reader.messages(wanted, start) if wanted else ():
                     start = time + 1
                     yield c.topic, c.msgtype, time, _unpacked(raw)
             return
-        except Exception as error:  # damage shows in errors of every kind
+        except Exception as error:  # damaged files cause errors of many kinds
             reason = shortened(str(error), 200) or type(error).__name__
-        self._lost[name] = f"is damaged or was not closed, read as far as it goes: {reason}"
+        self._lost[name] = f"is damaged or was not closed, read as far as possible: {reason}"
         try:
-            for topic, kind, time, raw in _salvaged(plain):
+            for topic, kind, time, raw in _salvaged(file):
                 if time >= start and (topics is None or topic in topics):
                     yield topic, kind, time, _unpacked(raw)
         except (ValueError, OSError, OverflowError, sqlite3.Error) as error:
             self._lost[name] = shortened(str(error), 200)
 
     @contextmanager
-    def _plain(self, file: Path) -> Iterator[Path]:
-        """The file, unpacked to a temporary folder if it is compressed as a whole."""
+    def _unpacked_file(self, file: Path) -> Iterator[Path]:
+        """Unpack a compressed file to a temporary folder; others are returned as they are."""
         if file.suffix != ".zstd":
             yield file
             return
         with TemporaryDirectory() as folder:
-            plain = Path(folder, file.stem)
-            with zstd.open(file) as packed, plain.open("wb") as unpacked:
+            path = Path(folder, file.stem)
+            with zstd.open(file) as packed, path.open("wb") as unpacked:
                 try:
                     shutil.copyfileobj(packed, unpacked)
                 except (EOFError, zstd.ZstdError) as error:
-                    self._lost[file.name] = f"is cut off or damaged: {error}"
-            yield plain
+                    self._lost[file.name] = f"is truncated or damaged: {error}"
+            yield path
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """The files of a bag by name, in the order of the numbers at their ends."""
+    """Find the files of a bag, in the order of the numbers at the end of their names."""
     pattern = re.compile(r"(\d*)\.(mcap|db3)(\.zstd)?$")
     if path.is_file() and pattern.search(path.name):
         return {path.name: path}
     if not path.is_dir():
-        what = "no bag of rosbag2" if path.exists() else "not there"
-        hint = " (one of ROS 1: convert it by rosbags-convert)" if path.suffix == ".bag" else ""
-        raise TrainingError(f"{path} is {what}, expected a folder, .mcap or .db3{hint}")
-    names = (f for f in path.iterdir() if not f.name.startswith("."))  # `._x.mcap` of a Mac is none
-    found = [(int(m[1] or 0), f.name, f) for f in names if (m := pattern.search(f.name))]
+        what = "is not a rosbag2 recording" if path.exists() else "does not exist"
+        hint = " (ROS 1 bag: convert it with rosbags-convert)" if path.suffix == ".bag" else ""
+        raise TrainingError(f"{path} {what}, expected a folder, .mcap or .db3{hint}")
+    files = (f for f in path.iterdir() if not f.name.startswith("."))  # macOS writes `._x.mcap`
+    found = [(int(m[1] or 0), f.name, f) for f in files if (m := pattern.search(f.name))]
     return {name: file for _, name, file in sorted(found)}
 
 
 def _unpacked(raw: bytes) -> bytes:
-    """A message, which may be compressed by itself; plain ones begin with 0."""
+    """Decompress a message if it is compressed; others begin with 0."""
     if not raw.startswith(_ZSTD):
         return raw
     try:
@@ -226,14 +227,14 @@ def _unpacked(raw: bytes) -> bytes:
         return b""
 
 
-def _journal(path: Path) -> bool:
-    """Whether an SQLite file has messages beside it that can be brought in."""
+def _has_journal(path: Path) -> bool:
+    """Whether an SQLite file has a journal with messages, which SQLite can write into it."""
     journal = Path(f"{path}-wal")
     return journal.is_file() and journal.stat().st_size > 0 and os.access(path.parent, os.W_OK)
 
 
 def _salvaged(path: Path) -> Iterator[Message]:
-    """What can be read of a damaged file; raises `ValueError` where it is of another kind."""
+    """Read the messages of a damaged file; raises `ValueError` if it is not MCAP or SQLite."""
     with path.open("rb") as file:
         magic = file.read(16)
         if magic == _SQLITE:
@@ -248,7 +249,7 @@ def _salvaged(path: Path) -> Iterator[Message]:
 def _salvaged_mcap(
     file: BinaryIO, kinds: dict[int, str], channels: dict[int, tuple[str, str]]
 ) -> Iterator[Message]:
-    """The messages of MCAP records in their order, also of a chunk that is cut off."""
+    """Read the messages of MCAP records in order, also from a truncated chunk."""
     at = file.tell()
     end = file.seek(0, 2)
     while at + 9 <= end:
@@ -284,7 +285,7 @@ def _salvaged_mcap(
             RuntimeError,
             zstd.ZstdError,
         ):
-            continue  # with the next record
+            continue
 
 
 def _text(content: BinaryIO) -> str:
@@ -292,12 +293,12 @@ def _text(content: BinaryIO) -> str:
 
 
 def _salvaged_sqlite(path: Path) -> Iterator[Message]:
-    """The messages in the order of their ids, leaving out what cannot be read."""
-    how = "mode=ro" if _journal(path) else "immutable=1"
+    """Read the messages in order of their ids; skip those that cannot be read."""
+    how = "mode=ro" if _has_journal(path) else "immutable=1"
     query = "SELECT id,topic_id,timestamp,data FROM messages WHERE id > ? ORDER BY id"
     last, skip = 0, 1
     with closing(sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True)) as data:
-        data.execute("PRAGMA writable_schema=ON")  # or a file that is cut off is refused as a whole
+        data.execute("PRAGMA writable_schema=ON")  # otherwise SQLite rejects truncated files
         topics = {
             number: (str(name), str(kind))
             for number, name, kind in data.execute("SELECT id,name,type FROM topics")
@@ -305,12 +306,12 @@ def _salvaged_sqlite(path: Path) -> Iterator[Message]:
         while skip < 2**20:
             try:
                 for number, topic, time, raw in data.execute(query, (last,)):
-                    if number > last and topic in topics:  # damage may lead in circles
+                    if number > last and topic in topics:  # damaged files may have loops
                         last, skip = number, 1
-                        if isinstance(time, int) and isinstance(raw, bytes):  # a cell may be any
+                        if isinstance(time, int) and isinstance(raw, bytes):
                             yield *topics[topic], time, raw
                 return
-            except sqlite3.DatabaseError:  # damage in the middle costs what lies there
+            except sqlite3.DatabaseError:  # skip the damaged region
                 last, skip = last + skip, 2 * skip
 
 
@@ -320,15 +321,15 @@ def _types() -> Any:
 
 
 def parsed(raw: bytes, kind: str) -> Any:
-    """A message, with the fields of its type; raises `ValueError` where it is damaged."""
+    """Deserialise a message; raises `ValueError` if it is damaged."""
     try:
         return _types().deserialize_cdr(raw, kind)
-    except (SerdeError, KeyError) as error:  # KeyError: a damaged type
+    except (SerdeError, KeyError) as error:  # KeyError: unknown type
         raise ValueError(shortened(str(error), 200)) from None
 
 
 def stamp_of(raw: bytes, recorded: int) -> int:
-    """The stamp of a message that begins with a header, ns; when it was recorded if it has none."""
+    """The stamp of a message that begins with a header, ns; `recorded` if it is zero."""
     if len(raw) < 12:
         return recorded
     seconds, nanoseconds = struct.unpack_from("<iI" if raw[1] & 1 else ">iI", raw, 4)

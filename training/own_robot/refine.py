@@ -12,15 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Refine the labels of a data set by teachers: choose a class where a label is a set or missing.
+"""Refine the labels of a data set with teachers: they choose a class for sets and missing labels.
 
-For each image LABELS has `KEY.png`, the model's class ids as uint8, 255 where the data set's own
-label stands, and `KEY.trust.png`, how likely each is right, 0 to 255; `card.json` says who made
-them. KEY is the image's path below the data set's folder, without its ending.
+The output folder has two files for each image: `KEY.png` with the model's class ids, uint8, 255 to
+keep the data set's label; and `KEY.trust.png` with the confidence, 0 to 255. `card.json` names the
+teachers. KEY is the image's path relative to the data set's folder, without extension.
 
-Teachers choose within what a label says. Where it is a set of classes, the one of the greatest mean
-probability is taken if it has over `WITHIN` of the set's, and the set over `SET` in all; its trust
-is that share. Where there is no label, the class must have over `ALONE`.
+For a label that is a set of classes, the teachers choose the class of the set with the highest mean
+probability. Its share of the set's probability must be above `WITHIN`, and the set's probability
+above `SET`. The confidence is that share. For a missing label, the probability of the class must be
+above `ALONE`; it is the confidence.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ WITHIN, SET, ALONE = 0.7, 0.3, 0.5
 def decide(
     labels: NDArray[np.uint8], shares: NDArray[np.float32], sets: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What teachers make of labels that are sets of classes, or missing.
+    """Choose classes for labels that are sets of classes or missing.
 
     Args:
-        labels: (H, W) ids of C classes, from C on sets, 255 where unlabelled.
+        labels: (H, W) ids: below C classes, from C on sets of classes, 255 unlabelled.
         shares: (C, H, W) the teachers' mean probabilities.
         sets: (S, C) the classes of each set.
 
     Returns:
-        (H, W) class ids, 255 where nothing is decided, and (H, W) trust, 0 to 255.
+        (H, W) class ids, 255 if none is chosen, and (H, W) confidence, 0 to 255.
     """
     classes = len(shares)
     decided = np.full(labels.shape, UNLABELLED, np.uint8)
@@ -73,13 +74,13 @@ def decide(
         own = shares[members][:, here]
         total, best = own.sum(0), own.max(0)
         if label == UNLABELLED:
-            share, sure = best, best > ALONE
+            share, is_confident = best, best > ALONE
         else:
             share = best / np.maximum(total, 1e-6)
-            sure = (share > WITHIN) & (total > SET)
+            is_confident = (share > WITHIN) & (total > SET)
         chosen = np.flatnonzero(members).astype(np.uint8)[own.argmax(0)]
-        decided[here] = np.where(sure, chosen, UNLABELLED)
-        trust[here] = np.where(sure, np.rint(255 * share), 0).astype(np.uint8)
+        decided[here] = np.where(is_confident, chosen, UNLABELLED)
+        trust[here] = np.where(is_confident, np.rint(255 * share), 0).astype(np.uint8)
     return decided, trust
 
 
@@ -90,17 +91,17 @@ def refine(
     folder: Path,
     card: dict[str, Any],
 ) -> None:
-    """Write the refined labels of a data set; what is there already stays.
+    """Write the refined labels of a data set; existing files stay.
 
     Args:
-        source: The data set, not mapped, of which each image has a key.
-        teachers: Of the model's classes.
-        classes: The model's.
-        folder: LABELS.
-        card: What the labels depend on, to be kept with them.
+        source: The data set, not mapped, with a key for each image.
+        teachers: They predict the model's classes.
+        classes: The model's classes.
+        folder: The output folder.
+        card: The options that the labels depend on, stored with them.
 
     Raises:
-        TrainingError: the folder's labels were made otherwise, or the source has no keys.
+        TrainingError: The folder has labels with other options, or the source has no keys.
     """
     keys = source.keys
     if keys is None:
@@ -111,7 +112,7 @@ def refine(
     if before != card:
         changed = ", ".join(k for k in {**before, **card} if before.get(k) != card.get(k))
         raise TrainingError(
-            f"{folder} was made otherwise ({changed}): give the same options, or remove it"
+            f"{folder} was made with other options ({changed}): give the same ones, or remove it"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CARD, card)
@@ -135,23 +136,23 @@ def refine(
 
 @torch.inference_mode()
 def _shares(teachers: Sequence[Teacher], image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean probabilities (C, H, W) of teachers, of the image and its mirror image."""
+    """Mean probabilities, (C, H, W), over teachers, the image and its mirror image."""
     view = torch.from_numpy(image)[None]
     total = torch.zeros(())
     for teacher in teachers:
         for mirrored in (False, True):
             shares = teacher(view.flip(2) if mirrored else view, None, 1.0).shares
             if shares is None:
-                raise TrainingError("a teacher that gives no labels cannot refine them")
+                raise TrainingError("a teacher that predicts no labels cannot refine them")
             total = total + (shares.flip(3) if mirrored else shares)
     return (total[0] / (2 * len(teachers))).cpu().numpy()
 
 
 def terms(names: Sequence[str], teachers: Sequence[Teacher]) -> list[str]:
-    """Of labels, for the card of what learns from them."""
+    """Terms of the labels, for the card of a model that is trained on them."""
     result = []
     for name, teacher in zip(names, teachers, strict=True):
         known = teacher.trained_on if isinstance(teacher, PlainOnnx) else ""
-        of = f"was trained on {known}" if known else "has terms of its own"
-        result.append(f"labels by {Path(name).name}, which {of}")
+        terms_of = f"was trained on {known}" if known else "has terms of its own"
+        result.append(f"labels by {Path(name).name}, which {terms_of}")
     return result

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What teachers labelled, as one HTML file: figures, charts and images (`report.html`)."""
+"""Report on the teachers' labels as one HTML file with figures, charts and images."""
 
 from __future__ import annotations
 
@@ -40,34 +40,35 @@ if TYPE_CHECKING:  # it takes long to import
     from matplotlib.axes import Axes
 
 DEPTHS = 0.25 * 2 ** np.arange(0, 10.25, 0.5)
-"""Metres: edges of the histogram of depth, four bins to a factor of four, up to 256 m."""
+"""Edges of the bins of the depth histogram, metres: two bins per factor of two, up to 256 m."""
 
 _TILE = 480
 """Width of the images, pixels."""
 _BLUE, _ORANGE, _GRAY = "#2f6db5", "#d9822b", "#66727f"
 
 
-class Shown(NamedTuple):
+class LabelledFrame(NamedTuple):
     """A frame and its labels."""
 
     part: Shard
     frame: dict[str, Any]
     labels: Shard
-    words: dict[str, Any]
+    entry: dict[str, Any]
     """The frame's entry in the index of the labels."""
 
     @property
     def recording(self) -> str:
         """Name of its recording."""
-        return str(self.words["key"]).rpartition("-")[0]
+        return str(self.entry["key"]).rpartition("-")[0]
 
 
 def write(data: Path, count: int = 12) -> Path:
-    """Write `labels/report.html` of a data set whose parts are labelled.
+    """Write `labels/report.html` of a labelled data set.
 
     Args:
         data: The data set.
-        count: Frames to show, spread over it; a quarter of them those with the fewest labels.
+        count: Number of frames to show: three quarters at equal distances, the others those with
+            the fewest labels.
 
     Returns:
         The file.
@@ -80,16 +81,16 @@ def write(data: Path, count: int = 12) -> Path:
     card = json.loads((folder / "card.json").read_text())
     parts = {part.name: part for part in complete_parts(data)}
     frames = [
-        Shown(parts[labels.name], frame, labels, words)
+        LabelledFrame(parts[labels.name], frame, labels, entry)
         for labels in complete_parts(folder)
         if labels.name in parts
-        for frame, words in zip(parts[labels.name].frames, labels.frames, strict=True)
+        for frame, entry in zip(parts[labels.name].frames, labels.frames, strict=True)
     ]
     if not frames:
         raise TrainingError(f"{folder} has no labelled frames to report on")
     rows, reach = _classes(frames, CLASS_LISTS[card["classes"]]), _reach(frames)
     ramp = color_depth(np.geomspace(*reach, 512, dtype=np.float32)[None].repeat(10, 0), *reach)
-    labels, depth = (np.mean([f.words["coverage"][w] for f in frames]) for w in ("labels", "depth"))
+    labels, depth = (np.mean([f.entry["coverage"][w] for f in frames]) for w in ("labels", "depth"))
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = pages.get_template("report.html").render(
         name=data.resolve().name,
@@ -121,15 +122,15 @@ def tiles(
     classes: Sequence[SemanticClass],
     reach: tuple[float, float] = (2.0, 80.0),
 ) -> dict[str, NDArray[np.uint8]]:
-    """Four images of a frame, (h, w, 3) uint8 RGB: itself, labels, their confidence, depth.
+    """Draw four images, (h, w, 3) uint8 RGB: the frame, labels, their confidence, depth.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) class ids; unlabelled pixels are dark.
         trust: (H, W) uint8 confidence of the labels.
         depth: (H, W) metres, NaN where unknown.
-        classes: Of the labels.
-        reach: Metres between which depth has colours.
+        classes: Classes of the labels.
+        reach: Range of the colours of depth, metres.
     """
     size = (_TILE, max(1, round(image.shape[0] * _TILE / image.shape[1])))
     image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -139,15 +140,15 @@ def tiles(
 
     labels, trust, depth = small(labels), small(trust), small(depth)
     blend = cv2.addWeighted(image, 0.4, color_labels(labels, classes), 0.6, 0)
-    sure = cv2.cvtColor(cv2.applyColorMap(trust, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    for drawn in (blend, sure):
-        drawn[labels == UNLABELLED] = image[labels == UNLABELLED] // 4
-    found: dict[str, Any] = {"image": image, "labels": blend, "confidence": sure}
+    confidence = cv2.cvtColor(cv2.applyColorMap(trust, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    for tile in (blend, confidence):
+        tile[labels == UNLABELLED] = image[labels == UNLABELLED] // 4
+    found: dict[str, Any] = {"image": image, "labels": blend, "confidence": confidence}
     return {**found, "depth": color_depth(depth, *reach)}
 
 
-def _facts(card: Mapping[str, Any], frames: Sequence[Shown]) -> dict[str, object]:
-    scales = [f.words["scale"] for f in frames if f.words["scale"] is not None]
+def _facts(card: Mapping[str, Any], frames: Sequence[LabelledFrame]) -> dict[str, object]:
+    scales = [f.entry["scale"] for f in frames if f.entry["scale"] is not None]
     scale = card["scale"]
     if scales and (min(scales), max(scales)) != (1, 1):
         low, middle, high = np.percentile(scales, [10, 50, 90])
@@ -164,11 +165,13 @@ def _facts(card: Mapping[str, Any], frames: Sequence[Shown]) -> dict[str, object
     }
 
 
-def _classes(frames: Sequence[Shown], classes: Sequence[SemanticClass]) -> list[dict[str, Any]]:
-    """Of each class its share of all pixels and of frames, mean confidence and share with depth."""
+def _classes(
+    frames: Sequence[LabelledFrame], classes: Sequence[SemanticClass]
+) -> list[dict[str, Any]]:
+    """For each class: share of all pixels and of frames, mean confidence, share with depth."""
     rows = []
     for c in classes:
-        found = [f.words["by_class"].get(c.name, {"share": 0}) for f in frames]
+        found = [f.entry["by_class"].get(c.name, {"share": 0}) for f in frames]
         shares = [entry["share"] for entry in found]
         present = [entry for entry in found if entry["share"] > 0]
         weights = [entry["share"] for entry in present]
@@ -181,17 +184,17 @@ def _classes(frames: Sequence[Shown], classes: Sequence[SemanticClass]) -> list[
     return rows
 
 
-def _charts(frames: Sequence[Shown]) -> dict[str, str]:
-    """Charts by title, as SVG."""
+def _charts(frames: Sequence[LabelledFrame]) -> dict[str, str]:
+    """Draw the charts as SVG, by title."""
     sums = {
-        name: np.sum([f.words["histograms"][name] for f in frames], axis=0)
+        name: np.sum([f.entry["histograms"][name] for f in frames], axis=0)
         for name in ("labels_trust", "depth_trust", "depth")
     }
-    # Recordings one after the other; NaN at the ends, where lines are interrupted.
+    # Recordings are consecutive on the time axis; NaN between them interrupts the lines.
     seconds, order, starts = [], [], [0.0]
     for recording in dict.fromkeys(f.recording for f in frames):
         own = [i for i, f in enumerate(frames) if f.recording == recording]
-        stamps = np.array([frames[i].words["stamp"] / 1e9 for i in own])
+        stamps = np.array([frames[i].entry["stamp"] / 1e9 for i in own])
         seconds += [*(stamps - stamps[0] + starts[-1]), np.nan]
         order += [*own, 0]
         starts.append(seconds[-2])
@@ -225,12 +228,12 @@ def _charts(frames: Sequence[Shown]) -> dict[str, str]:
         return _chart(draw)
 
     tenths = np.linspace(0, 1, 11)
-    coverage = {w: [f.words["coverage"][w] for f in frames] for w in ("labels", "depth")}
+    coverage = {w: [f.entry["coverage"][w] for f in frames] for w in ("labels", "depth")}
     return {
         "Confidence of labels, per cent of the pixels": bars(sums["labels_trust"], tenths, _BLUE),
         "Confidence of depth, per cent of the pixels": bars(sums["depth_trust"], tenths, _ORANGE),
         "Share of the pixels with labels and with depth": curves(1.0, **coverage),
-        "Factor that makes depth metric": curves(None, scale=[f.words["scale"] for f in frames]),
+        "Factor that makes depth metric": curves(None, scale=[f.entry["scale"] for f in frames]),
         "Depth in metres, per cent of the pixels with depth": bars(
             sums["depth"], DEPTHS, _ORANGE, log=True
         ),
@@ -238,7 +241,7 @@ def _charts(frames: Sequence[Shown]) -> dict[str, str]:
 
 
 def _chart(draw: Callable[[Axes], None]) -> str:
-    """What `draw` draws, as a data URL of an SVG image."""
+    """Draw into axes and return the chart as a data URL of an SVG image."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure  # without pyplot no display is needed
 
@@ -253,9 +256,9 @@ def _chart(draw: Callable[[Axes], None]) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _reach(frames: Sequence[Shown]) -> tuple[float, float]:
-    """The range of nine tenths of the depth, metres."""
-    counts = np.sum([f.words["histograms"]["depth"] for f in frames], axis=0)
+def _reach(frames: Sequence[LabelledFrame]) -> tuple[float, float]:
+    """The range of the middle 90 % of depth, metres."""
+    counts = np.sum([f.entry["histograms"]["depth"] for f in frames], axis=0)
     if not counts.sum():
         return 2.0, 80.0
     low, high = np.searchsorted(np.cumsum(counts) / counts.sum(), [0.05, 0.95])
@@ -263,27 +266,30 @@ def _reach(frames: Sequence[Shown]) -> tuple[float, float]:
 
 
 def _figures(
-    frames: Sequence[Shown],
+    frames: Sequence[LabelledFrame],
     classes: Sequence[SemanticClass],
     count: int,
     reach: tuple[float, float],
 ) -> list[dict[str, Any]]:
-    """Frames spread over time, then those with the fewest labels."""
+    """Draw frames at equal distances, then those with the fewest labels."""
     count = min(count, len(frames))
     even = [i * len(frames) // max(1, count - count // 4) for i in range(count - count // 4)]
-    by_labels = sorted(range(len(frames)), key=lambda i: frames[i].words["coverage"]["labels"])
+    by_labels = sorted(range(len(frames)), key=lambda i: frames[i].entry["coverage"]["labels"])
     fewest = [i for i in by_labels if i not in even][: count // 4]
     figures = []
     for i in [*even, *fewest]:
-        part, frame, made, words = frames[i]
+        part, frame, labelled, entry = frames[i]
         key = frame["key"]
-        labels, trust, encoded = (made.gray(key, n) for n in ("labels", "labels_trust", "depth"))
+        names = ("labels", "labels_trust", "depth")
+        labels, trust, encoded = (labelled.gray(key, name) for name in names)
         if labels is None or trust is None or encoded is None:
-            raise TrainingError(f"{made.path(key, 'labels.png')} or what belongs to it is missing")
+            raise TrainingError(
+                f"{labelled.path(key, 'labels.png')}, .labels_trust.png or .depth.png is missing"
+            )
         depth = np.where(encoded > 0, encoded.astype(np.float32) / 256, np.float32(np.nan))
         shown = tiles(part.image(frame), labels, trust, depth, classes, reach)
         caption = f"{key}: " + ", ".join(
-            f"{100 * share:.0f} % with {what}" for what, share in words["coverage"].items()
+            f"{100 * share:.0f} % with {what}" for what, share in entry["coverage"].items()
         )
         figures.append(
             {
@@ -295,6 +301,6 @@ def _figures(
 
 
 def _inline(image: NDArray[np.uint8]) -> str:
-    """(H, W, 3) RGB as a data URL of a JPEG image."""
+    """Encode an image, (H, W, 3) RGB, as a data URL of a JPEG."""
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which pictures of a recording become frames of a data set, and what belongs to each."""
+"""Select the images of a recording that become frames of a data set, and collect their data."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ from .recordings import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, Recording, parsed,
 
 SECOND = 10**9
 TRUTH_WITHIN = SECOND // 50
-"""ns between the stamps of a picture and of depth or labels that belong to it, at most."""
+"""Greatest difference between the stamps of an image and its depth or labels, ns."""
 LATENESS = SECOND // 2
-"""ns by which messages of one stamp may be recorded apart."""
+"""Greatest difference between the times of recording of messages with the same stamp, ns."""
 QUALITY = 95
-"""Of the JPEG files that pictures become which are not compressed yet."""
+"""JPEG quality of images that are not compressed in the bag."""
 LEAST_SIZE = 16
-"""Pixels of width and height; of smaller images are what some cameras send as they start."""
-PICTURE, DEPTH = "picture", "depth"
+"""Minimum width and height, pixels; some cameras send smaller images when they start."""
+COLOR, DEPTH = "color", "depth"
 INSPECTED = 100
-"""Messages of a topic at most, of which one must be an image that can be read."""
+"""Number of messages of a topic that are searched for a readable image."""
 THUMBNAIL = (32, 24)
-"""Width and height in which pictures are compared."""
-NO_PICTURE = re.compile("label|mask|segment|confiden|traversab|overlay", re.IGNORECASE)
-"""In names of topics that carry what was made of pictures."""
+"""Width and height of the images that are compared, pixels."""
+DERIVED = re.compile("label|mask|segment|confiden|traversab|overlay", re.IGNORECASE)
+"""Pattern in the names of topics with images that were computed from camera images."""
 
 Frame = dict[str, Any]
 Files = dict[str, bytes]
@@ -71,7 +71,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Topics:
-    """Of one camera in a bag."""
+    """Topics of one camera in a bag."""
 
     image_topic: str
     camera_info_topic: str | None
@@ -81,21 +81,23 @@ class Topics:
 
 @dataclass
 class Tally:
-    """How far a recording has been read, and what was met; kept beside the frames of a part."""
+    """Progress of reading a recording; stored with each part, to resume."""
 
     until: int = -1
-    """When the last frame was recorded, ns."""
+    """Time of recording of the last frame, ns."""
     stamp: int = -1
-    """Its stamp, ns."""
+    """Stamp of the last frame, ns."""
     began: int = -1
     ended: int = -1
-    """When the first and the last picture were recorded, ns."""
+    """Times of recording of the first and the last image, ns."""
     seen: int = 0
+    """Number of images that were read."""
     bad: int = 0
+    """Number of images that could not be decoded."""
 
 
-class Picture(NamedTuple):
-    """A picture as it is written, and (H, W, 3) RGB."""
+class EncodedImage(NamedTuple):
+    """An image as a file's content and extension, and decoded, (H, W, 3) uint8 RGB."""
 
     data: bytes
     ending: str
@@ -103,77 +105,79 @@ class Picture(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """A frame that waits for what belongs to it, and the tally up to it."""
+    """A selected image that waits for later messages, and the progress up to it."""
 
     stamp: int
-    picture: Picture
+    image: EncodedImage
     tally: Tally
 
 
 class Series:
-    """Messages of a topic, not decoded, in the order of their stamps."""
+    """The latest messages of a topic, serialised, sorted by stamp."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, bytes]] = []
 
     def add(self, stamp: int, raw: bytes, keep: int) -> None:
-        """Add a message, and drop those that are older than the newest by more than `keep`, ns."""
+        """Add a message; drop those that are more than `keep` ns older than the newest."""
         insort(self.messages, (stamp, raw), key=itemgetter(0))
         oldest = self.messages[-1][0] - keep
         del self.messages[: bisect_left(self.messages, oldest, key=itemgetter(0))]
 
     def nearest(self, stamp: float, within: float) -> tuple[int, bytes] | None:
-        """The message nearest to a stamp, with its own."""
+        """Return stamp and content of the message nearest to a stamp; None if none is within."""
         at = bisect_left(self.messages, stamp, key=itemgetter(0))
         near = [m for m in self.messages[max(at - 1, 0) : at + 1] if abs(m[0] - stamp) <= within]
         return min(near, key=lambda message: abs(message[0] - stamp), default=None)
 
 
 class Selection:
-    """Chooses the frames of a recording, and gathers what belongs to each."""
+    """Selects the frames of a recording, and collects their neighbours, truth and camera."""
 
     def __init__(
         self, bag: Recording, topics: Topics, every: float, change: float, neighbours: float
     ) -> None:
-        """Say what to choose.
+        """Set the options.
 
         Args:
             bag: The recording.
-            topics: Of the camera.
-            every: Seconds between frames; a tenth less will do.
-            change: Share of the range of gray by which a frame must differ from the one before.
-            neighbours: Seconds to the views before and after; 0 without.
+            topics: The camera's topics.
+            every: Interval between frames, seconds; 10 % less is accepted.
+            change: Minimum mean difference from the frame before, as a share of the grey range.
+            neighbours: Interval to the images before and after, seconds; 0: none.
         """
         self.bag, self.topics = bag, topics
         self.apart, self.change = 0.9 * SECOND * every, 255 * change
         self.beside, self.reach = SECOND * neighbours, round(1.5 * SECOND * neighbours)
         self.notes: dict[str, None] = {}
-        """What was wrong, a line of each kind."""
+        """Problems, one line of each kind."""
         names = (topics.image_topic, topics.depth_topic, topics.labels_topic)
         self.series = {name: Series() for name in names if name}
         info = topics.camera_info_topic
         self.info: bytes | None = None
         if info:
-            bag.inspect([info], 1, self._hear)
+            bag.inspect([info], 1, self._set_info)
 
-    def _hear(self, topic: str, raw: bytes) -> bool:
-        """Take a camera_info."""
+    def _set_info(self, topic: str, raw: bytes) -> bool:
         self.info = raw
         return True
 
     def frames(
-        self, tally: Tally, last: NDArray[np.uint8] | None, on_picture: Callable[[], None]
+        self, tally: Tally, last: NDArray[np.uint8] | None, on_image: Callable[[], None]
     ) -> Iterator[tuple[Frame, Files, Tally]]:
-        """The frames after the one that a tally ends with, whose picture is `last`.
+        """Select frames after those of earlier runs.
 
-        The tally that is given goes on with every picture, of which `on_picture` hears.
+        Args:
+            tally: Progress of earlier runs; it is updated with every image.
+            last: Image of the last frame of earlier runs, (H, W, 3) RGB.
+            on_image: Called after every image.
 
         Yields:
-            A frame, its files by ending, and the tally up to it.
+            A frame, its files by extension, and the progress up to it.
         """
         image, info, after = self.topics.image_topic, self.topics.camera_info_topic, tally.until
         kept = None if last is None else thumbnail(last)
-        looked: float = -math.inf if last is None else tally.stamp
+        compared: float = -math.inf if last is None else tally.stamp
         newest, waiting = 0, deque[Chosen]()
         topics = {*self.series, *([info] if info else [])}
         for topic, kind, time, raw in self.bag.messages(topics, after - self.reach - LATENESS):
@@ -187,30 +191,30 @@ class Selection:
                 yield from map(self._frame, waiting)
                 waiting.clear()
                 self.series = {name: Series() for name in self.series}
-                newest, looked = 0, -math.inf
+                newest, compared = 0, -math.inf
             past = newest - waiting[0].stamp if waiting else 0
             self.series[topic].add(stamp, raw, past + self.reach + LATENESS)
             if topic != image:
                 continue
             newest = max(newest, stamp)
-            if time <= after:  # a frame before this run has seen it
+            if time <= after:  # an earlier run has read it
                 continue
             tally.began, tally.ended = tally.began if tally.seen else time, time
             tally.seen += 1
-            on_picture()
-            if stamp - looked < self.apart:
+            on_image()
+            if stamp - compared < self.apart:
                 continue
             try:
-                picture = read_picture(raw, kind)
+                encoded = read_image(raw, kind)
             except ValueError as error:
                 if not tally.bad:
                     self.notes[f"the first of them: {shortened(str(error), 200)}"] = None
                 tally.bad += 1
                 continue
-            looked, small = stamp, thumbnail(picture.rgb)
+            compared, small = stamp, thumbnail(encoded.rgb)
             if kept is None or np.abs(small - kept).mean() >= self.change:
-                kept = thumbnail(decode(picture.data))  # what a later run has, too
-                waiting.append(Chosen(stamp, picture, replace(tally, until=time, stamp=stamp)))
+                kept = thumbnail(decode(encoded.data))  # from the file, as when a run is resumed
+                waiting.append(Chosen(stamp, encoded, replace(tally, until=time, stamp=stamp)))
         yield from map(self._frame, waiting)
 
     def _frame(self, chosen: Chosen) -> tuple[Frame, Files, Tally]:
@@ -224,7 +228,7 @@ class Selection:
             if found is None or not self.beside:
                 continue
             try:
-                other = read_picture(found[1], found[2])
+                other = read_image(found[1], found[2])
             except ValueError:
                 continue
             if other.ending == ending and other.rgb.shape == rgb.shape:
@@ -242,7 +246,7 @@ class Selection:
                 self.notes[f"{what}: {error}"] = None
         frame["camera"] = None
         if self.info is not None:
-            # A camera says the same again and again, but for the stamp.
+            # Clear the stamp: the rest is mostly the same, and `read_camera` has a cache.
             info, name = self.info[:4] + bytes(8) + self.info[12:], self.topics.image_topic
             rectified = name.removesuffix("/compressed").split("/")[-1].startswith("image_rect")
             frame["camera"], trouble = read_camera(info, width, height, rectified)
@@ -250,14 +254,14 @@ class Selection:
         return frame, files, tally
 
     def _nearest(self, what: str, stamp: float, within: float) -> tuple[int, bytes, str] | None:
-        """Stamp, message and type of what is nearest to a stamp on a topic."""
+        """Stamp, content and type of the message nearest to a stamp on a topic."""
         topic = getattr(self.topics, f"{what}_topic")
         found = self.series[topic].nearest(stamp, within) if topic else None
         return found and (*found, self.bag.topics[topic][0])
 
 
-def read_picture(raw: bytes, kind: str) -> Picture:
-    """The image of a message, as it came if that is a JPEG or PNG of it; raises `ValueError`."""
+def read_image(raw: bytes, kind: str) -> EncodedImage:
+    """Read a message's image; JPEG and PNG data is kept unchanged. Raises `ValueError`."""
     message = parsed(raw, kind)
     rgb = compressed_to_rgb(message) if kind == COMPRESSED_IMAGE else image_to_rgb(message)
     height, width = rgb.shape[:2]
@@ -265,15 +269,15 @@ def read_picture(raw: bytes, kind: str) -> Picture:
         raise ValueError(f"the image has only {width}x{height} pixels")
     if kind == COMPRESSED_IMAGE:
         data = bytes(message.data)
-        # A mosaic becomes an image here, for readers of the data set do not know of it.
+        # Bayer images are converted, because readers of the data set expect RGB.
         if "bayer_" not in message.format.lower() or np.array_equal(decode(data), rgb):
-            return Picture(data, "png" if data.startswith(b"\x89PNG") else "jpg", rgb)
+            return EncodedImage(data, "png" if data.startswith(b"\x89PNG") else "jpg", rgb)
     data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    return Picture(data, "jpg", rgb)
+    return EncodedImage(data, "jpg", rgb)
 
 
 def read_truth(what: str, raw: bytes, kind: str, width: int, height: int) -> bytes:
-    """The PNG of a message's `depth` or `labels` at a picture's size; raises `ValueError`."""
+    """Encode a message's `depth` or `labels` as PNG at an image's size; raises `ValueError`."""
     message = parsed(raw, kind)
     truth: NDArray[Any]
     if what == "labels":
@@ -292,7 +296,11 @@ def read_truth(what: str, raw: bytes, kind: str, width: int, height: int) -> byt
 def read_camera(
     raw: bytes, width: int, height: int, rectified: bool
 ) -> tuple[dict[str, Any] | None, str]:
-    """The camera of images of a size as frames have it, None if unknown; what is wrong, if any."""
+    """Read a camera_info for images of a size.
+
+    Returns:
+        The entry `camera` of a frame, None if unknown; and a problem, empty if there is none.
+    """
     try:
         camera, assumed = camera_of(parsed(raw, CAMERA_INFO), width, height, rectified)
     except ValueError as error:
@@ -308,16 +316,17 @@ def _require_shape(columns: int, rows: int, width: int, height: int) -> None:
 
 
 def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A small gray picture, 0 to 255, to be compared."""
+    """Reduce an image to a small grey one, 0 to 255, for comparison."""
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return np.asarray(cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def choose_topics(bag: Recording, options: argparse.Namespace) -> Topics:
-    """The topics of the command line, and what it leaves open of image and camera_info.
+    """Return the topics of the command line; find image and camera_info if they are not given.
 
     Raises:
-        TrainingError: one is not there or of another type, or there is no picture, or a choice.
+        TrainingError: A topic is missing or has another type, or there is not exactly one image
+            topic to choose.
     """
     images = [name for name, (kind, _) in bag.topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
     infos = [name for name, (kind, _) in bag.topics.items() if kind == CAMERA_INFO]
@@ -328,61 +337,64 @@ def choose_topics(bag: Recording, options: argparse.Namespace) -> Topics:
             wanted = f"--{option.replace('_', '-')} {name}"
             raise TrainingError(f"{bag.path} has no {wanted}, only {_listed(bag, names)}")
     content = _contents(bag, images)
-    pictures = [n for n, what in content.items() if what == PICTURE and not NO_PICTURE.search(n)]
-    # Of a camera's pictures in two forms, the raw ones are as good or better.
-    pictures = [n for n in pictures if n.removesuffix("/compressed") not in {*pictures} - {n}]
-    if not options.topic and not pictures:
-        reasons = {PICTURE: "named as if made of images, --topic takes it", DEPTH: "holds depth"}
+    candidates = [n for n, what in content.items() if what == COLOR and not DERIVED.search(n)]
+    # If a camera has raw and compressed images, use the raw ones.
+    candidates = [n for n in candidates if n.removesuffix("/compressed") not in {*candidates} - {n}]
+    if not options.topic and not candidates:
+        reasons = {
+            COLOR: "by its name not a camera's image, --topic selects it anyway",
+            DEPTH: "is depth",
+        }
         why = [f"; {name}: {reasons.get(what, what)}" for name, what in content.items()]
         raise TrainingError(
             f"{bag.path} has no image topic{' that can be read' if why else ''}, only"
             f" {_listed(bag, bag.topics)}{''.join(why)}"
         )
-    if not options.topic and len(pictures) > 1:
+    if not options.topic and len(candidates) > 1:
         raise TrainingError(
-            f"{bag.path} has {len(pictures)} image topics, {_listed(bag, pictures)}: choose one by"
-            " --topic"
+            f"{bag.path} has {len(candidates)} image topics, {_listed(bag, candidates)}: choose one"
+            " with --topic"
         )
-    image = options.topic or pictures[0]
+    image = options.topic or candidates[0]
     beside = image.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
     info = options.camera_info_topic or (beside if beside in infos else None)
     if info is None:
         warn(
-            f"{bag.path} has no {beside}: of pictures without a focal length no metric depth is"
-            f" learned; --camera-info-topic takes one of {_listed(bag, infos)}"
+            f"{bag.path} has no {beside}: without a focal length, images cannot be used to train"
+            f" metric depth; give --camera-info-topic, one of {_listed(bag, infos)}"
         )
-    # Not taken unasked: it may be of another view, or what a network said.
+    # Not used without the option: it may be of another view, or predicted by a network.
     depth = [name for name, what in content.items() if what == DEPTH]
     if depth and not options.depth_topic:
         warn(
-            f"{bag.path} has depth, {_listed(bag, depth)}: --depth-topic takes one as truth, if it"
-            f" was measured and is registered to {image}"
+            f"{bag.path} has depth, {_listed(bag, depth)}: give --depth-topic to use it as ground"
+            f" truth, if it is measured and registered to {image}"
         )
     return Topics(image, info, options.depth_topic, options.labels_topic)
 
 
 def _contents(bag: Recording, names: Iterable[str]) -> dict[str, str]:
-    """What topics of images hold: `PICTURE`, `DEPTH` or why it cannot be read, the first reason."""
+    """Find what image topics contain: `COLOR`, `DEPTH`, or the reason why they cannot be read."""
     contents: dict[str, str] = {}
     reasons: dict[str, str] = {}
 
-    def judge(topic: str, raw: bytes) -> bool:
+    def inspect(topic: str, raw: bytes) -> bool:
         kind = bag.topics[topic][0]
         try:
-            contents[topic] = DEPTH if is_depth(parsed(raw, kind)) else PICTURE
-            if contents[topic] == PICTURE:
-                read_picture(raw, kind)
+            contents[topic] = DEPTH if is_depth(parsed(raw, kind)) else COLOR
+            if contents[topic] == COLOR:
+                read_image(raw, kind)
         except ValueError as error:
             contents[topic] = reasons.setdefault(topic, shortened(str(error), 200))
             return False
         return True
 
-    bag.inspect([*names], INSPECTED, judge)
+    bag.inspect([*names], INSPECTED, inspect)
     return contents
 
 
 def _listed(bag: Recording, names: Iterable[str]) -> str:
-    """Topics with type and count, in one line."""
+    """List topics with type and number of messages, in one line."""
     about = [f"{name} ({bag.topics[name][0]}, {bag.topics[name][1]})" for name in names]
     return ", ".join(about) or "none"
 

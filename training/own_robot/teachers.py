@@ -12,20 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Teachers: large networks, or a model file of our own, that say what pictures show.
+"""Teachers: large networks that predict labels or depth for images.
 
-A teacher is a name on the Hugging Face hub, which transformers fetches and keeps, a folder that
-holds such a model (`training.hub`, whose list of families holds here, too), or one of our own model
-files. Pictures are resized and normalised here as the model's image processor says, on the device
-and as a batch. Other networks come as plain ONNX files with a description beside them
-(`PlainOnnx`).
+A teacher is a model of the Hugging Face hub by name or folder (the families of `training.hub`), a
+model file of this project, or another ONNX file with a description beside it (`PlainOnnx`). Images
+are resized and normalised as the model's image processor specifies, in batches on the device.
 
-A student's depth and labels come from its teachers, and so do terms of use
-(`data.teacher_terms`): the default teachers of `own-robot` were trained on data for non-commercial
-use. DA3METRIC-LARGE is Apache-2.0.
+A student inherits the terms of use of its teachers (`data.teacher_terms`). The default teachers of
+`own-robot` were trained on data for non-commercial use. DA3METRIC-LARGE is Apache-2.0.
 
-Shapes: N pictures, H and W their size, h and w the network's output, C the teacher's classes, K
-these and perhaps one more, "none of them", S the student's.
+Shapes: N images, H and W their size, h and w the network's output, C the teacher's classes, K the
+same or with one more for "none of them", S the student's classes.
 """
 
 from __future__ import annotations
@@ -45,8 +42,8 @@ from depthseg_ros.model_card import SemanticClass
 
 from ..data.label_spaces import listed, members, same_names
 from ..errors import TrainingError
-from ..evaluation.evaluate import load
-from ..hub.classes import plain_name
+from ..evaluation.accuracy import load
+from ..hub.class_names import plain_name
 from ..hub.networks import (
     DepthAnything3Depth,
     DepthPro,
@@ -63,50 +60,53 @@ from ..options import read_yaml
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _ANY_SHAPE = ("segformer", "mask2former", "maskformer")
-_NOBODY = 30.0
-"""By so much a class that no class of the teacher is lies below the least of its logits."""
+_ABSENT = 30.0
+"""A student's class without a class of the teacher gets the smallest logit minus this."""
 
 
 class TeacherOutput(NamedTuple):
-    """What a teacher says of N pictures."""
+    """A teacher's prediction for N images."""
 
     shares: Tensor | None
-    """(N, S, H, W) probabilities of the student's classes; what is left of 1 is none of them."""
+    """(N, S, H, W) probabilities of the student's classes; the rest to 1 is "none of them"."""
     depth: Tensor | None
-    """(N, H, W) of the teacher's kind of depth, NaN where there is none."""
+    """(N, H, W) in the teacher's kind of depth, NaN if unknown."""
 
 
 class Teacher:
-    """What says something of pictures."""
+    """Base class: predicts labels, depth or both."""
 
     classes: tuple[str, ...] = ()
-    """Names of its classes; empty if it does not label."""
+    """Names of its classes; empty if it does not predict labels."""
     depth: str | None = None
     """Kind of its depth, one of `alignment.DEPTH_KINDS`."""
     needs_fx = False
     weights: NDArray[np.float32] = np.empty((0, 1), np.float32)
-    """(C, S + 1) Which share of each class's probability each of the student's gets, see
-    `student_shares`; the last is none of them."""
+    """(C, S + 1) share of each class's probability for each class of the student, see
+    `student_shares`; the last column is "none of them"."""
 
     @property
     def count(self) -> int:
-        """How many classes the student has, S."""
+        """Number of the student's classes, S."""
         return self.weights.shape[1] - 1
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
-        """Look at pictures, uint8 RGB, of one size at `scale` times the usual resolution.
+    def __call__(self, images_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
+        """Predict for images of one size.
 
-        `fx_N` is their focal length in pixels. A network of a fixed size sees nothing but fewer
-        or more details of pictures that are scaled.
+        Args:
+            images_NHW3: uint8 RGB.
+            fx_N: Focal lengths, pixels.
+            scale: Factor of the default resolution of the network's input. A network with a fixed
+                input size runs at that size; `scale` changes only the detail of the images.
         """
         raise NotImplementedError
 
 
 class NullTeacher(Teacher):
-    """Labels nothing, where depth alone is wanted."""
+    """Predicts nothing, for depth without labels."""
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
-        """Say nothing."""
+    def __call__(self, images_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
+        """Return no labels and no depth."""
         return TeacherOutput(None, None)
 
 
@@ -114,10 +114,10 @@ class OnnxTeacher(Teacher):
     """A model file as a teacher; it runs on the CPU."""
 
     def __init__(self, path: Path) -> None:
-        """Load it; raises `ModelFileError` or `TrainingError` where it cannot be a teacher."""
+        """Load it; raises `ModelFileError` or `TrainingError` if it cannot be a teacher."""
         card, self._inputs, self._predict = load(path)
         if card.needs_background:
-            raise TrainingError(f"{path} needs a picture of the background, a recording has none")
+            raise TrainingError(f"{path} needs a background image, which recordings do not have")
         self.classes = tuple(c.name for c in card.classes)
         self.depth = "metric" if card.depth and card.depth.kind == "metric" else None
         self.needs_fx = card.needs_fx
@@ -125,21 +125,19 @@ class OnnxTeacher(Teacher):
         self._index = np.full(256, len(self.classes))
         self._index[[c.id for c in card.classes]] = np.arange(len(self.classes))
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
-        """See `Teacher`; a scaled picture is one of a camera with a focal length as much longer."""
-        device, size = pictures_NHW3.device, tuple(pictures_NHW3.shape[1:3])
+    def __call__(self, images_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
+        """See `Teacher`; the focal length is scaled with the image."""
+        device, size = images_NHW3.device, tuple(images_NHW3.shape[1:3])
         scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-        pictures = _resampled(pictures_NHW3.permute(0, 3, 1, 2).float(), scaled, "bilinear")
-        feed = {
-            "image": pictures.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu()
-        }
+        images = _resampled(images_NHW3.permute(0, 3, 1, 2).float(), scaled, "bilinear")
+        feed = {"image": images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu()}
         if fx_N is not None:
             feed["fx"] = fx_N * (scaled[1] / size[1])
-        said = self._predict(*(feed[name] for name in self._inputs))
-        # The nearest: there is nothing between two classes, nor between a house and the sky.
+        outputs = self._predict(*(feed[name] for name in self._inputs))
+        # Nearest neighbour: class ids, and depth at edges, must not be interpolated.
         near = {
             name: F.interpolate(x[:, None].float().to(device), size, mode="nearest-exact")
-            for name, x in zip(self._outputs, said, strict=True)
+            for name, x in zip(self._outputs, outputs, strict=True)
         }
         shares = None
         if self.count:
@@ -159,10 +157,10 @@ class _Pretrained(Teacher):
         self._entries = network.input_entries()
         self._device, self._precision = device, precision
 
-    def _run(self, pictures_NHW3: Tensor, scale: float) -> tuple[tuple[Tensor, ...], float]:
-        """The network's outputs for pictures, and its pixels per pixel of them."""
+    def _run(self, images_NHW3: Tensor, scale: float) -> tuple[tuple[Tensor, ...], float]:
+        """Return the network's outputs, and the ratio of its input size to the image size."""
         entries = self._entries
-        values = pictures_NHW3.to(self._device).permute(0, 3, 1, 2).float()
+        values = images_NHW3.to(self._device).permute(0, 3, 1, 2).float()
         height, width = values.shape[2:]
         size = self._network_size(height, width, scale)
         mode = {"cubic": "bicubic", "nearest": "nearest-exact"}.get(entries["resize"], "bilinear")
@@ -178,13 +176,13 @@ class _Pretrained(Teacher):
             return self._network(values), (size[0] / height + size[1] / width) / 2
 
     def _network_size(self, height: int, width: int, scale: float) -> tuple[int, int]:
-        """Height and width of what the network takes for a picture."""
+        """Height and width of the network's input for an image."""
         network, config = self._network, self._network.config
-        if isinstance(network, SquareMaskLabels | DepthPro):  # they know no other
+        if isinstance(network, SquareMaskLabels | DepthPro):  # have a fixed size
             return network.input_size(height, width)
         settings = network.settings
         size = {k: v for k, v in (settings.get("size") or {}).items() if v}
-        # It knows no other, but for the newer ones with a backbone.
+        # DPT has a fixed size, except newer models with a backbone.
         square = network.family == "dpt" and (config.is_hybrid or config.backbone_config is None)
         if isinstance(network, ZoeDepth | DepthAnything3Depth):
             own = network.input_size(height, width)
@@ -196,7 +194,7 @@ class _Pretrained(Teacher):
             tall = wide = min(tall, size.get("longest_edge", float("inf")) / max(height, width))
         else:
             tall, wide = size["height"] / height, size["width"] / width
-            # Processors squeeze pictures into a square for networks that were trained without that.
+            # Some processors stretch images to a square although training kept their shape.
             keeps = settings.get("keep_aspect_ratio") or network.family in _ANY_SHAPE
             if keeps and not square:
                 tall = wide = min(tall, wide, key=lambda factor: abs(1 - factor))
@@ -211,33 +209,33 @@ class _Pretrained(Teacher):
 
 
 class Segmenter(_Pretrained):
-    """SegFormer, Mask2Former and the others of `hub.networks`."""
+    """SegFormer, Mask2Former and other segmentation networks of `hub.networks`."""
 
     def __init__(self, name: str, device: torch.device, precision: str = "fp32") -> None:
-        """Load it; raises `TrainingError` where there is none, or it is no segmentation model."""
+        """Load it; raises `TrainingError` if that fails or it is not a segmentation model."""
         network = load_labels(name)
         super().__init__(network, device, precision)
         self._scores = isinstance(network, MaskLabels)
         self.classes = tuple(plain_name(each) for each in network.names)
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
+    def __call__(self, images_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
-        (logits,), _ = self._run(pictures_NHW3, scale)
+        (logits,), _ = self._run(images_NHW3, scale)
         if self._scores:
-            claims = logits / logits.sum(1, keepdim=True).clamp(min=1)  # several may claim a pixel
-            claims = torch.cat([claims, 1 - claims.sum(1, keepdim=True)], 1)
-            logits = claims.clamp(min=1e-6).log()
-        height, width = pictures_NHW3.shape[1:3]
+            scores = logits / logits.sum(1, keepdim=True).clamp(min=1)  # the sum may exceed 1
+            scores = torch.cat([scores, 1 - scores.sum(1, keepdim=True)], 1)
+            logits = scores.clamp(min=1e-6).log()
+        height, width = images_NHW3.shape[1:3]
         return TeacherOutput(_shares(logits, self.weights, (height, width)), None)
 
 
 class PlainOnnx(Teacher):
-    """A segmentation network as a plain ONNX file without our card; it runs on the CPU.
+    """A segmentation network as an ONNX file without model card; it runs on the CPU.
 
-    `NAME.yaml` beside `NAME.onnx` describes it: of `input` its `name`, `scale`, `mean` and `std`,
-    by which x = (rgb * scale - mean) / std, `size_checked_hw`, and `allowed_sizes`, a text with
-    "multiples of N" or "Nk+M"; of the first of `outputs`, which are logits, its `classes`, id:
-    name, and if need be `ignore_when_taking_argmax`, ids that no prediction has.
+    `NAME.yaml` beside `NAME.onnx` describes it. `input` has `name`; `scale`, `mean` and `std` for
+    x = (rgb * scale - mean) / std; `size_checked_hw`; and `allowed_sizes`, a text with "multiples
+    of N" or "Nk+M". `outputs` is a list; its first entry, for the logits, has `classes`, id: name,
+    and optionally `ignore_when_taking_argmax`, a list of ids that are never predicted.
     """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
@@ -245,11 +243,11 @@ class PlainOnnx(Teacher):
 
         Args:
             path: The .onnx.
-            size: Pixels of the shorter side that images are resized to; None: what the file was
-                checked at.
+            size: Shorter side that images are resized to, pixels; None: that of
+                `size_checked_hw`.
 
         Raises:
-            TrainingError: it cannot be loaded, or its description lacks something.
+            TrainingError: It cannot be loaded, or its description is incomplete.
         """
         import onnxruntime
 
@@ -281,48 +279,48 @@ class PlainOnnx(Teacher):
             self._session = onnxruntime.InferenceSession(
                 str(path), providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime has its own
+        except Exception as error:  # onnxruntime has its own errors
             raise TrainingError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
+    def __call__(self, images_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
-        height, width = pictures_NHW3.shape[1:3]
+        height, width = images_NHW3.shape[1:3]
         factor = self.size / min(height, width) * scale
         tall, wide = (
             max(1, round(length * factor / self._step)) * self._step + self._plus
             for length in (height, width)
         )
-        values = pictures_NHW3.cpu().permute(0, 3, 1, 2).float()
+        values = images_NHW3.cpu().permute(0, 3, 1, 2).float()
         values = _resampled(values, (tall, wide), "bilinear")
         values = (values * self._scale - self._mean) / self._std
         logits = [
             torch.from_numpy(self._session.run(None, {self._input: one[None].numpy()})[0])
             for one in values
         ]
-        kept = torch.cat(logits)[:, self._kept].to(pictures_NHW3.device)
+        kept = torch.cat(logits)[:, self._kept].to(images_NHW3.device)
         return TeacherOutput(_shares(kept, self.weights, (height, width)), None)
 
 
 def _shares(logits_NKhw: Tensor, weights: NDArray[np.float32], size: tuple[int, int]) -> Tensor:
-    """Probabilities of the student's classes at a size, (N, S, H, W); weights as of `Teacher`.
+    """Probabilities of the student's classes, (N, S, H, W); `weights` as in `Teacher`.
 
-    Classes are joined before they are enlarged: 150 of them would take memory.
+    Classes are merged before they are enlarged, because 150 enlarged classes need much memory.
     """
     full = np.zeros((logits_NKhw.shape[1], weights.shape[1]), np.float32)
-    full[:, -1] = 1  # what a network has besides its classes is none of them
+    full[:, -1] = 1  # an output besides the teacher's classes is "none of them"
     full[: len(weights)] = weights
     logs = torch.from_numpy(full).to(logits_NKhw.device).log()
-    nobody = torch.full_like(logits_NKhw[:, 0], float(logits_NKhw.min()) - _NOBODY)
-    joined = []
+    absent = torch.full_like(logits_NKhw[:, 0], float(logits_NKhw.min()) - _ABSENT)
+    merged = []
     for log in logs.T:
-        (own,) = torch.where(log.isfinite())
-        ours = logits_NKhw[:, own] + log[own, None, None]
-        joined.append(ours.logsumexp(1) if len(own) else nobody)
-    return resize(torch.stack(joined, 1), size).softmax(1)[:, :-1]
+        (members_of,) = torch.where(log.isfinite())
+        weighted = logits_NKhw[:, members_of] + log[members_of, None, None]
+        merged.append(weighted.logsumexp(1) if len(members_of) else absent)
+    return resize(torch.stack(merged, 1), size).softmax(1)[:, :-1]
 
 
 class DepthEstimator(_Pretrained):
-    """Depth Anything, ZoeDepth, DPT and the others of `hub.networks`."""
+    """Depth Anything, ZoeDepth, DPT and other depth networks of `hub.networks`."""
 
     def __init__(
         self, name: str, device: torch.device, precision: str = "fp32", kind: str | None = None
@@ -330,33 +328,33 @@ class DepthEstimator(_Pretrained):
         """Load it.
 
         Args:
-            name: On the hub, or a folder.
-            device: Where it runs.
+            name: Name on the hub, or a folder.
+            device: Where to run it.
             precision: One of `PRECISIONS`.
-            kind: `metric` or `relative`, for models that do not say it of themselves.
+            kind: `metric` or `relative`, for models that do not specify it.
 
         Raises:
-            TrainingError: there is none, it is no depth model, or one of another kind.
+            TrainingError: It cannot be loaded, is not a depth model, or has another kind of depth.
         """
         self._depth = load_depth(name, {"relative": "inverse"}.get(kind or "", kind))
         super().__init__(self._depth, device, precision)
         self.depth = "metric" if self._depth.kind == "metric" else "relative"
         self.needs_fx = self._depth.canonical_fx is not None
 
-    def __call__(self, pictures_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
+    def __call__(self, images_NHW3: Tensor, fx_N: Tensor | None, scale: float) -> TeacherOutput:
         """See `Teacher`."""
-        (said, *sky), pixels = self._run(pictures_NHW3, scale)
-        said = said.float()
+        (depth, *sky), ratio = self._run(images_NHW3, scale)
+        depth = depth.float()
         if self._depth.inverse_metric or self._depth.kind == "up-to-scale":
-            said = 1 / said.clamp(min=1e-4)
+            depth = 1 / depth.clamp(min=1e-4)
         if self._depth.canonical_fx is not None:
             assert fx_N is not None  # `needs_fx`
-            fx_N = fx_N.to(said) * pixels / self._depth.canonical_fx
-            said = said * fx_N.view(-1, 1, 1)
+            fx_N = fx_N.to(depth) * ratio / self._depth.canonical_fx
+            depth = depth * fx_N.view(-1, 1, 1)
         if sky and self._depth.sky is not None:
-            said = said.masked_fill(sky[0] > self._depth.sky, float("nan"))
-        height, width = pictures_NHW3.shape[1:3]
-        return TeacherOutput(None, resize(said[:, None], (height, width))[:, 0])
+            depth = depth.masked_fill(sky[0] > self._depth.sky, float("nan"))
+        height, width = images_NHW3.shape[1:3]
+        return TeacherOutput(None, resize(depth[:, None], (height, width))[:, 0])
 
 
 def segmentation_teacher(
@@ -367,12 +365,12 @@ def segmentation_teacher(
     mapping: Mapping[Hashable, Any] | None,
     size: int | None = None,
 ) -> Teacher:
-    """Load what labels, for a student's classes; `none` labels nothing.
+    """Load a teacher for labels of the student's classes; `none` predicts no labels.
 
-    `size` is for plain ONNX files, see `PlainOnnx`.
+    `size` is for `PlainOnnx`.
 
     Raises:
-        TrainingError, ModelFileError: there is none, or `student_shares` refuses the map.
+        TrainingError, ModelFileError: It cannot be loaded, or the map of classes is wrong.
     """
     if name == "none":
         return NullTeacher()
@@ -384,7 +382,7 @@ def segmentation_teacher(
     else:
         teacher = OnnxTeacher(Path(name))
     if not teacher.classes:
-        raise TrainingError(f"{name} gives no labels, expected a model file with classes")
+        raise TrainingError(f"{name} predicts no labels, expected a model file with classes")
     teacher.weights = student_shares(teacher.classes, student, mapping, name)
     return teacher
 
@@ -392,23 +390,23 @@ def segmentation_teacher(
 def depth_teacher(
     name: str, device: torch.device, precision: str, kind: str | None, loaded: Teacher | None = None
 ) -> Teacher:
-    """Load what says depth, or take a model file that is `loaded`.
+    """Load a teacher for depth.
 
     Args:
         name: A model file, a folder, or a name on the hub.
-        device: Where it runs.
+        device: Where to run it.
         precision: One of `PRECISIONS`.
-        kind: `metric` or `relative`, for models that do not say it of themselves.
-        loaded: What to use where it is the model file.
+        kind: `metric` or `relative`, for models that do not specify it.
+        loaded: The teacher of the same name, if it is loaded already; used if it is a model file.
 
     Raises:
-        TrainingError, ModelFileError: there is none.
+        TrainingError, ModelFileError: It cannot be loaded, or has no depth of this kind.
     """
     if Path(name).suffix != ".onnx":
         return DepthEstimator(name, device, precision, kind)
     teacher = loaded if isinstance(loaded, OnnxTeacher) else OnnxTeacher(Path(name))
     if teacher.depth is None or kind == "relative":
-        raise TrainingError(f"{name} gives no {kind or 'metric'} depth")
+        raise TrainingError(f"{name} does not predict {kind or 'metric'} depth")
     return teacher
 
 
@@ -421,27 +419,27 @@ def student_shares(
     mapping: Mapping[Hashable, Any] | None,
     name: str = "the teacher",
 ) -> NDArray[np.float32]:
-    """Which share of the probability of a teacher's class each of the student's classes gets.
+    """Distribute the probability of each class of a teacher to the student's classes.
 
     Args:
         teacher: Names of the teacher's classes.
         student: The student's classes.
-        mapping: Content of a map, see `label_spaces`, of names with or without synonyms; None where
-            the teacher's names are the student's.
+        mapping: Content of a map, see `label_spaces`; names may have synonyms. None: the teacher's
+            names are the student's.
         name: What to call the teacher in messages.
 
     Returns:
-        (C, S + 1); rows sum to 1. The last column is what the map ignores.
+        (C, S + 1) shares; rows sum to 1. The last column is for classes that the map ignores.
 
     Raises:
-        TrainingError: the map has a class that is unknown, twice or missing.
+        TrainingError: The map has an unknown or duplicate class, or lacks one.
     """
     own = dict(enumerate(teacher))
     if mapping is None:
         unknown = sorted(set(teacher) - {c.name for c in student})
         if unknown:
             raise TrainingError(
-                f"{name} has the classes {listed(unknown)}, which the student has not: give"
+                f"{name} has the classes {listed(unknown)}, which the student does not have: give"
                 " --classes MAP.yaml (see training/configs/classes)"
             )
         mapping = same_names(own)
@@ -456,7 +454,7 @@ def student_shares(
 
 
 def _resampled(values_NCHW: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Pictures at another size, without what is too fine for it."""
+    """Resize images, with antialiasing except for nearest neighbour."""
     if values_NCHW.shape[2:] == size:
         return values_NCHW
     return F.interpolate(values_NCHW, size, mode=mode, antialias=mode != "nearest-exact")

@@ -43,11 +43,13 @@ from training.data.module import MultiDataModule
 from training.data.synthetic.composites import Composites
 from training.data.synthetic.rendered import FIRST_SEED, RenderedStreets
 from training.data.transforms import TrainDataset
+from training.engine.fit import CommandLine
+from training.engine.pictures import PredictionImages
 from training.engine.task import JointTask, one_cycle
 from training.engine.weights import start_from
 from training.errors import TrainingError
-from training.evaluation import compare
-from training.evaluation.compare import override
+from training.evaluation import comparison
+from training.evaluation.comparison import override
 from training.models.encoders import StandardResNet
 from training.models.systems.depthsegnet import DepthSegNet, Vgg
 from training.models.systems.lateral_sharing import LateralSharing
@@ -82,33 +84,24 @@ data:
   batch_size: 2
   workers: 0
 trainer:
-  reload_dataloaders_every_n_epochs: 1
+  default_root_dir: runs
   max_epochs: 2
+  check_val_every_n_epoch: 2
   gradient_clip_val: CLIP
   enable_progress_bar: false
-  logger:
-    - class_path: lightning.pytorch.loggers.CSVLogger
-      init_args: {save_dir: runs, name: log}
-    - class_path: lightning.pytorch.loggers.TensorBoardLogger
-      init_args: {save_dir: runs, name: board}
   callbacks: CALLBACKS
 """
 
 
 def small():
-    """SMALL with what runs the default model's configuration, so that it is tested."""
+    """SMALL with optimizer, callbacks and clipping of the default model, which are thus tested."""
     config = yaml.safe_load(CONFIG.read_text())
-    callbacks = config["trainer"]["callbacks"]
-    callbacks = [c for c in callbacks if "ProgressBar" not in c["class_path"]]
-    for callback in callbacks:
-        options = callback.setdefault("init_args", {})
-        if "dirpath" in options:
-            options["dirpath"] = "runs"
-        if "folder" in options:
-            options |= {"folder": "runs/pictures", "count": 1}
-    text = SMALL.replace("CALLBACKS", json.dumps(callbacks))
+    text = SMALL.replace("CALLBACKS", json.dumps(config["trainer"]["callbacks"]))
     text = text.replace("OPTIMIZER", json.dumps(config["model"]["optimizer"]))
     return text.replace("CLIP", str(config["trainer"]["gradient_clip_val"]))
+
+
+STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
 
 
 class Result(NamedTuple):
@@ -169,7 +162,7 @@ def run(tmp_path_factory, camvid):
 def logged(folder, name):
     """All values of a figure in the CSV logs of a run, in order."""
     values = []
-    for file in sorted(folder.glob("runs/log/*/metrics.csv")):
+    for file in sorted(folder.glob("runs/version_*/metrics.csv")):
         with file.open() as lines:
             values += [float(row[name]) for row in csv.DictReader(lines) if row.get(name)]
     return values
@@ -274,20 +267,84 @@ def test_evaluate_prints_json_for_each_data_set(run, camvid):
 
 def test_pictures_show_what_the_network_says(run):
     for data in ("streets", "camvid"):
-        sheet = cv2.imread(str(run / "runs" / "pictures" / data / "epoch_002.png"))
+        sheet = cv2.imread(str(run / "runs" / "images" / data / "epoch_002.png"))
         assert sheet.shape == (240 + 4, 5 * 320, 3)
         picture, said = sheet[:240, :320], sheet[:240, 320:640]
         assert picture.std() > 10 and not np.array_equal(picture, said)
 
 
+def built(folder, *options):
+    """The trainer of a command line, which is not run, and the folder that each part writes to."""
+    arguments = ["--config", "small.yaml", *STREETS, *options]
+    with contextlib.chdir(folder):
+        command_line = CommandLine(arguments, run=False, save_config_callback=None)
+    trainer = command_line.trainer
+    folders = {type(x).__name__: x.save_dir for x in trainer.loggers}
+    for callback in trainer.callbacks:
+        kind = type(callback).__name__
+        assert kind not in folders, f"{kind} twice"
+        folders[kind] = str(getattr(callback, "dirpath", getattr(callback, "folder", "")))
+    return trainer, folders
+
+
+OWN_PARTS = """
+trainer:
+  default_root_dir: elsewhere
+  check_val_every_n_epoch: 3
+  logger:
+    class_path: lightning.pytorch.loggers.CSVLogger
+    init_args: {save_dir: own, name: log}
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {dirpath: own, filename: best, monitor: loss}
+    - class_path: lightning.pytorch.callbacks.LearningRateMonitor
+      init_args: {logging_interval: epoch}
+    - class_path: training.engine.pictures.PredictionPictures
+      init_args: {folder: own/pictures, every_n_epochs: 7}
+    - class_path: lightning.pytorch.callbacks.TQDMProgressBar
+  enable_progress_bar: true
+"""
+
+
+def test_the_folder_of_a_run_holds_all_that_the_run_writes(run, tmp_path):
+    trainer, folders = built(run, "--trainer.default_root_dir", str(tmp_path))
+    own = str(tmp_path)
+    assert trainer.default_root_dir == own and folders["ModelCheckpoint"] == own
+    assert folders["CSVLogger"] == folders["TensorBoardLogger"] == own
+    assert folders["PredictionImages"] == f"{own}/images"
+    named = ("--trainer.default_root_dir", "null", "--model.name", "mine")
+    _, folders = built(run, *named, "--trainer.enable_progress_bar", "true")
+    assert folders["ModelCheckpoint"] == str(run / "runs" / "mine")
+    assert "ProgressBar" in folders and "LearningRateMonitor" in folders
+
+
+def test_loggers_and_callbacks_of_the_configuration_replace_the_default_ones(run):
+    (run / "own.yaml").write_text(OWN_PARTS)
+    trainer, folders = built(run, "--config", "own.yaml")
+    assert [type(logger).__name__ for logger in trainer.loggers] == ["CSVLogger"]
+    assert (folders["CSVLogger"], folders["PredictionImages"]) == ("own", "own/pictures")
+    assert trainer.checkpoint_callback.monitor == "loss"
+    assert folders["ModelCheckpoint"] == str(run / "own")
+    assert "TQDMProgressBar" in folders and "ProgressBar" not in folders
+    (images,) = (c for c in trainer.callbacks if isinstance(c, PredictionImages))
+    assert images.every_n_epochs == 7
+
+
+def test_logger_and_checkpoints_can_be_turned_off(run):
+    off = ("--trainer.logger", "false", "--trainer.enable_checkpointing", "false")
+    trainer, folders = built(run, *off)
+    assert not trainer.loggers and trainer.checkpoint_callback is None
+    assert "LearningRateMonitor" not in folders and "ProgressBar" not in folders
+
+
 def test_tensorboard_gets_the_same_sheets_and_the_curves(run):
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
-    folder = run / "runs" / "board" / "version_0"  # later tests of this folder write more
+    folder = run / "runs" / "version_0"  # later tests of this folder write more
     board = accumulator.EventAccumulator(str(folder)).Reload()
     assert {"val/streets/miou", "val/streets/abs_rel"} <= set(board.Tags()["scalars"])
     (shown,) = board.Images("predictions/streets")
     content = np.frombuffer(shown.encoded_image_string, np.uint8)
-    sheet = cv2.imread(str(run / "runs" / "pictures" / "streets" / "epoch_002.png"))
+    sheet = cv2.imread(str(run / "runs" / "images" / "streets" / "epoch_002.png"))
     np.testing.assert_array_equal(cv2.imdecode(content, cv2.IMREAD_COLOR), sheet)
 
 
@@ -297,7 +354,7 @@ def test_test_and_predict_run_on_a_checkpoint(run, camvid):
     tested = training("test", *common, folder=run)
     assert tested.code == 0 and "test/streets/miou" in tested.out
     assert training("predict", *common, folder=run).code == 0
-    assert sorted(p.name for p in (run / "runs/pictures/streets").glob("0*.png")) == [
+    assert sorted(p.name for p in (run / "runs/images/streets").glob("0*.png")) == [
         "00000.png", "00001.png"
     ]  # fmt: skip
 
@@ -368,9 +425,6 @@ def test_options_of_export_that_do_not_fit_are_refused(run, options, message):
     assert refused.code == 2 and message in refused.err
 
 
-STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -416,7 +470,6 @@ STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
         (["fit", "--config", "small.yaml", *STREETS, "--ckpt_path", "runs/last.ckpt",
           "--model.system.init_args.context", "24"], "runs/last.ckpt is of another network"),
         (["validate", "--config", "small.yaml", *STREETS], "validate: the network's weights are"),
-        (["fit", "--config", "small.yaml", *STREETS, "--trainer.logger", "false"], "LearningRateM"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.objective", "Supervised",
           "--model.objective.segmentation", "{foo: 1}"], "no segmentation loss 'foo'"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.objective", "Supervised",
@@ -488,6 +541,7 @@ def test_mixed_precision_and_accumulation_train(run):
         "fit", "--config", "small.yaml", *STREETS, "--trainer.precision", "bf16-mixed",
         "--trainer.accumulate_grad_batches", 2, "--trainer.max_epochs", 1,
         "--model.balancer", "uncertainty", "--trainer.callbacks", "null",
+        "--trainer.enable_checkpointing", "false",
         folder=run,
     )  # fmt: skip
     assert result.code == 0, result.err
@@ -599,7 +653,7 @@ def test_a_comparison_trains_each_run_and_seed_once_and_prints_one_table(run):
         ("config: wrong.yaml\nruns: {a: }", "wrong.yaml has no model, data, trainer"),
         ("config: small.yaml\nruns: {a: }\nsum: 1", "'sum' a list"),
         ("config: none.yaml\nruns: {a: }", "none.yaml"),
-        ("config: small.yaml\nruns: {a: }\nsum: [b]", "'sum' names ['b'], which are no runs"),
+        ("config: small.yaml\nruns: {a: }\nsum: [b]", "'sum' names ['b'], which are not in 'runs'"),
         ("config: small.yaml\nruns: {a: }\nruuns: 1", "unknown are ['ruuns']"),
         ("config: small.yaml\nruns: {a: {data.crop.x: 1}}", "cannot set data.crop.x"),
     ],
@@ -615,16 +669,12 @@ def test_a_wrong_comparison_gets_one_line(run, text, message):
 def test_every_configuration_is_valid(run, config):
     content = yaml.safe_load(config.read_text())
     if "runs" in content:
-        content = override(compare.read(config)["config"], compare.read(config)["overrides"])
+        content = override(comparison.read(config)["config"], comparison.read(config)["overrides"])
         config = run / "compared.yaml"
         config.write_text(yaml.safe_dump(content))
     result = training("fit", "--config", config, "--print_config", folder=run)
     assert result.code == 0, result.err
     assert content["model"]["system"]["class_path"] in result.out
-    callbacks = content["trainer"]["callbacks"]
-    saving = [c for c in callbacks if "ModelCheckpoint" in c["class_path"]]
-    assert all(c["init_args"].get("save_top_k", 1) for c in saving)  # 0 never saves
-    assert saving or config.name == "compared.yaml"  # a comparison saves by itself
 
 
 def tiny_systems():
@@ -687,7 +737,7 @@ def test_every_system_learns_by_its_own_objective(name, tmp_path):
         losses.append(loss.item())
         if learned := np.mean(losses[-3:]) < 0.8 * losses[0]:
             break
-    assert task.taught == {"segmentation", "depth"}
+    assert task.supervised_tasks == {"segmentation", "depth"}
     assert learned, losses
 
 

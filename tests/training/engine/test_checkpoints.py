@@ -24,9 +24,14 @@ import torch
 from depthseg_ros.street import Street
 from training.engine.checkpoints import load_checkpoint
 from training.engine.task import JointTask
-from training.engine.weights import joined, provenance_of, settle_batch_norms, start_from
+from training.engine.weights import (
+    merge_provenance,
+    provenance_of,
+    recalibrate_batch_norms,
+    start_from,
+)
 from training.errors import TrainingError
-from training.evaluation.evaluate import load
+from training.evaluation.accuracy import load
 from training.export.model_file import ServedModel
 from training.models.encoders import EfficientNetLite0
 from training.models.systems.depthsegnet import DepthSegNet
@@ -47,7 +52,7 @@ def started(pictures, settle):
     assert start_from(system, STREET) == []
     as_float = pictures.float().permute(0, 3, 1, 2)
     if settle:
-        settle_batch_norms(system, lambda: system(as_float))
+        recalibrate_batch_norms(system, lambda: system(as_float))
     return system, as_float
 
 
@@ -90,7 +95,7 @@ def test_terms_of_what_a_run_started_from_hold_for_what_comes_of_it():
     own = {"trained_on": ["mine"], "terms": "mine alone; CamVid is for research use"}
     others = [term for term in start["terms"].split("; ") if not term.startswith("CamVid")]
     assert len(others) > 2
-    assert joined(own, start) == {
+    assert merge_provenance(own, start) == {
         "trained_on": ["mine", *start["trained_on"]],
         "terms": "; ".join(["mine alone", "CamVid is for research use", *others]),
     }
@@ -135,5 +140,5 @@ def test_a_checkpoint_with_a_frozen_depth_side_needs_no_other_weights(tmp_path):
     )
     assert not any(p.requires_grad for p in loaded.system.depth.parameters())
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
-    with pytest.raises(TrainingError, match="what is frozen has random weights"):
+    with pytest.raises(TrainingError, match="the frozen parts have random weights"):
         trainer.fit(task, [0])

@@ -36,7 +36,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
-from training.engine.pictures import PredictionPictures
+from training.engine.pictures import PredictionImages
 from training.models.systems.depthsegnet import DepthSegNet, Vgg
 from training.engine.task import JointTask
 
@@ -102,7 +102,7 @@ def learn(batch_size, accumulated):
         accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
         max_epochs=2, accumulate_grad_batches=accumulated, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=PredictionPictures(path + ".pictures"),
+        callbacks=PredictionImages(path + ".pictures"),
     )
     start = parameters(system)
     data = Data(batch_size)

@@ -22,7 +22,7 @@ from depthseg_ros import model_card
 from depthseg_ros.cli.measures import Measures
 from depthseg_ros.model_card import DepthRange
 from training.engine.metrics import DepthMetrics, Evaluation, SegmentationMetrics, at_borders
-from training.evaluation.evaluate import protocols
+from training.evaluation.accuracy import protocols
 
 
 def test_iou_comes_from_one_confusion_matrix_over_all_pictures():

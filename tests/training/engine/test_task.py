@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The training task by itself: what decays, and tasks that are built in Python."""
+"""The training task: weight decay, schedules, and tasks that are built in Python."""
 
 import lightning as L
 import pytest
@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from training.engine.balancing import Uncertainty
 from training.engine.checkpoints import load_checkpoint
 from training.engine.fit import ProgressBar
-from training.engine.task import JointTask, decaying
-from training.engine.weights import provenance_of, settle_batch_norms
+from training.engine.task import JointTask, decayed_parameters
+from training.engine.weights import provenance_of, recalibrate_batch_norms
 from training.errors import TrainingError
 from training.models.encoders import EfficientNetLite0, ResNet
 from training.models.systems.lateral_sharing import LateralSharing
@@ -41,7 +41,7 @@ def test_weights_decay_and_scales_do_not():
     system = lateral_sharing()
     unit = system.units[0]
     assert unit.alpha.ndim > 1
-    decay = decaying(system)
+    decay = decayed_parameters(system)
     assert unit.alpha not in decay and unit.gamma not in decay
     assert unit.deconvolution.weight in decay and unit.deconvolution.bias not in decay
     # Even where a kernel has a single input or output.
@@ -125,7 +125,7 @@ def test_the_encoder_has_a_rate_of_its_own(tmp_path):
     for group in found:
         ids = {id(p) for p in group["params"]}
         by_rate.setdefault(group["initial_lr"], set()).update(ids)
-        decay = decaying(task)
+        decay = decayed_parameters(task)
         assert all((p in decay) == (group["weight_decay"] == 0.1) for p in group["params"])
     assert by_rate.keys() == {1e-3, 2.5e-4}
     assert by_rate[2.5e-4] == {id(p) for p in task.system.encoder.parameters()}
@@ -153,7 +153,7 @@ def test_what_does_not_learn_needs_weights():
     encoder = EfficientNetLite0(half=True, frozen=1)
     task = JointTask(SharedEncoder(encoder=encoder, context=12, decoder=(8, 8, 8), heads=(8, 8)))
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
-    with pytest.raises(TrainingError, match=r"_conv_stem\.weight does not learn, and has random"):
+    with pytest.raises(TrainingError, match=r"_conv_stem\.weight is frozen and has random"):
         trainer.fit(task, datamodule=Data())
 
 
@@ -182,7 +182,7 @@ def test_only_the_named_parts_train_and_everything_else_stays():
     assert task.training and system.scale.training and not system.encoder.training
     assert task.card.depth_confidence
     before = {name: value.clone() for name, value in system.state_dict().items()}
-    settle_batch_norms(system, lambda: system(torch.rand(1, 3, 64, 64)))
+    recalibrate_batch_norms(system, lambda: system(torch.rand(1, 3, 64, 64)))
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=0.1)
     batch = {
         "image": torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8),

@@ -26,7 +26,7 @@ from training.engine.metrics import CalibrationMetrics
 from training.engine.task import JointTask
 from training.errors import TrainingError
 from training.evaluation.temperature import draw, temperature
-from training.export.model_file import rounded
+from training.export.model_file import prepare_for_export
 from training.models.systems.shared_encoder import SharedEncoder
 
 
@@ -123,7 +123,7 @@ def test_a_temperature_changes_confidence_and_no_label(task):
     image = torch.from_numpy(street.Street(3, 96, 64).frame(0).image)[None]
     with torch.inference_mode():
         (labels, cold, _), (same, warm, _) = (
-            rounded(task.system, task.card, temperature)(image, torch.tensor([90.0]))
+            prepare_for_export(task.system, task.card, temperature)(image, torch.tensor([90.0]))
             for temperature in (1.0, 3.0)
         )
     assert torch.equal(labels, same)

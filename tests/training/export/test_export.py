@@ -38,7 +38,14 @@ from training.data.sample import Sample
 from training.data.sources import Source
 from training.engine.task import JointTask
 from training.engine.weights import start_from
-from training.export.model_file import ServedModel, export, fold_batch_norms, graph, rounded, write
+from training.export.model_file import (
+    ServedModel,
+    export,
+    fold_batch_norms,
+    prepare_for_export,
+    to_onnx,
+    write,
+)
 from training.export.quantization import TARGETS, quantize, quantize_beside
 from training.models.base import System
 from training.models.encoders import EfficientNetLite0, StandardResNet
@@ -66,7 +73,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def exported(task):
-    return graph(task.system, task.card, TEMPERATURE, SPREAD)
+    return to_onnx(task.system, task.card, TEMPERATURE, SPREAD)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +95,7 @@ def test_onnx_runtime_agrees_with_torch(task, session, size, batch):
     images = np.stack([street.Street(i, width, height).frame(0).image for i in range(batch)])
     fx = np.linspace(0.7, 1.1, batch, dtype=np.float32) * width
     with torch.inference_mode():
-        served = rounded(task.system, task.card, TEMPERATURE, SPREAD)
+        served = prepare_for_export(task.system, task.card, TEMPERATURE, SPREAD)
         expected = served(torch.from_numpy(images), torch.from_numpy(fx))
     labels, confidence, depth, trust = session.run(None, {"image": images, "fx": fx})
     expected_labels, expected_confidence, expected_depth, expected_trust = (
@@ -220,13 +227,13 @@ def small_task(name):
 @functools.cache
 def small_graph(name):
     """In fp32; some take a minute to make."""
-    return graph(small_task(name).system, small_task(name).card)
+    return to_onnx(small_task(name).system, small_task(name).card)
 
 
 @functools.cache
 def small_half(name):
     task = small_task(name)
-    return graph(task.system, replace(task.card, precision="fp16"))
+    return to_onnx(task.system, replace(task.card, precision="fp16"))
 
 
 @pytest.mark.parametrize("name", list(small_systems()))
@@ -246,7 +253,7 @@ def test_every_system_is_served_as_it_was_trained(name, tmp_path):
         for i in task.served.inputs
     ]
     with torch.inference_mode():
-        outputs = rounded(task.system, task.card)(*values)
+        outputs = prepare_for_export(task.system, task.card)(*values)
     expected = dict(zip(task.served.outputs, outputs, strict=True))
     assert (said.labels is None) == ("labels" not in expected)
     assert (said.depth is None) == ("depth" not in expected)
@@ -267,12 +274,14 @@ def test_every_system_is_served_as_it_was_trained(name, tmp_path):
 def test_every_system_computes_in_half(name):
     """What mixes types fails here, as it does when it is exported."""
     task = small_task(name)
-    served = rounded(task.system, replace(task.card, precision="fp16"))
+    served = prepare_for_export(task.system, replace(task.card, precision="fp16"))
     image = torch.from_numpy(street.Street(3, 120, 90).frame(0).image)[None]
     values = [torch.tensor([100.0]) if i == "fx" else image for i in served.inputs]
     with torch.inference_mode():
         halves = dict(zip(served.outputs, served(*values), strict=True))
-        whole = dict(zip(served.outputs, rounded(task.system, task.card)(*values), strict=True))
+        whole = dict(
+            zip(served.outputs, prepare_for_export(task.system, task.card)(*values), strict=True)
+        )
     if "labels" in whole:
         assert (halves["labels"] == whole["labels"]).float().mean() > 0.9
     if "depth" in whole:
@@ -466,7 +475,9 @@ def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path, name
 def test_eight_bits_take_in_relu6_and_leave_no_floats_between_convolutions(tmp_path):
     torch.manual_seed(0)
     encoder = EfficientNetLite0(half=True)
-    task = JointTask(SharedEncoder(encoder=encoder).eval(), network_size=(96, 64), canonical_fx=90.0)
+    task = JointTask(
+        SharedEncoder(encoder=encoder).eval(), network_size=(96, 64), canonical_fx=90.0
+    )
     for norm in (m for m in task.system.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         torch.nn.init.uniform_(norm.running_mean, -0.1, 0.1)
         torch.nn.init.uniform_(norm.running_var, 0.5, 2)

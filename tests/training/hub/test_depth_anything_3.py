@@ -77,7 +77,7 @@ def test_other_networks_and_weights_are_one_line(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "depth_anything"}))
     assert da3.kind_of(folder) is None
     (tmp_path / "config.json").write_text('{"model_name": "da3metric-large"}')
-    with pytest.raises(TrainingError, match="has not the weights of metric"):
+    with pytest.raises(TrainingError, match="has no weights of metric"):
         DepthAnything3(folder)  # the layers of the large network
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"has no model\.safetensors"):

@@ -32,7 +32,7 @@ from training.__main__ import main
 from training.data.classes import CITYSCAPES
 from training.errors import TrainingError
 from training.hub import importing
-from training.hub.classes import class_entries
+from training.hub.class_names import class_entries
 from training.hub.importing import example_image, import_model
 from training.hub.loading import licence
 from training.hub.networks import load_depth, load_labels
@@ -279,7 +279,7 @@ def test_depth_kinds(tmp_path):
     assert "does not know the focal length" in importing._about_depth(network)
     network = load_depth(small.depth_anything(tmp_path / "relative", "relative"))
     assert network.kind == "inverse" and importing._depth_of(network)["kind"] == "disparity"
-    with pytest.raises(TrainingError, match="says that its depth is metric, --depth-kind says inv"):
+    with pytest.raises(TrainingError, match="has metric depth, but --depth-kind is inv"):
         load_depth(str(tmp_path / "metric"), "inverse")
     network = load_depth(small.zoedepth(tmp_path / "zoe"))
     assert (network.kind, network.max) == ("metric", 10)
@@ -320,7 +320,7 @@ def test_terms_and_data_go_to_the_card(tmp_path):
         f"WARNING: {network.name} has the licence research-only: NOT for commercial use"
     ]
     network.name = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf"
-    with pytest.raises(TrainingError, match="cannot be fetched from the Hugging Face hub"):
+    with pytest.raises(TrainingError, match="cannot be downloaded from the Hugging Face hub"):
         importing._terms([network], lines.append)  # offline
 
 
@@ -358,12 +358,12 @@ def test_classes_get_flags_by_their_names_and_known_colours():
         ([], "give --depth, --segmentation or both"),
         (["--depth", "x", "--classes", "c.txt"], "--classes needs --segmentation"),
         (["--depth", "x", "--image-size", "640"], "expected WIDTHxHEIGHT, such as 640x480"),
-        (["--depth", "nobody/depth"], "cannot be fetched from the Hugging Face hub"),
+        (["--depth", "nobody/depth"], "cannot be downloaded from the Hugging Face hub"),
         (["--segmentation", "/nowhere"], "/nowhere is not there, expected a .onnx"),
-        (["--depth", "SEGFORMER"], "expected one for depth, such as Depth Anything V2"),
+        (["--depth", "SEGFORMER"], "expected a network for depth, such as Depth Anything V2"),
         (
             ["--segmentation", "BERT"],
-            "known are beit, data2vec-vision, dpt, segformer, upernet, eom",
+            "supported are beit, data2vec-vision, dpt, segformer, upernet, eom",
         ),
     ],
 )

@@ -40,7 +40,7 @@ from training.engine.fit import CommandLine
 from training.engine.task import JointTask
 from training.engine.weights import provenance_of
 from training.errors import TrainingError
-from training.export.model_file import fold_batch_norms, graph, rounded, write
+from training.export.model_file import fold_batch_norms, prepare_for_export, to_onnx, write
 from training.models.systems.foundation_encoder import FoundationEncoder
 from training.models.vit import FAMILIES, LowRank, Vit
 from training.objectives.base import Context
@@ -343,8 +343,8 @@ def opened(path):
 
 def test_the_model_file_of_a_checkpoint_agrees_with_torch_at_any_shape(trained, tmp_path):
     task, _ = load_checkpoint(trained[0])
-    write(graph(task.system, task.card), task.card, tmp_path / "model.onnx")
-    session, served = opened(tmp_path / "model.onnx"), rounded(task.system, task.card)
+    write(to_onnx(task.system, task.card), task.card, tmp_path / "model.onnx")
+    session, served = opened(tmp_path / "model.onnx"), prepare_for_export(task.system, task.card)
     for size in ((240, 320), (121, 203), (200, 99)):
         agree(session, served, size, exact=True)
     if pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX"):
@@ -357,8 +357,8 @@ def test_in_fp16_onnx_runtime_and_tensorrt_take_the_model_file(folders, tmp_path
     network = FoundationEncoder(shallow, layers=1, **SIZES)
     task = JointTask(network, network_size=(96, 64), canonical_fx=90.0)
     card, path = replace(task.eval().card, precision="fp16"), tmp_path / "model.onnx"
-    write(graph(task.system, card), card, path)
-    exact = rounded(task.system, replace(card, precision="fp32"))
+    write(to_onnx(task.system, card), card, path)
+    exact = prepare_for_export(task.system, replace(card, precision="fp32"))
     for size in ((90, 120), (200, 99)):
         agree(opened(path), exact, size, exact=False)
     trt = load_flavour("tensorrt_rtx")
@@ -387,7 +387,7 @@ def test_random_weights_that_do_not_learn_are_refused(folders):
     assert built.backbone.config._attn_implementation == "sdpa"
     assert built.description == description and built.described == {}
     task = JointTask(FoundationEncoder(description, layers=2, **SIZES))
-    with pytest.raises(TrainingError, match=r"does not learn, and has random .* folder as vit"):
+    with pytest.raises(TrainingError, match=r"is frozen and has random .* folder as vit"):
         L.Trainer(**QUIET).fit(task, datamodule=Data())
 
 

@@ -82,11 +82,11 @@ def test_camera_height_corrects_metric_depth(seed, factor):
 @pytest.mark.parametrize("seed", range(3))
 def test_camera_height_makes_relative_depth_metric_whatever_the_pitch_where_the_sky_is_seen(seed):
     scene, frame = street(seed)
-    said = inverse(frame.depth)
+    predicted = inverse(frame.depth)
     for pitch in (-scene.pitch, -scene.pitch + math.radians(4)):
         alignment = as_relative(scene, pitch=pitch)
-        line = alignment.line(said, frame.labels, frame.intrinsics, None)
-        depth = alignment.metres(said, line)
+        line = alignment.line(predicted, frame.labels, frame.intrinsics, None)
+        depth = alignment.metres(predicted, line)
         assert error(depth, frame.depth) < 0.05
         assert np.isnan(depth[frame.labels == 0]).mean() > 0.99  # 1 / z is 0 there
 
@@ -94,12 +94,12 @@ def test_camera_height_makes_relative_depth_metric_whatever_the_pitch_where_the_
 def test_without_the_sky_the_pitch_must_be_known():
     scene, frame = street(1)
     labels = np.where(frame.labels == 0, 255, frame.labels).astype(np.uint8)
-    said = inverse(frame.depth)
+    predicted = inverse(frame.depth)
     errors = []
     for pitch in (-scene.pitch, -scene.pitch + math.radians(2)):
         alignment = as_relative(scene, pitch=pitch)
-        line = alignment.line(said, labels, frame.intrinsics, None)
-        errors.append(error(alignment.metres(said, line), frame.depth))
+        line = alignment.line(predicted, labels, frame.intrinsics, None)
+        errors.append(error(alignment.metres(predicted, line), frame.depth))
     assert errors[0] < 0.05 < errors[1]
 
 
@@ -109,17 +109,17 @@ def test_sparse_truth_makes_depth_metric(kind):
     rng = np.random.default_rng(0)
     truth = np.where(rng.random(frame.depth.shape) < 0.02, frame.depth, 0)
     truth[rng.random(truth.shape) < 0.002] = 3  # what a sensor sees wrongly
-    said = (frame.depth * 1.4 if kind == "metric" else inverse(frame.depth)).astype(np.float32)
+    predicted = (frame.depth * 1.4 if kind == "metric" else inverse(frame.depth)).astype(np.float32)
     alignment = Alignment(kind, CAMVID, truth=True)
-    line = alignment.line(said, frame.labels, None, truth.astype(np.float32))
-    assert error(alignment.metres(said, line), frame.depth, 80) < 0.02
-    assert alignment.line(said, frame.labels, None, None) is None
+    line = alignment.line(predicted, frame.labels, None, truth.astype(np.float32))
+    assert error(alignment.metres(predicted, line), frame.depth, 80) < 0.02
+    assert alignment.line(predicted, frame.labels, None, None) is None
 
 
 def test_depth_that_falls_with_distance_is_not_turned_about():
     scene, frame = street(0)
-    said = -inverse(frame.depth)
-    assert as_relative(scene).line(said, frame.labels, frame.intrinsics, None) is None
+    predicted = -inverse(frame.depth)
+    assert as_relative(scene).line(predicted, frame.labels, frame.intrinsics, None) is None
 
 
 def test_one_bad_frame_does_no_harm_and_one_without_ground_takes_the_others():
@@ -145,9 +145,9 @@ def test_depth_is_taken_as_said_where_nothing_is_known():
     alignment = Alignment("metric", CAMVID)
     assert not alignment.needed and "teacher" in alignment.describe()
     assert alignment.smoothed([None]) == [(1.0, 0.0)]
-    said = np.array([[2.0, -1.0, np.nan, 2 * FARTHEST]], np.float32)
-    np.testing.assert_equal(alignment.metres(said, (1.0, 0.0)), [[2, np.nan, np.nan, np.nan]])
-    assert np.isnan(alignment.metres(said, None)).all()
+    predicted = np.array([[2.0, -1.0, np.nan, 2 * FARTHEST]], np.float32)
+    np.testing.assert_equal(alignment.metres(predicted, (1.0, 0.0)), [[2, np.nan, np.nan, np.nan]])
+    assert np.isnan(alignment.metres(predicted, None)).all()
 
 
 def test_the_camera_comes_with_its_lens():
@@ -163,18 +163,18 @@ def test_a_known_mounting_puts_the_ground_where_it_is_and_things_onto_it():
     ground = np.isin(frame.labels, [3, 4])
     # As a network says it that never saw streets from there: the ground is not what it takes it
     # for, and all else a little too far.
-    said = (frame.depth * np.where(ground, 1.9, 1.2)).astype(np.float32)
+    predicted = (frame.depth * np.where(ground, 1.9, 1.2)).astype(np.float32)
     alignment = mounted(scene)
-    line = alignment.line(said, frame.labels, scene.intrinsics, None)
+    line = alignment.line(predicted, frame.labels, scene.intrinsics, None)
     assert line == pytest.approx((1 / 1.2, 0), rel=0.08)
-    depth = alignment.metres(said, line, frame.labels, scene.intrinsics)
+    depth = alignment.metres(predicted, line, frame.labels, scene.intrinsics)
     assert error(depth[~ground], frame.depth[~ground]) < 0.08
     near = ground & (frame.depth < 15)
     assert error(depth[near], frame.depth[near]) < 0.03
     # A factor for all, which is what the height alone gives, does harm to one or the other.
     alone = Alignment("metric", CAMVID, height=scene.camera_height)
-    factor = alone.line(said, frame.labels, scene.intrinsics, None)
-    assert error(alone.metres(said, factor)[~ground], frame.depth[~ground]) > 0.3
+    factor = alone.line(predicted, frame.labels, scene.intrinsics, None)
+    assert error(alone.metres(predicted, factor)[~ground], frame.depth[~ground]) > 0.3
 
 
 def test_where_nothing_stands_in_sight_the_teachers_scale_is_kept():

@@ -210,7 +210,7 @@ def test_frames_keep_their_stamps_their_camera_and_the_pictures_beside_them(
     )
     said = capsys.readouterr()
     assert said.out.splitlines() == [
-        f"000 {driven}: 60 pictures seen, 7 kept, 0 with depth, lost: nothing"
+        f"000 {driven}: 60 images read, 7 kept, 0 with depth, lost: nothing"
     ]
     assert said.err == ""
     part, frame = frames[1]
@@ -507,7 +507,7 @@ def test_what_is_there_is_not_made_again_and_other_bags_are_added(
     other = write_bag(tmp_path / "other", drive(20))
     take(driven, tmp_path / "data")
     take(driven, tmp_path / "data")
-    assert "already there: 60 pictures seen, 7 kept" in capsys.readouterr().out
+    assert "already done: 60 images read, 7 kept" in capsys.readouterr().out
     assert run("--input", driven, other, "--output", tmp_path / "data") == 0
     card = json.loads((tmp_path / "data" / "card.json").read_text())
     assert [(r["name"], r["frames"]) for r in card["recordings"]] == [("000", 7), ("001", 3)]
@@ -533,7 +533,7 @@ def test_other_options_need_another_folder(driven, tmp_path, capsys):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").touch()
     assert run("--input", driven, "--output", tmp_path / "home") == 1
-    assert "neither empty nor a data set" in capsys.readouterr().err
+    assert "is not empty and not a data set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("packed", [[], ["--packed"]])
@@ -607,8 +607,8 @@ def test_damaged_messages_are_counted_and_left_out(tmp_path, capsys):
         messages[2 * i] = topic, kind, time, raw[: 40 + i]
     bag = write_bag(tmp_path / "bag", messages)
     card, frames = take(bag, tmp_path / "data", "--topic", "/camera/image_raw")
-    assert card["recordings"][0]["lost"].startswith("2 pictures that cannot be read; the first of")
-    assert "2 pictures that cannot be read" in capsys.readouterr().err
+    assert card["recordings"][0]["lost"].startswith("2 images cannot be read; the first of")
+    assert "2 images cannot be read" in capsys.readouterr().err
     assert [f["stamp"] - START for _, f in frames[:2]] == [SECOND // 20, SECOND // 2 + SECOND // 20]
 
 
@@ -630,7 +630,7 @@ def test_what_a_camera_sends_as_it_starts_costs_no_more_than_itself(reason, tmp_
         messages[2 * i] = topic, kind, time, EMPTY[reason](time)
     card, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
     assert card["recordings"][0]["seen"] == 40 and len(frames) == 4
-    assert card["recordings"][0]["lost"].startswith("7 pictures that cannot be read; the first of")
+    assert card["recordings"][0]["lost"].startswith("7 images cannot be read; the first of")
     assert reason in card["recordings"][0]["lost"]
 
 
@@ -647,9 +647,9 @@ def test_why_no_topic_can_be_read_is_said_of_each(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     for reason in (
         "/a: unknown image encoding 'p010'",
-        "/depth: holds depth",
+        "/depth: is depth",
         "/h264: neither JPEG nor PNG: the data begin with 00 01 02 03 04 05 06 07 (format 'h264')",
-        "/label/overlay: named as if made of images, --topic takes it",
+        "/label/overlay: by its name not a camera's image, --topic selects it anyway",
         "/tiff: neither JPEG nor PNG: the data begin with 49 49 2a 00",
     ):
         assert reason in line
@@ -768,7 +768,7 @@ def test_a_type_that_is_damaged_in_the_file_costs_its_pictures(kind, tmp_path, c
     with sqlite3.connect(bag / "bag_0.db3") as data:
         data.execute("UPDATE topics SET type = ? WHERE type = ?", (kind, IMAGE))
     assert run("--input", bag, "--output", tmp_path / "data", "--topic", "/camera/image_raw") == 1
-    assert "no picture could be read" in capsys.readouterr().err
+    assert "no image could be read" in capsys.readouterr().err
 
 
 def test_cells_of_other_types_are_left_out(tmp_path):
@@ -787,7 +787,7 @@ def test_cells_of_other_types_are_left_out(tmp_path):
         ("a.db3", b"", "a.db3 is empty"),
         ("a.mcap", b"\x89MCAP0\r\n" + struct.pack("<BQ", 1, 8) + bytes(8), "a.mcap is damaged"),
         ("a.bag", b"#ROSBAG V2.0\n", "rosbags-convert"),
-        ("a.txt", b"", "is no bag of rosbag2"),
+        ("a.txt", b"", "is not a rosbag2 recording"),
         ("a.mcap.zstd", b"nonsense", "is damaged or was not closed|neither|is empty"),
     ],
 )
@@ -802,10 +802,10 @@ def test_what_is_no_bag_is_refused_in_one_line(name, data, says, tmp_path, capsy
 
 def test_missing_and_empty_bags_are_refused(tmp_path, capsys):
     assert run("--input", tmp_path / "nothing", "--output", tmp_path / "data") == 1
-    assert "nothing is not there" in capsys.readouterr().err
+    assert "nothing does not exist" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("--input", tmp_path / "empty", "--output", tmp_path / "data") == 1
-    assert "nothing can be read of" in capsys.readouterr().err
+    assert "cannot read anything from" in capsys.readouterr().err
 
 
 def test_a_bag_whose_pictures_are_all_damaged_gives_an_error_after_the_others(
@@ -818,5 +818,5 @@ def test_a_bag_whose_pictures_are_all_damaged_gives_an_error_after_the_others(
     bag = write_bag(tmp_path / "bag", broken)
     more = ("--topic", "/camera/image_raw")
     assert run("--input", bag, driven, "--output", tmp_path / "data", *more) == 1
-    assert capsys.readouterr().err.splitlines()[-1].endswith(f"no picture could be read of {bag}")
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"no image could be read from {bag}")
     assert len(frames_of(tmp_path / "data")) == 7

@@ -118,9 +118,9 @@ class Truth(Teacher):
         self.frames, self.depth, self.sure = frames, depth, sure
         self.calls = 0
 
-    def __call__(self, pictures_NHW3, fx_N, scale):
+    def __call__(self, images_NHW3, fx_N, scale):
         shares, depths = [], []
-        for image in pictures_NHW3.numpy():
+        for image in images_NHW3.numpy():
             mirrored = not any(np.array_equal(image, f.image) for f in self.frames)
             image = image[:, ::-1] if mirrored else image
             (frame,) = (f for f in self.frames if np.array_equal(image, f.image))
@@ -204,10 +204,10 @@ def test_labels_of_a_small_teacher_carry_information(tmp_path):
     )
     (part,) = complete_parts(data / "labels")
     truth = np.stack([streets[0](i).labels for i in moments])
-    said = np.stack([picture(part, key, "labels.png") for key in part.keys])
+    output = np.stack([picture(part, key, "labels.png") for key in part.keys])
     trust = np.stack([picture(part, key, "labels_trust.png") for key in part.keys])
-    known = said != 255
-    right = said[known] == truth[known]
+    known = output != 255
+    right = output[known] == truth[known]
     majority = np.bincount(truth.ravel()).max() / truth.size
     assert known.mean() > 0.6
     assert right.mean() > 0.65 > 2 * majority
@@ -373,7 +373,7 @@ def test_what_cannot_be_labelled_is_one_clear_line(scene, tmp_path):
     tf.DPTForDepthEstimation(config).save_pretrained(tmp_path / "dpt")
     tf.DPTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "dpt")
     teachers = ["--depth-teacher", str(tmp_path / "dpt"), "--segmentation-teacher", STREET]
-    with pytest.raises(TrainingError, match="says relative depth, which becomes metric only by"):
+    with pytest.raises(TrainingError, match="predicts relative depth: give --camera-height"):
         run(tmp_path, teachers=teachers)
     (tmp_path / "map.yaml").write_text("road: road")
     with pytest.raises(TrainingError, match=r"lacks 'sky', 'building', .*'bicyclist' of /"):
@@ -458,23 +458,23 @@ def test_consensus_is_median_and_deviation_of_what_views_have():
     rng = np.random.default_rng(0)
     views = rng.uniform(1, 50, (5, 2, 20, 30)).astype(np.float32)
     views[rng.random(views.shape) < 0.3] = np.nan
-    median, doubt = (x.numpy() for x in consensus(torch.from_numpy(views), True))
+    median, deviation = (x.numpy() for x in consensus(torch.from_numpy(views), True))
     there = np.isfinite(views).sum(0)
     assert np.isnan(median[there <= 2]).all()
     known, views = there > 2, views[:, there > 2]
     np.testing.assert_allclose(median[known], np.nanmedian(views, 0), rtol=1e-6)
     trust = np.exp(-np.square(np.nanstd(np.log(views), 0) / 0.1)) * there[known] / 5
-    np.testing.assert_allclose(np.exp(-np.square(doubt[known] / 0.1)), trust, atol=0.01)
+    np.testing.assert_allclose(np.exp(-np.square(deviation[known] / 0.1)), trust, atol=0.01)
     steady = consensus(torch.full((4, 1), 3.0), False)
     assert [x.item() for x in steady] == [3, 0]
 
 
 def test_views_that_disagree_on_depth_are_trusted_less(scene, tmp_path):
     class Unsteady(Truth):
-        def __call__(self, pictures_NHW3, fx_N, scale):
-            said = super().__call__(pictures_NHW3, fx_N, scale)
-            said.depth[:, :, :48] *= 1.0 if scale == 1 else 1.12
-            return said
+        def __call__(self, images_NHW3, fx_N, scale):
+            output = super().__call__(images_NHW3, fx_N, scale)
+            output.depth[:, :, :48] *= 1.0 if scale == 1 else 1.12
+            return output
 
     frame = scene(0)
     write_part(tmp_path, 0, scene, [0])
@@ -503,7 +503,9 @@ def test_too_little_memory_is_one_clear_line(scene, tmp_path):
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     write_part(tmp_path, 0, scene, (0, 30))
-    with pytest.raises(TrainingError, match=r"2 pictures at once are too much .* lower --batch"):
+    with pytest.raises(
+        TrainingError, match=r"not enough memory .* for 2 images at once: lower --batch"
+    ):
         label(tmp_path, labeller(Hungry([])))
     assert not list((tmp_path / "labels").iterdir())
 

@@ -40,7 +40,7 @@ from tests.training.hub.small_models import (
 from training.data.classes import CAMVID, CITYSCAPES
 from training.data.label_spaces import read_map
 from training.errors import TrainingError
-from training.hub.classes import plain_name
+from training.hub.class_names import plain_name
 from training.hub.importing import translated
 from training.hub.networks import load_depth
 from training.own_robot.teachers import (
@@ -188,7 +188,7 @@ def test_depth_kind_is_asked_where_a_model_does_not_say_it_and_may_not_contradic
     folder = dpt(tmp_path / "dpt")
     assert depth_teacher(folder, CPU, "fp32", "metric").depth == "metric"
     folder = depth_anything(tmp_path / "anything")
-    with pytest.raises(TrainingError, match="says that its depth is metric"):
+    with pytest.raises(TrainingError, match="has metric depth"):
         depth_teacher(folder, CPU, "fp32", "relative")
 
 
@@ -245,7 +245,7 @@ def test_what_is_no_teacher_is_one_clear_line(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match="no folder that transformers can load"):
         Segmenter(str(tmp_path / "empty"), CPU)
-    with pytest.raises(TrainingError, match="gives no relative depth"):
+    with pytest.raises(TrainingError, match="does not predict relative depth"):
         depth_teacher(str(STREET), CPU, "fp32", "relative")
 
 
@@ -265,7 +265,7 @@ def test_without_a_network_a_name_is_one_clear_line(tmp_path):
         check=True,
     )
     (line,) = run.stdout.splitlines()
-    assert line.startswith("nobody/segformer is no folder, and cannot be fetched")
+    assert line.startswith("nobody/segformer is not a folder, and cannot be downloaded")
     assert "give a folder with the model, or a model file (.onnx)" in line
 
 
@@ -333,5 +333,7 @@ def test_a_class_that_becomes_a_set_shares_its_probability():
 def test_a_teacher_with_the_students_names_needs_no_map():
     assert student_shares(["road", "sky"], CAMVID, None).argmax(1).tolist() == [3, 0]
     assert OnnxTeacher(STREET).classes == tuple(c.name for c in CAMVID)
-    with pytest.raises(TrainingError, match="has the classes 'lamp', which the student has not"):
+    with pytest.raises(
+        TrainingError, match="has the classes 'lamp', which the student does not have"
+    ):
         student_shares(["road", "lamp"], CAMVID, None)

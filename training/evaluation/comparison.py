@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Train variants on the same budget and measure them, see `cli.compare`."""
+"""Train variants with the same budget and evaluate them, see `cli.compare`."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ from ..engine.fit import CommandLine
 from ..errors import TrainingError
 from ..export.model_file import export
 from ..options import read_yaml
-from .evaluate import Results, evaluate
+from .accuracy import Results, evaluate
 
 ROUNDS = 15
-"""Times that each model file is run for its median."""
+"""Number of runs of each model file; the median time is reported."""
 PROBED = 8
-"""Steps from which the time of a run is estimated."""
+"""Number of steps from which the time of a run is estimated."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a comparison's YAML, with `config` replaced by what it names.
+    """Read a comparison's YAML, with the content of the file that `config` names.
 
     Raises:
-        TrainingError: a file is missing or is not as described.
+        TrainingError: A file is missing, or its content is wrong.
     """
     comparison = read_yaml(path, "a comparison")
     unknown = set(comparison) - {"config", "overrides", "runs", "sum"}
@@ -63,33 +63,33 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is not a comparison: it lacks {sorted(missing)}, unknown are {sorted(unknown)}"
         )
     runs, overrides = comparison["runs"], comparison.get("overrides") or {}
-    added = comparison.get("sum") or []
-    owns = list(runs.values()) if isinstance(runs, dict) else [runs]
-    if not isinstance(added, list) or not all(
-        isinstance(o or {}, dict) for o in (overrides, *owns)
+    summed = comparison.get("sum") or []
+    changes = list(runs.values()) if isinstance(runs, dict) else [runs]
+    if not isinstance(summed, list) or not all(
+        isinstance(change or {}, dict) for change in (overrides, *changes)
     ):
         raise TrainingError(
             f"{path}: 'overrides', 'runs' and each run must be mappings, 'sum' a list of runs"
         )
-    strangers = [name for name in added if name not in runs]
-    if strangers:
-        raise TrainingError(f"{path}: 'sum' names {strangers}, which are no runs")
+    unknown_runs = [name for name in summed if name not in runs]
+    if unknown_runs:
+        raise TrainingError(f"{path}: 'sum' names {unknown_runs}, which are not in 'runs'")
     config = read_yaml(path.parent / str(comparison["config"]), "a configuration")
-    lacking = [
+    absent = [
         part for part in ("model", "data", "trainer") if not isinstance(config.get(part), dict)
     ]
-    if lacking:
-        raise TrainingError(f"{path}: {comparison['config']} has no {', '.join(lacking)}")
+    if absent:
+        raise TrainingError(f"{path}: {comparison['config']} has no {', '.join(absent)}")
     return {
         "config": config,
         "overrides": overrides,
-        "runs": {name: own or {} for name, own in runs.items()},
-        "sum": list(added),
+        "runs": {name: changes or {} for name, changes in runs.items()},
+        "sum": summed,
     }
 
 
 def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration with the entries at dotted keys set."""
+    """Return a copy of a configuration with new values at dotted keys."""
     result = copy.deepcopy(dict(config))
     for key, value in overrides.items():
         *parents, last = key.split(".")
@@ -97,16 +97,16 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise TrainingError(f"cannot set {key}: {parent} is no mapping")
+                raise TrainingError(f"cannot set {key}: {parent} is not a mapping")
         place[last] = value
     return result
 
 
 def train_all(runs: Mapping[Path, dict[str, Any]], jobs: int) -> None:
-    """Train configurations, each in its folder, several at a time; they share the cores.
+    """Train configurations, each in its folder, `jobs` at a time; they share the cores.
 
     Raises:
-        TrainingError: a run fails; those that have started come to their end first.
+        TrainingError: A run fails; runs that have started are finished first.
     """
     waiting = {f: c for f, c in runs.items() if not (f / "done").is_file()}
     if len(waiting) > 1:
@@ -124,34 +124,19 @@ def train_all(runs: Mapping[Path, dict[str, Any]], jobs: int) -> None:
 
 
 def train(config: dict[str, Any], folder: Path, arguments: Sequence[str] = ()) -> Path:
-    """Train a configuration in its own folder; returns the checkpoint.
+    """Train a configuration in a folder and return the checkpoint.
 
     `arguments` are further arguments of `fit`.
 
-    A finished run is kept, an unfinished one is resumed. With another configuration it restarts.
+    A finished run is not repeated, an unfinished one is resumed. If the configuration in the folder
+    differs, training starts again.
     """
     trainer = config["trainer"]
-    checkpoint = {
-        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-        "init_args": {
-            "dirpath": str(folder),
-            "filename": "last",
-            "save_on_train_epoch_end": True,
-            "enable_version_counter": False,
-        },
-    }
-    kept = [c for c in trainer.get("callbacks") or [] if "Checkpoint" not in c["class_path"]]
-    for callback in kept:
-        if callback["class_path"].endswith("PredictionPictures"):
-            callback.setdefault("init_args", {})["folder"] = str(folder / "pictures")
-    trainer |= {
-        "callbacks": [*kept, checkpoint],
-        "default_root_dir": str(folder),
-        "logger": {
-            "class_path": "lightning.pytorch.loggers.CSVLogger",
-            "init_args": {"save_dir": str(folder), "name": "log"},
-        },
-    }
+    trainer["default_root_dir"] = str(folder)
+    trainer.pop("logger", None)  # default loggers and callbacks write to the folder
+    writers = ("ModelCheckpoint", "PredictionImages", "PredictionPictures", "ProgressBar")
+    callbacks = trainer.get("callbacks") or []
+    trainer["callbacks"] = [c for c in callbacks if not c["class_path"].endswith(writers)]
     text = yaml.safe_dump(config, sort_keys=True)
     file, last, done = folder / "run.yaml", folder / "last.ckpt", folder / "done"
     if not file.is_file() or file.read_text() != text:
@@ -165,7 +150,7 @@ def train(config: dict[str, Any], folder: Path, arguments: Sequence[str] = ()) -
         print(f"{folder}: already trained; remove it to train again", file=sys.stderr)
     else:
         resume = ["--ckpt_path", str(last)] if last.is_file() else []
-        with redirect_stdout(sys.stderr):  # Lightning's summaries; here the table is the output
+        with redirect_stdout(sys.stderr):  # stdout is for the table only
             CommandLine(["fit", "--config", str(file), *resume, *arguments])
         done.touch()
     return last
@@ -198,7 +183,7 @@ def seconds_of(config: dict[str, Any]) -> float:
 
 
 def measure(folder: Path, count: int) -> dict[str, float]:
-    """The accuracy of a run; it is kept in its folder.
+    """Compute the accuracy of a run, or read it from the run's folder.
 
     Args:
         folder: The folder that `train` filled.
@@ -219,7 +204,7 @@ def measure(folder: Path, count: int) -> dict[str, float]:
             (config.get("options") or {}).get(data),
         )
         sources[f"{data}-{source.split}"] = source
-    measured = evaluate(path, sources)  # by each data set's own protocol
+    measured = evaluate(path, sources)  # each with its data set's own protocol
     result = {f"{d}/{m}": v for d, e in measured.items() for m, v in e.compute().items()}
     kept.write_text(json.dumps(result))
     return result
@@ -249,9 +234,9 @@ def costs(folders: Mapping[str, Path]) -> Results:
 
 
 def timed(files: Mapping[str, Path]) -> dict[str, float]:
-    """Median seconds of ONNX Runtime for an image of the network's size.
+    """Median time of ONNX Runtime for an image of the network's size, seconds.
 
-    The files take turns, so that other load on the machine affects all of them.
+    The files run in turn, so that other load on the machine affects all of them.
     """
     import onnxruntime
 
@@ -259,7 +244,7 @@ def timed(files: Mapping[str, Path]) -> dict[str, float]:
 
     runs: dict[str, tuple[onnxruntime.InferenceSession, dict[str, Any], list[float]]] = {}
     options = onnxruntime.SessionOptions()
-    # Threads that go on spinning after a run would slow the next file's.
+    # Threads that spin after a run would slow down the run of the next file.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, file in files.items():
         session = onnxruntime.InferenceSession(
@@ -283,5 +268,5 @@ def timed(files: Mapping[str, Path]) -> dict[str, float]:
 
 
 def added_up(results: list[dict[str, float]]) -> dict[str, float]:
-    """What several networks cost together; accuracies are each one's own."""
+    """Total parameters, operations and time of several networks."""
     return {key: sum(r[key] for r in results) for key in ("parameters [M]", "GFLOP", "ms")}

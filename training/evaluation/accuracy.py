@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Figures of checkpoints and model files on data with truth."""
+"""Accuracy of checkpoints and model files on data with ground truth."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Cells = Mapping[str, Mapping[str, float | str]]
 def evaluate(
     checkpoint: Path, sources: Mapping[str, Source], protocol: str = "metric"
 ) -> dict[str, Evaluation]:
-    """Measure a checkpoint or model file on data sets."""
+    """Evaluate a checkpoint or model file on data sets; returns the metrics of each, by name."""
     card, inputs, predict = load(checkpoint)
     evaluations = {}
     for name, source in sources.items():
@@ -67,10 +67,12 @@ def evaluate(
 
 
 def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
-    """Load a checkpoint or a model file: its card, its inputs, a function that runs its graph.
+    """Load a checkpoint or a model file.
 
-    The function takes tensors on the CPU. Those that it gives are where they were computed: a
-    checkpoint's on the GPU if torch has one, a model file's on the CPU.
+    Returns:
+        Its card, the names of its inputs, and a function that runs its graph. The function takes
+        tensors on the CPU. Its outputs are on the GPU for checkpoints if torch has one, otherwise
+        on the CPU.
     """
     if path.suffix != ".onnx":
         task, _ = load_checkpoint(path)
@@ -87,7 +89,7 @@ def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
     def predict(*values: Tensor) -> tuple[Tensor, ...]:
         feed = {name: value.numpy() for name, value in zip(inputs, values, strict=True)}
         height, width = feed["image"].shape[1:3]
-        # Not for files of today: older ones stretch images, where they are not padded.
+        # For older model files only, which need stretched or padded images.
         shaping = Shaping.of(card, width, height, 1.0)  # pixels are square
         for name in feed.keys() & {"image", "background"}:
             feed[name] = np.stack([shaping.apply(image) for image in feed[name]])
@@ -111,7 +113,7 @@ def rows(results: Cells) -> list[list[str]]:
 
 
 def protocols(evaluations: Mapping[str, Evaluation]) -> str | None:
-    """Name the depth protocol, for each column of the table where they differ."""
+    """Name the depth protocol, or that of each column of the table if they differ."""
     used = {name: e.protocol for name, e in evaluations.items() if "depth" in e.outputs}
     if len(set(used.values())) <= 1:
         return f"depth protocol: {next(iter(used.values()))}" if used else None
@@ -119,7 +121,7 @@ def protocols(evaluations: Mapping[str, Evaluation]) -> str | None:
 
 
 def table(results: Cells, caption: str | None = None) -> Table:
-    """One row a measure, one column a data set (or a run)."""
+    """A table with one row per measure and one column per data set or run."""
     shown = Table("measure", *results, caption=caption)
     for row in rows(results):
         shown.add_row(*row)

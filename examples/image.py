@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One picture, without ROS: how far each class is, and where.
+"""Print the distance and direction of each class in one image, without ROS.
 
-python examples/picture.py docs/images/street.jpg --fx 541
+python examples/image.py docs/images/street.jpg --fx 541
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from depthseg_ros.perception import Perception
 
 
 def main() -> None:
-    """Look at a picture, and print what is seen."""
+    """Predict labels and depth of an image, and print the distances."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--fx", type=float, required=True, help="focal length, pixels")
     parser.add_argument(
         "--model", type=Path, default=default_model(), help="a model file with classes and depth"
     )
     parser.add_argument(
-        "--overlay", type=Path, help="a .jpg or .png to write, with the classes' colours"
+        "--overlay", type=Path, help="a .jpg or .png to write: the image with coloured classes"
     )
     options = parser.parse_args()
     if not 0 < options.fx < math.inf:
@@ -58,29 +58,30 @@ def main() -> None:
     card = perception.card
     if not (card.classes and card.depth) or card.needs_background:
         parser.error(f"--model {options.model}: expected one with classes and depth")
-    image = read_image(options.picture)  # (H, W, 3) uint8 RGB
-    seen = perception(image, options.fx)
+    image = read_image(options.image)  # (H, W, 3) uint8 RGB
+    prediction = perception(image, options.fx)
 
     height, width = image.shape[:2]
     camera = Intrinsics.from_fov(width, height, 2 * math.atan(width / 2 / options.fx))
     names = {c.id: c.name for c in card.classes}
     for found in class_distances(
-        seen.labels, names, seen.confidence, seen.depth, partial(rays, camera)
+        prediction.labels, names, prediction.confidence, prediction.depth, partial(rays, camera)
     ):
         where = f"from {found.nearest:6.2f} m at {math.degrees(found.bearing):+4.0f} degrees"
-        if math.isnan(found.nearest):  # of the sky, for example
+        if math.isnan(found.nearest):  # sky, for example
             where = "no depth"
         print(f"{found.class_name:12} {100 * found.pixel_share:5.1f} %  {where}")
     if options.overlay:
-        drawn = cv2.cvtColor(overlay(image, seen.labels, card.classes), cv2.COLOR_RGB2BGR)
+        rgb = overlay(image, prediction.labels, card.classes)
+        encoded = cv2.imencode(options.overlay.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
         with whole(options.overlay) as unfinished:
-            unfinished.write_bytes(cv2.imencode(options.overlay.suffix, drawn)[1].tobytes())
+            unfinished.write_bytes(encoded.tobytes())
 
 
 if __name__ == "__main__":
     try:
         main()
     except (ValueError, BackendError, OSError) as error:
-        sys.exit(f"picture: {error}")
+        sys.exit(f"image: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

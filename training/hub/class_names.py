@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Colours and flags for the classes of a hub's model, which has names alone."""
+"""Colours and flags for the classes of a model of the hub, derived from their names."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ _NO_FLAG = {
     *("sidewalk", "pavement", "terrain", "grass", "field", "earth", "land", "sand", "ceiling"),
     *("background", "other", "void", "unlabeled", "unlabelled", "ego vehicle", "ground"),
 }
-"""Neither where to drive nor in the way, or not known."""
+"""Classes that are neither traversable nor obstacles, or may be either."""
 
 
 def plain_name(name: str) -> str:
-    """A class's name without its synonyms: `pier, wharf` -> `pier`."""
+    """Remove the synonyms from a class's name: `pier, wharf` -> `pier`."""
     return name.split(",")[0].strip()
 
 
 def class_entries(names: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
-    """Classes as a SPEC has them.
+    """Build the entries of `classes` in a SPEC.
 
     Args:
-        names: Of the network's classes, in their order.
+        names: Names of the network's classes, in order.
 
     Returns:
-        The entries, and one line that says which flags were given by name.
+        The entries, and one line that lists the flags derived from the names.
     """
     short = [plain_name(name)[:MAX_NAME] for name in names]
-    # Where synonyms are what tells two classes apart.
+    # Two classes may differ in their synonyms only.
     own = [
         n if short.count(n) == 1 and n else f"{name[: MAX_NAME - 4]} {i}"
         for i, (n, name) in enumerate(zip(short, names, strict=True))
@@ -71,7 +71,7 @@ def class_entries(names: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
 
 
 def _colors(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Those of a class list that has all the names; else none, and each gets another."""
+    """The colours of a class list that has all the names; empty (default colours) if none has."""
     for classes in CLASS_LISTS.values():
         known = {c.name: c.color for c in classes}
         if {name.lower() for name in names} <= set(known):
@@ -88,7 +88,7 @@ def _flags(name: str) -> list[str]:
         return ["obstacle", "movable"]
     if name in _NO_FLAG:
         return []
-    # What is left of lists that are known stands or lies in the way.
+    # All other classes of known lists are obstacles.
     listed = {c.name for classes in CLASS_LISTS.values() for c in classes}
     return ["obstacle"] if name in listed | set(read_map("ade20k_to_camvid")) else []
 

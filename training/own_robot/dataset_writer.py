@@ -36,11 +36,15 @@ from .selection import SECOND, Frame, Selection, Tally, Topics
 FRAMES_PER_PART = 250
 
 
-class Dataset:
-    """The folder that is written: its card, and the parts of each recording."""
+class DatasetWriter:
+    """Writes the folder of a data set: its card, and the parts of each recording."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        """Begin it, or go on with it; raises `TrainingError` where that cannot be."""
+        """Start or resume a data set.
+
+        Raises:
+            TrainingError: The folder has other files, or was written with other options.
+        """
         self.folder, self.options = folder, options
         now = {name: getattr(options, name) for name in ("every", "change", "neighbours", "count")}
         self.card: dict[str, Any] = {"format": 1, **now, "recordings": []}
@@ -53,20 +57,20 @@ class Dataset:
                 raise TrainingError(f"{path} is not the card of frames: {error!r}") from None
             self._require_same(before, now)
         elif folder.is_dir() and any(folder.iterdir()):
-            raise TrainingError(f"{folder} is neither empty nor a data set, which has a card.json")
+            raise TrainingError(f"{folder} is not empty and not a data set with a card.json")
 
     def entry(self, path: Path) -> dict[str, Any]:
-        """The card's entry of a bag, added if it is new.
+        """Return the card's entry of a bag; add one if the bag is new.
 
         Raises:
-            TrainingError: it was read with other topics.
+            TrainingError: The bag was read with other topics before.
         """
         recordings: list[dict[str, Any]] = self.card["recordings"]
         for entry in recordings:
             if Path(entry["bag"]).absolute() == path.absolute():
                 for name in (field.name for field in fields(Topics)):
                     now = getattr(self.options, name.replace("image_topic", "topic"))
-                    # What is not given is found again; but truth is never taken unasked.
+                    # Topics that are not given are found again, except those of ground truth.
                     if now or name in ("depth_topic", "labels_topic"):
                         self._require_same({name: entry[name]}, {name: now})
                 return entry
@@ -82,7 +86,7 @@ class Dataset:
             )
 
     def record(self, entry: dict[str, Any], bag: Recording, topics: Topics) -> None:
-        """Write the frames of a bag that are not there yet."""
+        """Write the frames of a bag that are not written yet."""
         entry |= asdict(topics)
         name, options = entry["name"], self.options
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +99,7 @@ class Dataset:
         if parts:
             tally = Tally(**{field.name: parts[-1].about[field.name] for field in fields(Tally)})
             last = decode(parts[-1].read(frames[-1]["key"], frames[-1]["picture"]) or b"")
-        self._note(entry, bag, tally, frames)
+        self._update_card(entry, bag, tally, frames)
         selection = Selection(bag, topics, options.every, options.change, options.neighbours)
         console = Console(stderr=True)
         writer: PartWriter | None = None
@@ -109,7 +113,7 @@ class Dataset:
                 room = max(options.count - len(frames), 0) if options.count else None
                 for found, files, upto in islice(chosen, room):
                     at = found["stamp"]
-                    while (key := f"{name}-{at:019}") in keys:  # where the clock was set back
+                    while (key := f"{name}-{at:019}") in keys:  # if the clock was set back
                         at += 1
                     keys.add(key)
                     frames.append({"key": key, **found})
@@ -118,22 +122,22 @@ class Dataset:
                     if len(writer.frames) == FRAMES_PER_PART:
                         writer.finish(recording=name, **asdict(upto))
                         writer, number = None, number + 1
-                        self._note(entry, bag, upto, frames, *selection.notes)
+                        self._update_card(entry, bag, upto, frames, *selection.notes)
             if writer:
                 writer.finish(recording=name, **asdict(upto))
         finally:
             if writer:
                 writer.close()
         entry["complete"] = bool(frames)
-        self._note(entry, bag, tally, frames, *selection.notes)
+        self._update_card(entry, bag, tally, frames, *selection.notes)
 
-    def _note(
+    def _update_card(
         self, entry: dict[str, Any], bag: Recording, tally: Tally, frames: list[Frame], *notes: str
     ) -> None:
-        """Bring the card up to date."""
+        """Write the card with the present state of a recording."""
         entry |= {"frames": len(frames), "seen": tally.seen}
         entry["with_depth"] = sum("depth" in frame["truth"] for frame in frames)
         entry["duration"] = round((tally.ended - tally.began) / SECOND, 3)
-        bad = f"{tally.bad} pictures that cannot be read" if tally.bad else ""
+        bad = f"{tally.bad} images cannot be read" if tally.bad else ""
         entry["lost"] = "; ".join(filter(None, (bag.lost, bad, *notes)))
         write_json(self.folder / "card.json", self.card)

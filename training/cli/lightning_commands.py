@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m training fit|validate|test|predict`: Lightning's command line with our parts."""
+"""`python -m training fit|validate|test|predict`: Lightning's command line."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from ..engine.fit import CommandLine
 from ..errors import TrainingError
 
 
-def no_advertisement(record: logging.LogRecord) -> bool:
-    """Whether a message of Lightning's is about the run, not about what else one could install."""
+def is_no_tip(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning is not a tip about packages to install."""
     return "Tip:" not in record.getMessage()
 
 
 def main(arguments: list[str]) -> None:
     """Run Lightning's command line."""
-    logging.getLogger(rank_zero.__name__).addFilter(no_advertisement)  # of `rank_zero_info`
+    logging.getLogger(rank_zero.__name__).addFilter(is_no_tip)
     try:
         CommandLine(arguments)
     except MisconfigurationException as error:
         raise TrainingError(" ".join(str(error).split())) from None
     except SIGTERMException:
-        raise SystemExit(143) from None  # as a shell has it; Lightning's says all is well
+        raise SystemExit(143) from None  # a shell's exit code for SIGTERM; Lightning exits with 0
