@@ -30,7 +30,7 @@ from rosbags.typesys import Stores, get_typestore
 from training.__main__ import main
 from training.data.parts import PartWriter, complete_parts
 from training.errors import TrainingError
-from training.own_robot import bag as bag_command
+from training.own_robot import dataset_writer
 from training.own_robot.recordings import Recording
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -474,7 +474,7 @@ def test_tar_files_hold_what_folders_hold(driven, tmp_path):
 @pytest.mark.parametrize("packed", [[], ["--packed"]])
 @pytest.mark.parametrize("plugin", StoragePlugin)
 def test_a_stopped_run_goes_on_where_it_was(plugin, packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(bag_command, "FRAMES_PER_PART", 2)
+    monkeypatch.setattr(dataset_writer, "FRAMES_PER_PART", 2)
     bag = write_bag(tmp_path / "bag", drive(120, still=range(35, 62)), plugin)
     take(bag, tmp_path / "at_once", *packed)
     finish, finished = PartWriter.finish, []
@@ -538,7 +538,7 @@ def test_other_options_need_another_folder(driven, tmp_path, capsys):
 
 @pytest.mark.parametrize("packed", [[], ["--packed"]])
 def test_a_full_disk_costs_the_part_that_did_not_fit(packed, driven, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bag_command, "FRAMES_PER_PART", 2)
+    monkeypatch.setattr(dataset_writer, "FRAMES_PER_PART", 2)
     add, added = PartWriter.add, []
 
     def fail(writer, frame, files):
