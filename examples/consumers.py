@@ -141,10 +141,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.output.suffix not in (".jpg", ".png") or not options.output.parent.is_dir():
         parser.error(f"{options.output}: expected a .jpg or .png in a folder that exists")
-    picture = cv2.cvtColor(draw(), cv2.COLOR_RGB2BGR)
+    image = cv2.cvtColor(draw(), cv2.COLOR_RGB2BGR)
     try:
         with whole(options.output) as unfinished:
-            unfinished.write_bytes(cv2.imencode(options.output.suffix, picture)[1].tobytes())
+            unfinished.write_bytes(cv2.imencode(options.output.suffix, image)[1].tobytes())
     except OSError as error:
         print(f"consumers: {error}", file=sys.stderr)
         return 1

@@ -277,10 +277,10 @@ def record(folder: Path, frames: int, rate: float, seed: int) -> dict[str, Any]:
                     frame["depthseg/label/image"].encoding, frame["depthseg/depth/image"].encoding
                 ] += 1
                 compare(measures, frame)
-                picture = cv2.cvtColor(sheet(frame, card), cv2.COLOR_RGB2BGR)
+                tiled = cv2.cvtColor(sheet(frame, card), cv2.COLOR_RGB2BGR)
                 if complete % 20 == 10:
-                    cv2.imwrite(str(folder / f"frame_{complete:03}.png"), picture)
-                small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+                    cv2.imwrite(str(folder / f"frame_{complete:03}.png"), tiled)
+                small = cv2.resize(tiled, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
                 if video is None:
                     size = small.shape[1::-1]
                     code = cv2.VideoWriter_fourcc(*"mp4v")

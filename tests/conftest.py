@@ -15,6 +15,7 @@
 """What all tests share: which sources they import, a ROS domain of their own, shared data."""
 
 import fcntl
+import gc
 import importlib.util
 import os
 import sys
@@ -99,6 +100,11 @@ def pytest_collection_modifyitems(items) -> None:
         for item in items:
             if item.get_closest_marker("ros"):
                 item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Excludes imported modules from garbage collection: rendering a street collects each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,25 @@ ERROR_BINS = 2000
 _LEAST_ERROR, _GREATEST_ERROR = 1e-4, 1e2
 
 
+def reliability(pixels: Tensor, right: Tensor, bins: int = 15) -> Tensor:
+    """Reliability of a confidence in bins of equal width.
+
+    Args:
+        pixels: (LEVELS,) float64, number of pixels with each level of confidence.
+        right: (LEVELS,) float64, number of pixels whose prediction is right.
+        bins: Number of bins.
+
+    Returns:
+        (bins, 3): mean confidence, share of right predictions, and the bin's share of all pixels.
+        The first two are NaN if the bin is empty.
+    """
+    levels = torch.arange(LEVELS, dtype=torch.float64, device=pixels.device)
+    values = torch.stack([pixels, pixels * levels / (LEVELS - 1), right], 1)
+    of_bin = (levels / LEVELS * bins).long()
+    count, confidence, hits = values.new_zeros(bins, 3).index_add(0, of_bin, values).T
+    return torch.stack([confidence / count, hits / count, count / count.sum().clamp(min=1)], 1)
+
+
 class Sparsification(NamedTuple):
     """Abs-rel of the remaining pixels when a fraction of the pixels is dropped (Ilg et al. 2018).
 
@@ -109,20 +128,9 @@ class DepthConfidenceMetrics(Metric):
         ideal = _means(self.errors, 1 - dropped)
         return Sparsification(dropped, model, ideal, model[:1].expand(100))
 
-    def table(self, bins: int = 15) -> Tensor:
-        """Reliability in bins of equal width.
-
-        Returns:
-            (bins, 3): mean confidence, share of pixels within 10 %, and the bin's share of all
-            pixels. The first two are NaN if the bin is empty.
-        """
-        levels = torch.arange(LEVELS, dtype=torch.float64, device=self.levels.device)
-        values = torch.stack(
-            [self.levels[:, 0], self.levels[:, 0] * levels / 255, self.levels[:, 2]], 1
-        )
-        of_bin = (levels / LEVELS * bins).long()
-        pixels, confidence, right = values.new_zeros(bins, 3).index_add(0, of_bin, values).T
-        return torch.stack([confidence / pixels, right / pixels, pixels / pixels.sum()], 1)
+    def table(self) -> Tensor:
+        """Reliability: whether depth is within 10 %, see `reliability`."""
+        return reliability(self.levels[:, 0], self.levels[:, 2])
 
     def compute(self) -> dict[str, float]:
         """Return `ause`, `ause/random` (in abs-rel), `kept_80`, `within_10`, `depth_ece` etc.

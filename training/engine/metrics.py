@@ -29,7 +29,7 @@ from depthseg_ros.model_card import UNLABELLED, ModelCard
 
 from ..data.label_spaces import Groups
 from ..data.protocols import METRIC, PROTOCOLS
-from .depth_confidence import DepthConfidenceMetrics
+from .depth_confidence import LEVELS, DepthConfidenceMetrics, reliability
 
 BANDS = ((0.0, 10.0), (10.0, 30.0), (30.0, math.inf))
 """Ranges of distance, metres, with an abs-rel each."""
@@ -126,37 +126,20 @@ class CalibrationMetrics(Metric):
     def __init__(self) -> None:
         """Set up."""
         super().__init__()
-        for state in ("right", "counted"):  # for each of the 256 levels of confidence
-            self.add_state(state, torch.zeros(256, dtype=torch.float64), dist_reduce_fx="sum")
+        for state in ("right", "counted"):  # for each level of confidence
+            self.add_state(state, torch.zeros(LEVELS, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, labels_NHW: Tensor, confidence_NHW: Tensor, truth_NHW: Tensor) -> None:
         """Add a batch of class ids and confidences, uint8."""
         known = truth_NHW != UNLABELLED
         confidence = confidence_NHW[known].long()
         right = labels_NHW[known] == truth_NHW[known]
-        self.counted += torch.bincount(confidence, minlength=256)
-        self.right += torch.bincount(confidence[right], minlength=256)
+        self.counted += torch.bincount(confidence, minlength=LEVELS)
+        self.right += torch.bincount(confidence[right], minlength=LEVELS)
 
-    def table(self, bins: int = 15) -> Tensor:
-        """Reliability in bins of equal width.
-
-        Returns:
-            (bins, 3): mean confidence, share of right labels, and the bin's share of all pixels.
-            The first two are NaN if the bin is empty.
-        """
-        levels = torch.arange(256, dtype=torch.float64, device=self.counted.device)
-        of_bin = (levels / 256 * bins).long()
-
-        def binned(values: Tensor) -> Tensor:
-            return torch.zeros(bins, dtype=values.dtype, device=values.device).index_add(
-                0, of_bin, values
-            )
-
-        counted = binned(self.counted)
-        confidence = binned(self.counted * levels / 255) / counted
-        return torch.stack(
-            [confidence, binned(self.right) / counted, counted / counted.sum().clamp(min=1)], 1
-        )
+    def table(self) -> Tensor:
+        """Reliability of the labels, see `reliability`."""
+        return reliability(self.counted, self.right)
 
     def compute(self) -> dict[str, float]:
         """Return `ece`, the expected calibration error (Naeini et al. 2015) of 15 bins."""

@@ -286,7 +286,9 @@ def read_truth(what: str, raw: bytes, kind: str, width: int, height: int) -> byt
         truth = compressed_depth_to_metres(message)
     else:
         truth = depth_to_metres(message)
-    _require_shape(truth.shape[1], truth.shape[0], width, height)
+    rows, columns = truth.shape
+    if abs(rows * width - columns * height) > 0.01 * columns * height:
+        raise ValueError(f"{columns}x{rows} pixels have another shape than {width}x{height}")
     if truth.shape != (height, width):
         truth = cv2.resize(truth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return to_png(truth) if what == "labels" else depth_to_png(truth.astype(np.float32, copy=False))
@@ -308,11 +310,6 @@ def read_camera(
     about = {name: getattr(camera, name) for name in ("fx", "fy", "cx", "cy")}
     lens = {"model": camera.lens.model, "coefficients": camera.lens.coefficients}
     return {**about, "lens": lens}, assumed
-
-
-def _require_shape(columns: int, rows: int, width: int, height: int) -> None:
-    if abs(rows * width - columns * height) > 0.01 * columns * height:
-        raise ValueError(f"{columns}x{rows} pixels have another shape than {width}x{height}")
 
 
 def thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

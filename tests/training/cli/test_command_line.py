@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import training_throughput
+from benchmarks import backends, planners, training_throughput
 from depthseg_ros import street
 from depthseg_ros.perception import Perception
 from training.__main__ import main
@@ -111,7 +112,7 @@ class Result(NamedTuple):
 
 
 def training(*arguments, folder):
-    """Run the command line in a folder, in this process: importing torch anew takes seconds."""
+    """Run the command line in a folder, in this process, because importing torch takes seconds."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(folder), redirect_stdout(out), redirect_stderr(err):
         try:
@@ -123,7 +124,7 @@ def training(*arguments, folder):
 
 @pytest.fixture(scope="module")
 def camvid(tmp_path_factory):
-    """A folder in CamVid's layout, of rendered pictures."""
+    """A folder in CamVid's layout, of rendered images."""
     root = tmp_path_factory.mktemp("camvid")
     for split, seeds in (("train", (1, 2, 3)), ("val", (4,))):
         (root / split).mkdir()
@@ -176,7 +177,7 @@ def test_fit_logs_every_loss_and_measure(run):
     assert logged(run, "val/streets/abs_rel")[-1] > 0
 
 
-def test_fit_goes_on_where_it_stopped(run, camvid):
+def test_fit_resumes_from_a_checkpoint(run, camvid):
     result = training(
         "fit", "--config", "small.yaml", "--data.folders.camvid", camvid, "--trainer.max_epochs", 3,
         "--ckpt_path", "runs/last.ckpt", folder=run,
@@ -184,11 +185,11 @@ def test_fit_goes_on_where_it_stopped(run, camvid):
     assert result.code == 0, result.err
     assert [p.name for p in (run / "runs").glob("*.ckpt")] == ["last.ckpt"]
     checkpoint = torch.load(run / "runs" / "last.ckpt", weights_only=True)
-    # 4 streets and 3 pictures of CamVid are 3 batches of 2 in an epoch.
+    # 4 streets and 3 images of CamVid are 3 batches of 2 in an epoch.
     assert checkpoint["global_step"] == 9
 
 
-def test_a_run_that_is_resumed_learns_what_it_would_have_learned(run, camvid, tmp_path):
+def test_a_resumed_run_has_the_same_losses_as_one_without_a_stop(run, camvid, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
     (tmp_path / "small.yaml").write_text(small())
@@ -202,7 +203,7 @@ def test_a_run_that_is_resumed_learns_what_it_would_have_learned(run, camvid, tm
         assert again == pytest.approx(logged(run, f"loss/{loss}")[1], rel=1e-5)
 
 
-def test_a_run_that_is_resumed_takes_the_new_rate_and_decay(run, tmp_path):
+def test_a_resumed_run_uses_the_new_learning_rate_and_weight_decay(run, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
     (tmp_path / "small.yaml").write_text(small())
@@ -219,7 +220,7 @@ def test_a_run_that_is_resumed_takes_the_new_rate_and_decay(run, tmp_path):
     assert [g["weight_decay"] for g in groups] == [0.5, 0.0]
 
 
-def test_a_run_that_diverges_says_so_and_saves_nothing(run, tmp_path):
+def test_a_diverging_run_fails_and_saves_no_checkpoint(run, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
     (tmp_path / "small.yaml").write_text(small())
@@ -232,7 +233,7 @@ def test_a_run_that_diverges_says_so_and_saves_nothing(run, tmp_path):
     assert not list(tmp_path.glob("runs/*.ckpt"))
 
 
-def test_a_run_that_is_terminated_does_not_say_that_all_is_well(run, tmp_path):
+def test_a_terminated_run_exits_with_an_error_code(run, tmp_path):
     (tmp_path / "small.yaml").write_text(small())
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "streets").symlink_to(run / "runs" / "streets")
@@ -265,12 +266,12 @@ def test_evaluate_prints_json_for_each_data_set(run, camvid):
     assert "abs_rel" not in measured["camvid-val"]
 
 
-def test_pictures_show_what_the_network_says(run):
+def test_images_of_predictions_are_written(run):
     for data in ("streets", "camvid"):
         sheet = cv2.imread(str(run / "runs" / "images" / data / "epoch_002.png"))
         assert sheet.shape == (240 + 4, 5 * 320, 3)
-        picture, said = sheet[:240, :320], sheet[:240, 320:640]
-        assert picture.std() > 10 and not np.array_equal(picture, said)
+        image, overlay = sheet[:240, :320], sheet[:240, 320:640]
+        assert image.std() > 10 and not np.array_equal(image, overlay)
 
 
 def built(folder, *options):
@@ -337,7 +338,7 @@ def test_logger_and_checkpoints_can_be_turned_off(run):
     assert "LearningRateMonitor" not in folders and "ProgressBar" not in folders
 
 
-def test_tensorboard_gets_the_same_sheets_and_the_curves(run):
+def test_tensorboard_gets_the_same_images_and_the_curves(run):
     accumulator = import_module("tensorboard.backend.event_processing.event_accumulator")
     folder = run / "runs" / "version_0"  # later tests of this folder write more
     board = accumulator.EventAccumulator(str(folder)).Reload()
@@ -376,7 +377,7 @@ def test_the_same_seed_gives_the_same_losses(run, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_the_exported_files_measure_the_same_and_are_served(run):
+def test_exported_files_have_the_same_accuracy_and_can_be_loaded(run):
     evaluate = ("evaluate", "--data", "streets", "--count", 2, "--checkpoint")
     table = training(*evaluate, "runs/last.ckpt", folder=run)
     assert "abs_rel" in table.out
@@ -419,7 +420,7 @@ def test_the_exported_files_measure_the_same_and_are_served(run):
         (("--precision", "fp16", "--for", "tensorrt"), "--for tensorrt is about int8"),
     ],
 )
-def test_options_of_export_that_do_not_fit_are_refused(run, options, message):
+def test_options_of_export_that_exclude_each_other_are_errors(run, options, message):
     command = ("export", "--checkpoint", "runs/last.ckpt", "--output", "o.onnx", *options)
     refused = training(*command, folder=run)
     assert refused.code == 2 and message in refused.err
@@ -523,7 +524,7 @@ def test_mistakes_found_while_loading_get_one_line_too(run, tmp_path, camvid):
     )
 
 
-def test_without_a_command_it_names_those_there_are(run):
+def test_without_a_command_the_commands_are_listed(run):
     assert training(folder=run).code == 2
     mistaken = training("tset", folder=run)
     assert mistaken.code == 2 and "no command 'tset'" in mistaken.err
@@ -553,10 +554,10 @@ def test_training_starts_from_the_weights_of_another_run(run):
     system = SharedEncoder(
         5, widths=(16,) * 4, depths=(1,) * 4, context=16, decoder=(16, 16, 16), heads=(8, 8)
     )  # other classes
-    anew = start_from(system, run / "runs" / "last.ckpt")
-    assert anew == ["segmentation.output.weight", "segmentation.output.bias"]
-    taken = {f"system.{n}": v for n, v in system.state_dict().items() if n not in anew}
-    assert all(torch.equal(old[name], value) for name, value in taken.items())
+    missing = start_from(system, run / "runs" / "last.ckpt")
+    assert missing == ["segmentation.output.weight", "segmentation.output.bias"]
+    loaded = {f"system.{n}": v for n, v in system.state_dict().items() if n not in missing}
+    assert all(torch.equal(old[name], value) for name, value in loaded.items())
     with pytest.raises(TrainingError, match="no weights of a TwoStreamFcn"):
         start_from(TwoStreamFcn(streams=(8,), trunk=(8, 8)), run / "runs" / "last.ckpt")
 
@@ -569,40 +570,28 @@ def test_the_data_benchmark_measures_both_rates(camvid, capsys):
     assert set(rates) == {"camvid, 0 workers", "training"} and min(rates.values()) > 0
 
 
-TINY_BACKENDS = """
-import functools
-from benchmarks import backends
-small = {"widths": (16, 16, 32, 32), "depths": (1,) * 4, "context": 32}
-backends.SharedEncoder = functools.partial(backends.SharedEncoder, **small)
-backends.main(["--rounds", "1", "--threads", "1", "--json"])
-"""
-
-
-def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", TINY_BACKENDS], cwd=tmp_path,  # it renders pictures there
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    speeds = json.loads(result.stdout[result.stdout.index("{") :])  # after torch's own words
+def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path, monkeypatch, capsys):
+    small_encoder = partial(SharedEncoder, widths=(16, 16, 32, 32), depths=(1,) * 4, context=32)
+    monkeypatch.setattr(backends, "SharedEncoder", small_encoder)
+    monkeypatch.setattr(backends, "PICTURES", 1)
+    monkeypatch.chdir(tmp_path)  # it renders streets there
+    backends.main(["--rounds", "1", "--threads", "1", "--json"])
+    printed = capsys.readouterr().out
+    speeds = json.loads(printed[printed.index("{") :])  # torch may print lines before
     assert set(speeds) >= {"torch eager, fp32", "onnxruntime, fp32", "onnxruntime, int8"}
     assert speeds["torch eager, fp32"]["speed_up"] == 1
     assert all(speed["ms"] > 0 for speed in speeds.values())
 
 
-def test_what_planners_get_is_measured_against_the_truth():
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.planners", "--count", "2", "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    measured = json.loads(result.stdout)
+def test_the_benchmark_of_planners_compares_with_the_ground_truth(capsys):
+    planners.main(["--count", "2", "--json"])
+    measured = json.loads(capsys.readouterr().out)
     assert 0 < measured["errors"]["height, %"]["median"] < 20
     assert 0 < measured["errors"]["range, %"]["median"] < 20
     assert all(0 <= share <= 100 for share in measured["shares"].values())
 
 
-def test_the_learning_rate_range_test_draws_a_curve(run):
+def test_lr_range_test_plots_the_curve_and_suggests_a_rate(run):
     result = training(
         "lr-range-test", "--config", "small.yaml", *STREETS, "--steps", 20, "--output", "rates.png",
         folder=run,
@@ -700,7 +689,7 @@ def tiny_systems():
 
 
 @pytest.mark.parametrize("name", list(tiny_systems()))
-def test_every_system_learns_by_its_own_objective(name, tmp_path):
+def test_every_system_learns_with_its_own_objective(name, tmp_path):
     torch.manual_seed(0)
     system, of_streets = tiny_systems()[name]
     described = yaml.safe_load((CONFIG.parent / f"{name}.yaml").read_text())["model"]
@@ -748,7 +737,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
     assert rates[100] == pytest.approx(0) and rates[-1] == pytest.approx(0)
 
 
-def test_it_runs_as_a_module_and_explains_itself():
+def test_it_runs_as_a_module_and_prints_help():
     result = subprocess.run(
         [sys.executable, "-m", "training", "evaluate", "--help"],
         cwd=ROOT, capture_output=True, text=True, timeout=120,

@@ -161,7 +161,7 @@ def test_the_steepest_fall_is_found_in_noise():
         suggest(rates, alone)
 
 
-def test_what_comes_after_divergence_changes_nothing_before():
+def test_losses_after_divergence_have_no_effect():
     rates = np.geomspace(1e-6, 1, 100)
     losses = valley(rates)
     worse = losses.copy()
@@ -170,7 +170,7 @@ def test_what_comes_after_divergence_changes_nothing_before():
     assert smoothed(worse) == pytest.approx(smoothed(losses))
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_plot_that_cannot_be_written_leaves_no_file(tmp_path):
     (tmp_path / "curve.png").mkdir()
     with pytest.raises(OSError):
         draw(tmp_path / "curve.png", np.geomspace(1e-3, 1, 20), np.linspace(2, 1, 20), 0.1)

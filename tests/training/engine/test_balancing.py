@@ -73,7 +73,7 @@ def test_uncertainty_is_kendalls_formula():
     assert balancer.log_variances_T.grad.tolist() == pytest.approx(by_hand)
 
 
-def test_uncertainty_settles_at_weights_inverse_to_the_losses():
+def test_uncertainty_converges_to_weights_inverse_to_the_losses():
     balancer = Uncertainty()
     losses = {"segmentation": torch.tensor(0.25), "depth": torch.tensor(4.0)}
     for _ in range(200):

@@ -57,7 +57,7 @@ def started(pictures, settle):
 
 
 @pytest.mark.parametrize("settle", [False, True])
-def test_a_system_that_starts_from_a_model_file_says_what_the_file_says(pictures, settle):
+def test_a_system_started_from_a_model_file_has_the_same_output(pictures, settle):
     system, _ = started(pictures, settle)
     card, _, predict = load(STREET)
     fx = torch.full((len(pictures),), 420.0)
@@ -67,7 +67,7 @@ def test_a_system_that_starts_from_a_model_file_says_what_the_file_says(pictures
     assert (own[2] / files[2] - 1).abs().nanmedian() < 1e-5
 
 
-def test_settled_batch_norms_say_the_same_in_training_as_after_it(pictures):
+def test_recalibrated_batch_norms_have_the_same_output_in_training_mode(pictures):
     system, as_float = started(pictures, settle=True)
     with torch.no_grad():
         after = system.eval()(as_float)["logits"].argmax(1)
@@ -89,7 +89,7 @@ def test_weights_of_another_network_or_of_no_model_file_are_refused(tmp_path):
         start_from(lite, STREET)
 
 
-def test_terms_of_what_a_run_started_from_hold_for_what_comes_of_it():
+def test_terms_of_the_initial_weights_are_inherited():
     start = provenance_of(STREET)
     assert "CamVid is for research use" in start["terms"]
     own = {"trained_on": ["mine"], "terms": "mine alone; CamVid is for research use"}

@@ -140,7 +140,7 @@ def runs(tmp_path_factory):
     }
 
 
-def test_processes_and_micro_batches_learn_what_one_batch_teaches(runs):
+def test_processes_and_micro_batches_are_equivalent_to_one_batch(runs):
     """A pixel counts the same wherever it is, though samples have very unequal numbers of them."""
     one = runs[1][1, 1]
     moved = (one["end"] - one["start"]).abs().max()
@@ -150,7 +150,7 @@ def test_processes_and_micro_batches_learn_what_one_batch_teaches(runs):
         torch.testing.assert_close(other["end"], one["end"], rtol=0, atol=1e-5)
 
 
-def test_what_is_logged_is_that_of_all_processes_and_of_each_sample_once(runs):
+def test_logs_are_over_all_processes_and_each_sample_once(runs):
     one, other = (runs[1][key]["logged"] for key in ((1, 1), (2, 2)))
     assert one.keys() == other.keys() and "val/streets/miou" in one
     for name in one:
@@ -158,7 +158,7 @@ def test_what_is_logged_is_that_of_all_processes_and_of_each_sample_once(runs):
             assert other[name] == pytest.approx(one[name], rel=1e-4), name
 
 
-def test_two_processes_predict_each_picture_once(runs):
+def test_two_processes_predict_each_image_once(runs):
     folders = [runs[0] / f"pictures_{processes}" / "streets" for processes in (1, 2)]
     one, two = ({path.name: path for path in folder.iterdir()} for folder in folders)
     predicted = [f"{index:05}.png" for index in range(5)]

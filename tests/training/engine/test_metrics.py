@@ -25,7 +25,7 @@ from training.engine.metrics import DepthMetrics, Evaluation, SegmentationMetric
 from training.evaluation.accuracy import protocols
 
 
-def test_iou_comes_from_one_confusion_matrix_over_all_pictures():
+def test_iou_is_computed_from_one_confusion_matrix_over_all_images():
     metrics = SegmentationMetrics(["a", "b", "c"])
     metrics.update(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[0, 1, 1]]]))
     metrics.update(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[1, 255, 0]]]))
@@ -125,7 +125,7 @@ def test_a_table_names_each_protocol_once():
     )
 
 
-def test_borders_are_told_apart():
+def test_borders_have_their_own_error():
     labels = torch.zeros(1, 40, 60, dtype=torch.uint8)
     labels[..., 30:] = 1
     border = at_borders(labels[0])
@@ -140,7 +140,7 @@ def test_borders_are_told_apart():
     assert result["abs_rel"] == pytest.approx(0.5 / 6)
 
 
-def test_pictures_without_truth_do_not_count():
+def test_images_without_truth_do_not_count():
     metrics = DepthMetrics(0.5, 80)
     metrics.update(torch.ones(1, 2, 2), torch.full((1, 2, 2), math.nan))
     assert metrics.compute() == {}

@@ -98,7 +98,7 @@ def test_a_task_that_was_built_in_python_is_loaded_with_its_parts(built_in_pytho
     assert torch.equal(again.balancer.log_variances_T, task.balancer.log_variances_T)
 
 
-def test_without_its_parts_it_is_refused_with_what_to_do(built_in_python):
+def test_without_its_modules_it_is_refused_with_a_hint(built_in_python):
     with pytest.raises(TrainingError, match=r"load_checkpoint\(PATH, system=\.\.\., balancer="):
         load_checkpoint(built_in_python[0])
 
@@ -149,7 +149,7 @@ def test_a_rate_for_an_encoder_that_there_is_not_is_refused():
         JointTask(small(), encoder_rate=0)
 
 
-def test_what_does_not_learn_needs_weights():
+def test_frozen_parts_need_weights():
     encoder = EfficientNetLite0(half=True, frozen=1)
     task = JointTask(SharedEncoder(encoder=encoder, context=12, decoder=(8, 8, 8), heads=(8, 8)))
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
@@ -157,7 +157,7 @@ def test_what_does_not_learn_needs_weights():
         trainer.fit(task, datamodule=Data())
 
 
-def test_what_a_pretrained_encoder_was_trained_on_goes_on_the_card(tmp_path):
+def test_the_card_names_the_data_of_a_pretrained_encoder(tmp_path):
     encoder = EfficientNetLite0(pretrained=True, half=True)
     task = JointTask(SharedEncoder(encoder=encoder, context=12, decoder=(8, 8, 8), heads=(8, 8)))
     trainer = L.Trainer(

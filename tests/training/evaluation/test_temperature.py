@@ -75,7 +75,7 @@ def test_calibration_error_is_torchmetrics():
     assert metrics.table()[:, 2].sum() == pytest.approx(1)
 
 
-def test_what_is_unlabelled_does_not_count():
+def test_unlabelled_pixels_do_not_count():
     metrics = CalibrationMetrics()
     metrics.update(*(torch.full((1, 4, 4), v, dtype=torch.uint8) for v in (3, 200, 255)))
     assert metrics.compute() == {}
@@ -131,7 +131,7 @@ def test_a_temperature_changes_confidence_and_no_label(task):
     assert (warm < cold).float().mean() > 0.5
 
 
-def test_the_diagram_is_drawn_whole(tmp_path):
+def test_the_diagram_is_written(tmp_path):
     table = np.array([[np.nan, np.nan, 0.0], [0.6, 0.5, 1.0]])
     draw(tmp_path / "folder" / "reliability.png", {"camvid": table, "streets": table})
     assert (tmp_path / "folder" / "reliability.png").read_bytes().startswith(b"\x89PNG")

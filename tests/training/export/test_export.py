@@ -437,7 +437,7 @@ def test_a_folder_without_images_is_refused(path, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path, named):
+def test_a_wrapped_network_is_quantised_without_pre_and_postprocessing(tmp_path, named):
     """With a folder of images of one's own, which have no labels."""
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 4, 3, 1, 1)]
@@ -506,7 +506,7 @@ def test_eight_bits_take_in_relu6_and_leave_no_floats_between_convolutions(tmp_p
     assert operators["Clip"] <= 2
 
 
-def test_the_file_says_of_itself_what_the_task_knows(task, path):
+def test_the_file_has_the_card_of_the_task(task, path):
     assert model_card.read(path) == task.card
     assert task.card.system == "shared_encoder"
     assert task.card.parameters == sum(p.numel() for p in task.system.parameters())
@@ -545,7 +545,7 @@ def test_confidence_is_the_softmax_of_the_label(task):
     assert torch.equal(labels, labels.clamp(0, 10))
 
 
-def test_sky_and_what_lies_beyond_the_range_have_no_depth(task):
+def test_sky_and_depth_out_of_range_are_unknown(task):
     class Fixed(System):
         def forward(self, image):
             n, _, h, w = image.shape

@@ -107,7 +107,7 @@ def depth_by_transformers(folder, image):
         ("eomt_dinov3", "depth_pro", "metric"),
     ],
 )
-def test_import_gives_what_transformers_gives(segmentation, depth, kind, tmp_path):
+def test_import_agrees_with_transformers(segmentation, depth, kind, tmp_path):
     folders = {name: getattr(small, name)(tmp_path / name) for name in (segmentation, depth)}
     path, classes = tmp_path / "model.onnx", None
     if segmentation == "mask2former":  # without flags, the sky has depth, too
@@ -387,7 +387,7 @@ def test_without_transformers_the_extra_is_named(tmp_path, monkeypatch):
         import_model("depth-anything/DA3METRIC-LARGE", None, tmp_path / "m.onnx")
 
 
-def test_what_torch_cannot_export_is_one_line(tmp_path):
+def test_networks_that_torch_cannot_export_give_one_line(tmp_path):
     network = load_labels(small.segformer(tmp_path))
     network.finish = lambda outputs, values: (outputs.logits if values.mean() > 0 else None,)
     with pytest.raises(

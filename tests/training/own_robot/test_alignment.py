@@ -80,7 +80,7 @@ def test_camera_height_corrects_metric_depth(seed, factor):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_camera_height_makes_relative_depth_metric_whatever_the_pitch_where_the_sky_is_seen(seed):
+def test_camera_height_makes_relative_depth_metric_for_any_pitch_if_sky_is_visible(seed):
     scene, frame = street(seed)
     predicted = inverse(frame.depth)
     for pitch in (-scene.pitch, -scene.pitch + math.radians(4)):
@@ -141,7 +141,7 @@ def test_relative_depth_keeps_its_own_line_unless_it_is_far_off():
     assert smooth[2] == smooth[3] == pytest.approx((0.0105, 0.115))
 
 
-def test_depth_is_taken_as_said_where_nothing_is_known():
+def test_depth_is_unchanged_without_height_or_truth():
     alignment = Alignment("metric", CAMVID)
     assert not alignment.needed and "teacher" in alignment.describe()
     assert alignment.smoothed([None]) == [(1.0, 0.0)]

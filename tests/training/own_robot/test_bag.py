@@ -192,9 +192,7 @@ def driven(tmp_path_factory):
 # What is kept
 
 
-def test_frames_keep_their_stamps_their_camera_and_the_pictures_beside_them(
-    driven, tmp_path, capsys
-):
+def test_frames_have_stamp_camera_and_neighbouring_images(driven, tmp_path, capsys):
     card, frames = take(driven, tmp_path / "data")
     (recording,) = card["recordings"]
     assert recording == {
@@ -283,7 +281,7 @@ ENCODED = {
 
 
 @pytest.mark.parametrize("encoding", ENCODED)
-def test_pictures_of_all_encodings_become_jpeg(encoding, tmp_path):
+def test_images_of_all_encodings_become_jpeg(encoding, tmp_path):
     bag = write_bag(tmp_path / "bag", drive(10, make=ENCODED[encoding]))
     _, frames = take(bag, tmp_path / "data")
     (part, frame) = frames[0]
@@ -294,7 +292,7 @@ def test_pictures_of_all_encodings_become_jpeg(encoding, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_compressed_pictures_stay_as_they_came(kind, tmp_path):
+def test_compressed_images_are_copied_unchanged(kind, tmp_path):
     def make(stamp, picture):
         return compressed(stamp, picture, kind, kind)
 
@@ -326,7 +324,7 @@ def test_a_compressed_mosaic_becomes_an_image(format, tmp_path):
     assert np.abs(shown.astype(int) - view(2)).mean() < 25
 
 
-def test_what_is_no_mosaic_any_more_stays_as_it_came(tmp_path):
+def test_debayered_images_are_copied_unchanged(tmp_path):
     def make(stamp, picture):
         return compressed(stamp, picture[..., 1], "jpg", "bayer_rggb8; jpeg compressed mono8")
 
@@ -348,7 +346,7 @@ def test_the_camera_of_images_that_came_rectified_is_p(tmp_path):
     assert card["recordings"][0]["lost"] == ""
 
 
-def test_a_camera_of_another_aspect_ratio_is_none_and_said(tmp_path, capsys):
+def test_a_camera_info_of_another_aspect_ratio_is_reported_and_not_used(tmp_path, capsys):
     messages = [(t, k, s, replace(m, height=36) if k == INFO else m) for t, k, s, m in drive(8)]
     card, frames = take(write_bag(tmp_path / "bag", messages), tmp_path / "data")
     assert frames[0][1]["camera"] is None
@@ -367,7 +365,7 @@ def test_while_a_robot_stands_there_are_no_frames(tmp_path):
     assert len(frames) == 12 and card["recordings"][0]["seen"] == 100
 
 
-def test_rectified_pictures_have_the_camera_of_p_and_no_lens(tmp_path):
+def test_rectified_images_have_the_camera_of_p_and_no_lens(tmp_path):
     bag = write_bag(tmp_path / "bag", drive(8, "/camera/image_rect"))
     _, frames = take(bag, tmp_path / "data")
     camera = frames[0][1]["camera"]
@@ -449,7 +447,7 @@ def test_depth_of_rgbd_cameras_is_read_in_millimetres(form, tmp_path):
     assert (decoded(*frames[0], "truth_depth.png") == 640).all()
 
 
-def test_depth_of_another_shape_is_no_truth_and_said(tmp_path, capsys):
+def test_depth_of_another_shape_is_reported_and_not_used(tmp_path, capsys):
     messages = drive(8)
     for stamp in stamps(8):
         messages.append(("/d", IMAGE, stamp, image(stamp, np.ones((30, 64), np.float32), "32FC1")))
@@ -463,7 +461,7 @@ def test_depth_of_another_shape_is_no_truth_and_said(tmp_path, capsys):
 # Going on
 
 
-def test_tar_files_hold_what_folders_hold(driven, tmp_path):
+def test_tar_files_have_the_same_content_as_folders(driven, tmp_path):
     take(driven, tmp_path / "data")
     _, frames = take(driven, tmp_path / "packed", "--packed")
     assert (tmp_path / "packed" / "part-00000.tar").is_file() and frames[0][0].packed
@@ -473,7 +471,7 @@ def test_tar_files_hold_what_folders_hold(driven, tmp_path):
 
 @pytest.mark.parametrize("packed", [[], ["--packed"]])
 @pytest.mark.parametrize("plugin", StoragePlugin)
-def test_a_stopped_run_goes_on_where_it_was(plugin, packed, tmp_path, monkeypatch):
+def test_a_stopped_run_is_resumed(plugin, packed, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_writer, "FRAMES_PER_PART", 2)
     bag = write_bag(tmp_path / "bag", drive(120, still=range(35, 62)), plugin)
     take(bag, tmp_path / "at_once", *packed)
@@ -501,9 +499,7 @@ def test_a_stopped_run_goes_on_where_it_was(plugin, packed, tmp_path, monkeypatc
     assert content(tmp_path / "data") == content(tmp_path / "at_once")
 
 
-def test_what_is_there_is_not_made_again_and_other_bags_are_added(
-    driven, tmp_path, capsys, monkeypatch
-):
+def test_finished_bags_are_not_repeated_and_others_are_added(driven, tmp_path, capsys, monkeypatch):
     other = write_bag(tmp_path / "other", drive(20))
     take(driven, tmp_path / "data")
     take(driven, tmp_path / "data")
@@ -562,7 +558,7 @@ def test_a_full_disk_costs_the_part_that_did_not_fit(packed, driven, tmp_path, m
 # Bad bags
 
 
-def test_a_bag_without_pictures_is_refused_with_what_it_has(tmp_path, capsys):
+def test_a_bag_without_images_is_refused_with_its_topics(tmp_path, capsys):
     bag = write_bag(tmp_path / "bag", [m for m in drive(5) if m[1] != IMAGE])
     assert run("--input", bag, "--output", tmp_path / "data") == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -584,7 +580,7 @@ def test_several_cameras_need_a_choice(tmp_path, capsys):
     assert card["recordings"][0]["camera_info_topic"] == "/rear/camera_info"
 
 
-def test_what_is_made_of_pictures_is_not_taken_for_the_camera(tmp_path):
+def test_topics_of_derived_images_are_not_used_as_camera(tmp_path):
     messages = drive(5)
     for stamp in stamps(5):
         small = image(stamp, np.zeros((8, 8), np.uint8), "mono8")
@@ -622,7 +618,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("reason", EMPTY)
-def test_what_a_camera_sends_as_it_starts_costs_no_more_than_itself(reason, tmp_path):
+def test_unreadable_first_images_of_a_camera_are_skipped(reason, tmp_path):
     kind = COMPRESSED if reason in ("0 bytes", "cut off") else IMAGE
     messages = drive(40, make=image if kind == IMAGE else compressed, kind=kind)
     for i in range(7):
@@ -634,7 +630,7 @@ def test_what_a_camera_sends_as_it_starts_costs_no_more_than_itself(reason, tmp_
     assert reason in card["recordings"][0]["lost"]
 
 
-def test_why_no_topic_can_be_read_is_said_of_each(tmp_path, capsys):
+def test_the_reason_is_reported_for_each_unreadable_topic(tmp_path, capsys):
     h264 = TYPES[COMPRESSED](header(START), "h264", np.arange(99, dtype=np.uint8))
     tiff = compressed(START, view(0), "tiff", "rgb8; tiff compressed ")
     odd = image(START, view(0), "p010")
@@ -661,7 +657,7 @@ def cut(path, share):
 
 @pytest.mark.parametrize("mode", [CompressionMode.NONE, CompressionMode.STORAGE])
 @pytest.mark.parametrize("share", [0.99, 0.6])
-def test_a_cut_mcap_gives_what_it_holds(mode, share, tmp_path, capsys):
+def test_a_truncated_mcap_is_read_as_far_as_possible(mode, share, tmp_path, capsys):
     bag = write_bag(tmp_path / "bag", drive(200), mode=mode)
     cut(bag / "bag.mcap", share)
     card, frames = take(bag, tmp_path / "data")
@@ -672,7 +668,7 @@ def test_a_cut_mcap_gives_what_it_holds(mode, share, tmp_path, capsys):
     assert recording["complete"] and frames[0][1]["camera"]["fx"] == 50
 
 
-def test_a_cut_sqlite_gives_what_it_holds(tmp_path):
+def test_a_truncated_sqlite_is_read_as_far_as_possible(tmp_path):
     for write in (write_humble_bag, lambda p, m: write_bag(p, m, StoragePlugin.SQLITE3)):
         bag = write(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", drive(200))
         (file,) = bag.glob("*.db3")
@@ -683,7 +679,7 @@ def test_a_cut_sqlite_gives_what_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize("plugin", StoragePlugin)
-def test_damage_in_the_middle_costs_what_lies_there(plugin, tmp_path):
+def test_messages_after_a_damaged_region_are_read(plugin, tmp_path):
     packed = CompressionMode.NONE if plugin == StoragePlugin.SQLITE3 else CompressionMode.STORAGE
     bag = write_bag(tmp_path / "bag", drive(400), plugin, packed)
     (file,) = [f for f in bag.iterdir() if f.name != "metadata.yaml"]
@@ -763,7 +759,7 @@ def test_names_that_are_numbers_do_not_hide_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["sensor_msgs/msg/ImagE", "7"])
-def test_a_type_that_is_damaged_in_the_file_costs_its_pictures(kind, tmp_path, capsys):
+def test_images_with_a_damaged_type_are_lost(kind, tmp_path, capsys):
     bag = write_humble_bag(tmp_path / "bag", drive(10))
     with sqlite3.connect(bag / "bag_0.db3") as data:
         data.execute("UPDATE topics SET type = ? WHERE type = ?", (kind, IMAGE))
@@ -791,7 +787,7 @@ def test_cells_of_other_types_are_left_out(tmp_path):
         ("a.mcap.zstd", b"nonsense", "is damaged or was not closed|neither|is empty"),
     ],
 )
-def test_what_is_no_bag_is_refused_in_one_line(name, data, says, tmp_path, capsys):
+def test_other_files_than_bags_give_one_line(name, data, says, tmp_path, capsys):
     (tmp_path / name).write_bytes(data)
     assert run("--input", tmp_path / name, "--output", tmp_path / "data") == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -808,9 +804,7 @@ def test_missing_and_empty_bags_are_refused(tmp_path, capsys):
     assert "cannot read anything from" in capsys.readouterr().err
 
 
-def test_a_bag_whose_pictures_are_all_damaged_gives_an_error_after_the_others(
-    driven, tmp_path, capsys
-):
+def test_a_bag_with_damaged_images_only_gives_an_error_after_the_others(driven, tmp_path, capsys):
     broken = [
         (t, k, time, bytes(STORE.serialize_cdr(m, k))[:60] if k == IMAGE else m)
         for t, k, time, m in drive(10)

@@ -91,7 +91,7 @@ def test_motions_are_as_large_as_depth_is(pairs):
     np.testing.assert_allclose(larger[:3, :3], motion[:3, :3], atol=1e-3)
 
 
-def test_what_may_move_is_left_out(pairs):
+def test_movable_pixels_are_not_used(pairs):
     frame, other = pairs[0]
     # Most of the picture moves along with the camera, as a crowd in front of it might.
     moved = other.image.copy()

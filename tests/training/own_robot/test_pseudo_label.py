@@ -281,7 +281,7 @@ def test_the_camera_height_scales_depth(scene, tmp_path):
     assert part.frames[0]["scale"] == part.frames[1]["scale"] > 1.5
 
 
-def test_a_full_disk_leaves_whole_parts_and_the_next_run_goes_on(scene, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_complete_parts_and_the_next_run_resumes(scene, tmp_path, monkeypatch):
     for number in range(3):
         write_part(tmp_path, number, scene, [30 * number])
     add = PartWriter.add
@@ -352,7 +352,7 @@ def test_a_range_of_parts_can_be_chosen(scene, tmp_path):
             run(tmp_path, "--parts", wrong)
 
 
-def test_what_cannot_be_labelled_is_one_clear_line(scene, tmp_path):
+def test_data_that_cannot_be_labelled_gives_one_line(scene, tmp_path):
     with pytest.raises(TrainingError, match=r"no complete part-\*.json, expected a data set"):
         run(tmp_path)
     write_part(tmp_path, 0, scene, [0], calibrated=False)
@@ -381,7 +381,7 @@ def test_what_cannot_be_labelled_is_one_clear_line(scene, tmp_path):
     assert not (tmp_path / "labels").exists()
 
 
-def test_a_damaged_picture_is_one_clear_line(scene, tmp_path):
+def test_a_damaged_image_gives_one_line(scene, tmp_path):
     write_part(tmp_path, 0, scene, [0])
     (path,) = (tmp_path / "part-00000").glob("000-???????????????????.png")
     path.write_bytes(path.read_bytes()[:50])
@@ -423,7 +423,7 @@ def test_mirrored_views_agree_exactly(scene, tmp_path):
         assert (depth[frame.labels == 0] == 0).all()
 
 
-def test_what_is_trusted_too_little_is_left_out(scene, tmp_path):
+def test_labels_and_depth_of_low_confidence_are_left_out(scene, tmp_path):
     write_part(tmp_path, 0, scene, [0])
     part = label(tmp_path, labeller(Truth([scene(0)], sure=0.45)))
     (key,) = part.keys
@@ -454,7 +454,7 @@ def test_relative_depth_of_every_view_becomes_metric(by, scene, tmp_path):
         assert np.median(np.abs(depth[near] / truth[near] - 1)) < 0.06
 
 
-def test_consensus_is_median_and_deviation_of_what_views_have():
+def test_consensus_is_median_and_deviation_of_the_views():
     rng = np.random.default_rng(0)
     views = rng.uniform(1, 50, (5, 2, 20, 30)).astype(np.float32)
     views[rng.random(views.shape) < 0.3] = np.nan
@@ -469,7 +469,7 @@ def test_consensus_is_median_and_deviation_of_what_views_have():
     assert [x.item() for x in steady] == [3, 0]
 
 
-def test_views_that_disagree_on_depth_are_trusted_less(scene, tmp_path):
+def test_depth_confidence_is_lower_if_views_disagree(scene, tmp_path):
     class Unsteady(Truth):
         def __call__(self, images_NHW3, fx_N, scale):
             output = super().__call__(images_NHW3, fx_N, scale)
@@ -488,7 +488,7 @@ def test_views_that_disagree_on_depth_are_trusted_less(scene, tmp_path):
     np.testing.assert_allclose(depth, frame.depth[known], atol=0.003)  # it is outvoted
 
 
-def test_how_the_camera_moved_to_a_neighbour_is_told(tmp_path):
+def test_camera_motion_to_neighbours_is_written(tmp_path):
     scene = Scene(7, 320, 240)
     write_part(tmp_path, 0, scene, [30], back=3)
     part = label(tmp_path, labeller(Truth([scene(30)])))
@@ -539,7 +539,7 @@ class Page(HTMLParser):
         self.words.append(data.strip())
 
 
-def test_the_report_is_one_file_with_figures_and_pictures(scene, tmp_path):
+def test_the_report_is_one_file_with_figures_and_images(scene, tmp_path):
     for number in range(3):
         write_part(tmp_path, number, scene, (30 * number, 30 * number + 15))
     run(tmp_path, "--pictures", 4, "--camera-height", 1.5)

@@ -118,7 +118,7 @@ def test_a_description_that_lacks_something_is_one_clear_line(changes, tmp_path)
         PlainOnnx(path)
 
 
-def test_teachers_choose_within_what_a_label_says():
+def test_teachers_choose_among_the_classes_of_a_label():
     sets = np.zeros((1, 11), bool)
     sets[0, [BUILDING, TREE]] = True
     labels = np.uint8([[11, 11, 11, ROAD, 255, 255]])
@@ -166,7 +166,7 @@ def test_images_without_labels_get_them_from_teachers(data):
     assert mapped.samples[0].labels[8, [8, 24, 40]].tolist() == [BUILDING, TREE, ROAD]
 
 
-def test_what_is_refined_stays_and_other_options_are_refused(data):
+def test_refined_labels_are_kept_and_other_options_refused(data):
     refined(data)
     path = data / "out/images/a/1.png"
     path.write_bytes((data / "data/masks/a/1.png").read_bytes())

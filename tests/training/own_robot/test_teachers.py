@@ -96,7 +96,7 @@ def test_segmentation_models_give_probabilities_of_the_students_classes(make, tm
     assert torch.equal(shares, other) == (make is eomt)  # which knows one size alone
 
 
-def test_segformer_is_what_transformers_makes_of_it(tmp_path):
+def test_segformer_agrees_with_transformers(tmp_path):
     """At the network's own size nothing is resized, and classes stay what they are."""
     folder = segformer(tmp_path)
     image = Street(1, 64, 64).frame(0).image
@@ -111,7 +111,7 @@ def test_segformer_is_what_transformers_makes_of_it(tmp_path):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_mask2former_is_what_transformers_makes_of_it(tmp_path):
+def test_mask2former_agrees_with_transformers(tmp_path):
     folder = mask2former(tmp_path)
     image = Street(1, 64, 64).frame(0).image
     names = {c.name: c.name for c in CITYSCAPES}
@@ -137,7 +137,7 @@ def test_mask2former_is_what_transformers_makes_of_it(tmp_path):
         (lambda folder: depth_anything_3(folder, "da3mono-large"), "relative"),
     ],
 )
-def test_depth_models_say_what_kind_their_depth_is(make, kind, tmp_path, pictures):
+def test_kind_of_depth_is_read_from_the_model(make, kind, tmp_path, pictures):
     teacher = depth_teacher(make(tmp_path), CPU, "fp32", None)
     assert teacher.depth == kind and not teacher.needs_fx
     with torch.inference_mode():
@@ -165,7 +165,7 @@ def test_depth_anything_3_gives_metres_by_the_focal_length(tmp_path, pictures):
 
 
 @pytest.mark.parametrize("make", [depth_anything, dpt, zoedepth])
-def test_depth_is_what_transformers_makes_of_it(make, tmp_path):
+def test_depth_agrees_with_transformers(make, tmp_path):
     folder = make(tmp_path)
     height, width = {"dpt": (64, 64), "zoedepth": (64, 96), "depth_anything": (84, 84)}[
         make.__name__
@@ -192,7 +192,7 @@ def test_depth_kind_is_asked_where_a_model_does_not_say_it_and_may_not_contradic
         depth_teacher(folder, CPU, "fp32", "relative")
 
 
-def test_half_the_precision_says_nearly_the_same(tmp_path, pictures):
+def test_half_precision_predicts_nearly_the_same(tmp_path, pictures):
     folder = segformer(tmp_path)
     with torch.inference_mode():
         one, other = (
@@ -205,7 +205,7 @@ def test_half_the_precision_says_nearly_the_same(tmp_path, pictures):
     assert 0 < (one - other).abs().mean() < 0.02
 
 
-def test_wide_pictures_stay_wide_for_segformer(tmp_path):
+def test_wide_images_stay_wide_for_segformer(tmp_path):
     teacher = Segmenter(segformer(tmp_path), CPU)
     assert teacher._network_size(480, 960, 1.0) == (64, 128)
     assert teacher._network_size(480, 960, 1.5) == (96, 192)
@@ -229,7 +229,7 @@ def test_our_own_model_file_gives_labels_and_metric_depth():
         assert (depth / whole.depth)[both].median() == pytest.approx(1, abs=0.03)
 
 
-def test_what_is_no_teacher_is_one_clear_line(tmp_path, monkeypatch):
+def test_models_that_cannot_be_teachers_give_one_line(tmp_path, monkeypatch):
     classifier = tf.SegformerForImageClassification(
         tf.SegformerConfig(depths=[1] * 4, hidden_sizes=[8, 8, 16, 16], decoder_hidden_size=8)
     )
