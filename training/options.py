@@ -87,3 +87,21 @@ def checked(
         reason = " ".join(str(error).split())
         raise TrainingError(f"{what}: {reason}") from None
     return {option: values[option] for option in options}
+
+
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a folder's content was made with the same options.
+
+    Raises:
+        TrainingError: The options differ.
+    """
+    changed = [
+        f"{name} {before.get(name)!r} before, {now.get(name)!r} now"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise TrainingError(
+            f"{folder} was made with other options ({'; '.join(changed)}): give the same ones, or"
+            " use another folder"
+        )

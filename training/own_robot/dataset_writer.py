@@ -30,6 +30,7 @@ from depthseg_ros.imaging.compressed import decode
 
 from ..data.parts import PartWriter, complete_parts, write_json
 from ..errors import TrainingError
+from ..options import check_same
 from .recordings import Recording
 from .selection import SECOND, Frame, Selection, Tally, Topics
 
@@ -55,7 +56,7 @@ class DatasetWriter:
                 before = {name: self.card[name] for name in now}
             except (ValueError, LookupError, TypeError) as error:
                 raise TrainingError(f"{path} is not the card of frames: {error!r}") from None
-            self._require_same(before, now)
+            check_same(folder, before, now)
         elif folder.is_dir() and any(folder.iterdir()):
             raise TrainingError(f"{folder} is not empty and not a data set with a card.json")
 
@@ -72,18 +73,10 @@ class DatasetWriter:
                     now = getattr(self.options, name.replace("image_topic", "topic"))
                     # Topics that are not given are found again, except those of ground truth.
                     if now or name in ("depth_topic", "labels_topic"):
-                        self._require_same({name: entry[name]}, {name: now})
+                        check_same(self.folder, {name: entry[name]}, {name: now})
                 return entry
         recordings.append({"name": f"{len(recordings):03}", "bag": str(path), "complete": False})
         return recordings[-1]
-
-    def _require_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        differ = [f"{n} {was} before, {now[n]} now" for n, was in before.items() if was != now[n]]
-        if differ:
-            raise TrainingError(
-                f"{self.folder} was made with other options ({', '.join(differ)}): give those, or"
-                " another --output"
-            )
 
     def record(self, entry: dict[str, Any], bag: Recording, topics: Topics) -> None:
         """Write the frames of a bag that are not written yet."""

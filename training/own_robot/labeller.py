@@ -42,9 +42,11 @@ from depthseg_ros.model_card import UNLABELLED, SemanticClass
 from ..data.classes import CLASS_LISTS
 from ..data.label_spaces import read_map
 from ..data.parts import PartWriter, Shard, complete_parts, depth_to_png, to_png, write_json
+from ..data.refined_labels import CARD
 from ..data.sources import open_source, parse, parse_yaml
 from ..devices import chosen_device
 from ..errors import TrainingError
+from ..options import check_same
 from . import report as label_report
 from .alignment import Alignment, ScaleShift, camera_of, fit_line
 from .motion import as_pinhole, camera_motion
@@ -101,13 +103,17 @@ def run(options: argparse.Namespace) -> None:
     try:
         done = [part.name for part in complete_parts(folder)]
         if done:
-            _compare(folder / "card.json", card)
+            try:
+                before = dict(json.loads((folder / CARD).read_text()))
+            except (OSError, ValueError):
+                raise TrainingError(f"{folder / CARD} is damaged: remove {folder}") from None
+            check_same(folder, before, card)
         own_parts = [part for part in _own_parts(parts, options.parts) if part.name not in done]
         if own_parts:
             labeller = _labeller(options, mapping)
             _check_cameras(labeller, own_parts)
             folder.mkdir(exist_ok=True)
-            write_json(folder / "card.json", card)
+            write_json(folder / CARD, card)
             _label(labeller, own_parts, folder)
         done = [part.name for part in complete_parts(folder)]
         if {part.name for part in parts} <= set(done):
@@ -132,24 +138,6 @@ def _card(options: argparse.Namespace, mapping: Mapping[Hashable, Any] | None) -
         "precision": options.precision,
         **{name: getattr(options, name) for name in names},
     }
-
-
-def _compare(path: Path, card: Mapping[str, Any]) -> None:
-    """Raise `TrainingError` if existing labels were made with other options."""
-    try:
-        before = dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        raise TrainingError(f"{path} is not a card of labels: remove {path.parent}") from None
-    changed = [
-        f"{key} {before.get(key)!r} before, {card.get(key)!r} now"
-        for key in {**before, **card}
-        if before.get(key) != card.get(key)
-    ]
-    if changed:
-        raise TrainingError(
-            f"{path.parent} was made with other options ({'; '.join(changed)}): give the same"
-            " ones, or remove it to label again"
-        )
 
 
 def _own_parts(parts: list[Shard], wanted: str | None) -> list[Shard]:

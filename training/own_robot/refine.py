@@ -44,6 +44,7 @@ from ..data.parts import to_png, write_json
 from ..data.refined_labels import CARD, files_of, read_card
 from ..data.sources import Source
 from ..errors import TrainingError
+from ..options import check_same
 from .teachers import PlainOnnx, Teacher
 
 WITHIN, SET, ALONE = 0.7, 0.3, 0.5
@@ -108,12 +109,8 @@ def refine(
         raise TrainingError(
             f"{source.name}: only data sets of folders can be refined, see docs/training.md"
         )
-    before = read_card(folder) if (folder / CARD).is_file() else card
-    if before != card:
-        changed = ", ".join(k for k in {**before, **card} if before.get(k) != card.get(k))
-        raise TrainingError(
-            f"{folder} was made with other options ({changed}): give the same ones, or remove it"
-        )
+    if (folder / CARD).is_file():
+        check_same(folder, read_card(folder), card)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CARD, card)
     sets = ClassSets(classes)

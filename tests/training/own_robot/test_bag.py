@@ -520,12 +520,12 @@ def test_other_options_need_another_folder(driven, tmp_path, capsys):
     for options, says in (
         (["--every", 1], "every 0.5 before, 1.0 now"),
         (["--neighbours", 0], "neighbours 0.1 before, 0.0 now"),
-        (["--depth-topic", "/d"], "depth_topic None before, /d now"),
-        (["--topic", "/front"], "image_topic /camera/image_raw before, /front now"),
+        (["--depth-topic", "/d"], "depth_topic None before, '/d' now"),
+        (["--topic", "/front"], "image_topic '/camera/image_raw' before, '/front' now"),
     ):
         assert run("--input", driven, "--output", tmp_path / "data", *options) == 1
         (line,) = capsys.readouterr().err.splitlines()
-        assert says in line and "another --output" in line
+        assert says in line and "another folder" in line
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").touch()
     assert run("--input", driven, "--output", tmp_path / "home") == 1

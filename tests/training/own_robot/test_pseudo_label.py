@@ -313,14 +313,14 @@ def test_other_options_than_the_labels_were_made_with_are_one_clear_line(scene, 
     write_part(tmp_path, 0, scene, [0])
     run(tmp_path)
     run(tmp_path, "--batch", 1, "--device", "cpu", "--pictures", 0)  # change no label
-    with pytest.raises(TrainingError, match=r"made otherwise \(min_trust 0.5 before, 0.7 now\)"):
+    with pytest.raises(TrainingError, match=r"other options \(min_trust 0.5 before, 0.7 now\)"):
         run(tmp_path, "--min-trust", 0.7)
     with pytest.raises(
         TrainingError, match="scale 'as the teacher says' before, \"by the camera's"
     ):
         run(tmp_path, "--camera-height", 1.5)
     (tmp_path / "labels" / "card.json").write_text("{")
-    with pytest.raises(TrainingError, match="no card of labels: remove"):
+    with pytest.raises(TrainingError, match=r"card\.json is damaged: remove"):
         run(tmp_path)
 
 
