@@ -417,7 +417,9 @@ def test_depth_and_labels_of_the_same_moment_are_truth(tmp_path, capsys):
             messages.append(("/camera/label", IMAGE, late, image(stamp, ids, "mono8")))
     bag = write_bag(tmp_path / "bag", messages)
     take(bag, tmp_path / "untold")
-    assert "/camera/depth (sensor_msgs/msg/Image, 59): --depth-topic" in capsys.readouterr().err
+    assert (
+        "/camera/depth (sensor_msgs/msg/Image, 59): give --depth-topic" in capsys.readouterr().err
+    )
     card, frames = take(bag, tmp_path / "data", "--depth-topic", "/camera/depth", "--labels-topic",
                         "/camera/label")  # fmt: skip
     assert card["recordings"][0]["with_depth"] == 6
@@ -546,7 +548,7 @@ def test_a_full_disk_costs_the_part_that_did_not_fit(packed, driven, tmp_path, m
     monkeypatch.setattr(PartWriter, "add", fail)
     assert run("--input", driven, "--output", tmp_path / "data", *packed) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "no space left" in line and "goes on" in line
+    assert "no space left" in line and "to resume" in line
     names = {path.name for path in (tmp_path / "data").iterdir()}
     assert names == {"card.json", f"part-00000{'.tar' if packed else ''}", "part-00000.json"}
     monkeypatch.setattr(PartWriter, "add", add)

@@ -347,7 +347,7 @@ def test_a_range_of_parts_can_be_chosen(scene, tmp_path):
     run(tmp_path, "--parts", "1-7")
     names = [part.name for part in complete_parts(tmp_path / "labels")]
     assert names == ["part-00001", "part-00002"]
-    for wrong, message in (("7-9", "no complete part of these"), ("a-b", "expected FIRST-LAST")):
+    for wrong, message in (("7-9", "no complete part with these"), ("a-b", "expected FIRST-LAST")):
         with pytest.raises(TrainingError, match=message):
             run(tmp_path, "--parts", wrong)
 
