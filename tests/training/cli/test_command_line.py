@@ -604,7 +604,11 @@ def test_lr_range_test_plots_the_curve_and_suggests_a_rate(run):
 def test_a_comparison_trains_each_run_and_seed_once_and_prints_one_table(run):
     (run / "comparison.yaml").write_text(
         "config: small.yaml\n"
-        "overrides: {trainer.max_epochs: 1, data.train: {streets: 4}, data.val: {streets: 1}}\n"
+        "overrides:\n"
+        "  trainer.max_epochs: 1\n"
+        "  trainer.check_val_every_n_epoch: 1\n"
+        "  data.train: {streets: 4}\n"
+        "  data.val: {streets: 1}\n"
         "runs:\n"
         "  joint:\n"
         "  depth: {model.system.init_args.tasks: [depth]}\n"
