@@ -16,7 +16,7 @@
 
 Frames are taken in steps of time, those left out that look like the one before, as when the robot
 stands. Each keeps its stamp, its camera, the pictures shortly before and after, and what truth the
-bag has, as of an RGB-D camera. They lie on disk in parts (`data.parts`), which are complete or
+bag has, as of an RGB-D camera. They lie on disk in parts (`data.shards`), which are complete or
 absent: given again, the command goes on after the last one.
 """
 

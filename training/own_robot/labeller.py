@@ -41,7 +41,7 @@ from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..data.classes import CLASS_LISTS
 from ..data.label_spaces import read_map
-from ..data.parts import PartWriter, Shard, complete_parts, depth_to_png, to_png, write_json
+from ..data.shards import Shard, ShardWriter, complete_shards, depth_to_png, to_png, write_json
 from ..data.sources import open_source, parse, parse_yaml
 from ..devices import chosen_device
 from ..errors import TrainingError
@@ -91,7 +91,7 @@ def refine_labels(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """See `main`; raises `TrainingError` and `ModelFileError`."""
-    parts, folder = complete_parts(options.data), options.data / "labels"
+    parts, folder = complete_shards(options.data), options.data / "labels"
     if not parts:
         raise TrainingError(
             f"{options.data} has no complete part-*.json, expected a data set of `training bag`"
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
     mapping = None if options.classes is None else read_map(options.classes)
     card = _card(options, mapping)
     try:
-        done = [part.name for part in complete_parts(folder)]
+        done = [part.name for part in complete_shards(folder)]
         if done:
             _compare(folder / "card.json", card)
         mine = [part for part in _mine(parts, options.parts) if part.name not in done]
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
             folder.mkdir(exist_ok=True)
             write_json(folder / "card.json", card)
             _label(labeller, mine, folder)
-        done = [part.name for part in complete_parts(folder)]
+        done = [part.name for part in complete_shards(folder)]
         if {part.name for part in parts} <= set(done):
             print(label_report.write(options.data, options.pictures))
         else:
@@ -217,7 +217,7 @@ def _label(labeller: Labeller, parts: list[Shard], folder: Path) -> None:
             bar.update(task, description=part.name)
             for _ in labeller.label(part, folder, pool):
                 bar.advance(task)
-    made = {part.name: part for part in complete_parts(folder)}
+    made = {part.name: part for part in complete_shards(folder)}
     untold = sum(words["scale"] is None for part in parts for words in made[part.name].frames)
     if untold:
         print(f"{untold} frames have no depth: nothing told its scale", file=sys.stderr)
@@ -266,7 +266,7 @@ class Labeller:
             TrainingError: a picture cannot be read, or the memory does not suffice.
             OSError: the labels cannot be written.
         """
-        writer = PartWriter(folder, part.name, part.packed)
+        writer = ShardWriter(folder, part.name, part.packed)
         try:
             # All wait for the part's last line; on disk, since they take 8 bytes a pixel.
             with tempfile.TemporaryFile(dir=folder) as waiting:

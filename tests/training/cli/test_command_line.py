@@ -466,7 +466,7 @@ def test_mistakes_found_while_loading_get_one_line_too(run, tmp_path, camvid):
     assert result.code == 1 and "Traceback" not in result.err
     assert result.err.splitlines()[-1] == (
         f"training: {tmp_path}/valannot/a.png has the class ids 99 (19200 pixels), expected 0..11,"
-        " or 255 for unlabelled: of another class list?"
+        " or 255 for unlabelled: does the file use another class list?"
     )
 
 
