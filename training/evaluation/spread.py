@@ -62,7 +62,7 @@ def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float
             with torch.inference_mode():
                 outputs = running(*(batch[name].to(device) for name in served.inputs))
                 depth = outputs[served.outputs.index("depth")][0].cpu()
-                scale = running.log_scale(*(batch[name].to(device) for name in served.pictures))
+                scale = running.log_scale(*(batch[name].to(device) for name in served.image_inputs))
                 scale = resize(scale, truth.shape)[0, 0].cpu()
             known = (truth.isfinite() & (truth > 0) & depth.isfinite()).flatten().nonzero()[:, 0]
             if not len(known):

@@ -71,7 +71,7 @@ def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
                 continue
             chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
             with torch.inference_mode():
-                said = running.logits(*(batch[name].to(device) for name in served.pictures))
+                said = running.logits(*(batch[name].to(device) for name in served.image_inputs))
             said = resize(said, truth.shape)[0].flatten(1).cpu()
             logits.append(said[:, chosen].T)
             labels.append(truth.flatten()[chosen].long())

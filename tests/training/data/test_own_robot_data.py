@@ -100,7 +100,9 @@ def test_a_frame_has_what_teachers_said_and_how_sure_they_were(packed, tmp_path)
     assert (sample.labels == 3).all() and sample.fx == 9
     assert np.isnan(sample.depth[0, 0]) and (sample.depth.ravel()[1:] == 4).all()
     assert sample.depth.dtype == np.float32
-    assert (sample.labels_confidence[:, :4] == 100).all() and (sample.labels_confidence[:, 4:] == 200).all()
+    assert (sample.labels_confidence[:, :4] == 100).all() and (
+        sample.labels_confidence[:, 4:] == 200
+    ).all()
     assert (sample.depth_confidence == 255 - sample.labels_confidence).all()
     assert list(sample.views) == ["previous"] == list(sample.motions)
     assert abs(int(sample.views["previous"][0, 0, 0]) - 35) < 3
