@@ -32,7 +32,7 @@ from ..data.sources import Source
 from ..data.transforms import EvalDataset
 from ..devices import chosen_device
 from ..models.blocks import resize
-from ..models.served import NEAR, ServedModel, within_share
+from ..models.served import TOLERANCE, ServedModel, within_share
 from .temperature import PIXELS
 
 
@@ -70,7 +70,7 @@ def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float
             chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
             scales.append(scale.flatten()[chosen])
             error = depth.flatten()[chosen].log() - truth.flatten()[chosen].log()
-            rights.append(error.abs() < NEAR)
+            rights.append(error.abs() < TOLERANCE)
     if not scales:
         rank_zero_warn("The depth confidence is not calibrated: no image of the data has depth")
         return 1.0, 1.0
