@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.blocks import with_background_logit
 from .numerics import in_float32, mean_over, normalised
 
 
@@ -56,11 +57,9 @@ def softened_divergence(
         where_NHW: Mask of the pixels to use, bool.
         temperature: At least 1; higher values increase the influence of unlikely classes.
     """
-    if logits_NCHW.shape[1] == 1:
-        logits_NCHW = torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
     softened = shares_NCHW.clamp(min=1e-8) ** (1 / temperature)
     target = softened / softened.sum(1, keepdim=True)
-    predicted = (logits_NCHW / temperature).log_softmax(1)
+    predicted = (with_background_logit(logits_NCHW) / temperature).log_softmax(1)
     divergence_NHW = (target * (target.log() - predicted)).sum(1) * temperature**2
     weights = shares_NCHW.sum(1).where(where_NHW, 0)
     return normalised((divergence_NHW * weights).sum(), weights.sum())

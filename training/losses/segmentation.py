@@ -27,6 +27,7 @@ from torch import Tensor
 
 from depthseg_ros.model_card import UNLABELLED
 
+from ..models.blocks import with_background_logit
 from . import depth
 from .numerics import in_float32, normalised
 
@@ -147,9 +148,8 @@ def sobel(logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None 
 
 def _cross_entropies(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
     """Cross-entropy of each pixel (N, H, W), zero for unlabelled."""
-    if logits_NCHW.shape[1] == 1:
-        # The softmax of (0, z) is the sigmoid of z: add a background logit of 0.
-        logits_NCHW = torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
+    # The softmax of (0, z) is the sigmoid of z.
+    logits_NCHW = with_background_logit(logits_NCHW)
     return F.cross_entropy(
         logits_NCHW, labels_NHW.long(), ignore_index=UNLABELLED, reduction="none"
     )

@@ -144,6 +144,13 @@ def shrink(x_NCHW: Tensor) -> Tensor:
     return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
 
 
+def with_background_logit(logits_NCHW: Tensor) -> Tensor:
+    """Add a background logit of 0 if there is only a foreground logit, (N, 1, h, w)."""
+    if logits_NCHW.shape[1] == 1:
+        return torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
+    return logits_NCHW
+
+
 def without_autocast(head: Callable[[Tensor], Tensor], x_NCHW: Tensor) -> Tensor:
     """Run the last layers of a head in float32 instead of the lower precision of autocast.
 

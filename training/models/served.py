@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from depthseg_ros.model_card import NETWORK_STRIDE, ModelCard, fitted_size
 
 from .base import Prediction, System
-from .blocks import double, resize
+from .blocks import double, resize, with_background_logit
 
 
 @torch.library.custom_op("depthseg_ros::fit", mutates_args=())
@@ -288,10 +288,3 @@ def within_share(log_scale: Tensor, spread: tuple[float, float] = (1.0, 1.0)) ->
     """
     factor, power = spread
     return 1 - torch.exp(-torch.exp(math.log(TOLERANCE / factor) - power * log_scale))
-
-
-def with_background_logit(logits: Tensor) -> Tensor:
-    """Add a background logit of 0 if there is only a foreground logit, (N, 1, h, w)."""
-    if logits.shape[1] == 1:
-        return torch.cat([torch.zeros_like(logits), logits], 1)
-    return logits
