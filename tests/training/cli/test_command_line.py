@@ -379,7 +379,7 @@ STREETS = ("--data.train", "{streets: 4}", "--data.val", "{streets: 1}")
         (["evaluate", "--checkpoint", "bad.onnx", "--data", "streets"], "bad.onnx is not an ONNX"),
         (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "none"], "no data set 'none'"),
         (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "camvid"], "camvid=FOLDER"),
-        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "camvid=no"], "no CamVid pict"),
+        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "camvid=no"], "no CamVid imag"),
         (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "composites"], "classes 'mask'"),
         (["export", "--checkpoint", "cut.ckpt", "--output", "o.onnx"], "cut.ckpt is not a checkp"),
         (["export", "--checkpoint", "runs/last.ckpt", "--output", "o.onnx", "--metrics", "bad"],
