@@ -149,7 +149,7 @@ def confidences(prediction: Prediction, card: ModelCard) -> dict[str, NDArray[An
 
 
 def any_mounting(count: int) -> Iterator[Shot]:
-    """Test streets, each with a camera of its own, see `rendered.any_camera`."""
+    """Test streets, each with a camera of its own, see `rendered.random_camera`."""
     samples = RenderedStreets("test", count, size=(640, 480), cache=None, mountings=True)
     for index in range(count):
         sample = samples[index]

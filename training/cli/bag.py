@@ -17,7 +17,7 @@
 Frames are taken at a fixed interval. Frames that are similar to the one before are skipped, for
 example when the robot stands. Each frame has its stamp, its camera, the images shortly before and
 after, and ground truth from the bag, for example of an RGB-D camera. Frames are written in parts
-(`data.parts`). A part is complete or absent, so the same command resumes after the last one.
+(`data.shards`). A part is complete or absent, so the same command resumes after the last one.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from ..data.parts import write_json
+from ..data.shards import write_json
 from ..data.sources import Source, open_source
 from ..data.transforms import EvalDataset
 from ..engine.pictures import row, write_rows

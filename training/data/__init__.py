@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Samples and where they come from: class lists, label spaces, data sets by name, batches.
+"""Load training data: class lists, label spaces, data set readers, augmentation and batches.
 
-Imports the runtime's `imaging` and `street`, and `errors`, `options`, `processes` of training; no
-model. Start with `sample`, then `sources` (data sets by name), `transforms` and `module`.
+May import the runtime's `imaging` and `street`, and `errors`, `options` and `processes` of
+training, but no model. Start with `sample`, then read `sources`, `transforms` and `module`.
 """

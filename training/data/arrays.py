@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Read the numbers of data sets: HDF5, MATLAB and text files, and ids that count from one."""
+"""Read arrays from HDF5, MATLAB and text files, and convert ids that start at 1."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from ..errors import TrainingError
 
 @contextmanager
 def hdf5_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
-    """Open one array of an HDF5 file, for the time of a `with` block.
+    """Open one array of an HDF5 file as a context manager.
 
-    A file is opened for each read, which takes about a millisecond, since an open one does not
-    survive the way into a loader's worker process.
+    Each read opens the file again (about 1 ms), because open files cannot be passed to the worker
+    processes of a data loader.
 
     Raises:
         TrainingError: the file is missing, is not HDF5, lacks the array, or is damaged.
@@ -54,12 +54,12 @@ def hdf5_dataset(path: Path, name: str) -> Iterator[h5py.Dataset]:
             yield array
     except TrainingError:
         raise
-    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:  # all of h5py's
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:  # h5py raises all
         raise TrainingError(f"{path} cannot be read as HDF5 with {name}: {error}") from None
 
 
 def read_mat(path: Path, name: str) -> NDArray[Any]:
-    """Read one variable of a MATLAB file of version 7 or older; `TrainingError` if impossible."""
+    """Read one variable of a MATLAB file (version 7 or older); raises `TrainingError`."""
     if not path.is_file():
         raise TrainingError(f"{path} is missing, expected a MATLAB file with {name}")
     try:
@@ -72,28 +72,28 @@ def read_mat(path: Path, name: str) -> NDArray[Any]:
 
 
 def read_text(path: Path) -> str:
-    """Read a text of UTF-8, or of UTF-16 where its byte order mark says so, without the mark.
+    """Read a UTF-8 text file, or UTF-16 with a byte order mark, and remove the mark.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is of another encoding.
+        OSError: the file cannot be read.
+        ValueError: the file has another encoding.
     """
     data = path.read_bytes()
-    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # of Windows' PowerShell
+    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # written by PowerShell on Windows
     return data.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Number and content of a text's lines, without comments (`# ...`) and what is blank then.
+    """Read (line number, content) pairs; removes comments (`# ...`), then blank lines.
 
-    Raises: as `read_text`.
+    Raises: see `read_text`.
     """
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in read_text(path).splitlines())
     return [(number, line) for number, line in enumerate(lines, 1) if line]
 
 
 def read_matrix(path: Path, rows: int, columns: int) -> NDArray[np.float64]:
-    """Read a text file of rows * columns numbers between white space, wherever its lines end."""
+    """Read rows * columns numbers, separated by white space or line breaks, from a text file."""
     wanted = f"expected {rows}x{columns} numbers"
     try:
         numbers = [float(word) for _, line in read_lines(path) for word in line.split()]
@@ -105,7 +105,7 @@ def read_matrix(path: Path, rows: int, columns: int) -> NDArray[np.float64]:
 
 
 def read_focal_length(path: Path) -> float:
-    """Focal length in pixels, the first entry of a file of 3x3 camera intrinsics."""
+    """Read the focal length in pixels: the first entry of a file of 3x3 camera intrinsics."""
     fx = float(read_matrix(path, 3, 3)[0, 0])
     if not 0 < fx < np.inf:
         raise TrainingError(f"{path} has the focal length {fx}, expected pixels above 0")
@@ -113,11 +113,11 @@ def read_focal_length(path: Path) -> float:
 
 
 def from_one_based(ids: NDArray[Any], count: int, path: Path) -> NDArray[np.uint8]:
-    """Ids 1..count, 0 for unlabelled, as uint8 ids 0..count-1, 255 for unlabelled.
+    """Convert ids 1..count (0: unlabelled) to uint8 ids 0..count-1 (255: unlabelled).
 
     Raises:
-        TrainingError: some id is none of these; the message names the file `path`.
+        TrainingError: an id is out of range; the message names the file `path`.
     """
-    if ids.size and not (ids.min() >= 0 and ids.max() <= count):  # NaN is neither
+    if ids.size and not (ids.min() >= 0 and ids.max() <= count):  # also False for NaN
         raise TrainingError(f"{path} has labels {ids.min()}..{ids.max()}, expected 0..{count}")
     return np.where(ids == 0, UNLABELLED, ids.astype(np.int64) - 1).astype(np.uint8)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Class lists: the one place where ids, names, colours and flags of a data set's classes stand."""
+"""Define the class lists of data sets: ids, names, colours and flags."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from ..options import read_yaml
 from .indoor_classes import NYU13, NYU40, SUNRGBD37
 from .street_classes import CITYSCAPES, MASK, VIRTUAL_KITTI2
 
-# The ids of the 11-class CamVid of SegNet's tutorial, and Cityscapes' colours, which most people
-# who look at segmentations know. The order of the ids is that of `street.CLASS_NAMES` too.
+# The ids of the 11-class CamVid in SegNet's tutorial, with the well-known colours of Cityscapes.
+# `street.CLASS_NAMES` has the same order.
 CAMVID = (
     SemanticClass(0, "sky", (70, 130, 180), ("sky",)),
     SemanticClass(1, "building", (70, 70, 70), ("obstacle",)),
@@ -57,17 +57,17 @@ CLASS_LISTS = {
 
 
 def parse_classes(given: list[Any] | dict[Any, Any], where: str) -> dict[int, SemanticClass | None]:
-    """Classes by their ids in masks, in the order given; None for what is unlabelled.
+    """Parse a class list from YAML values.
 
     Args:
-        given: Id -> name, or id -> `{name, color, flags}`; or a list of these, whose ids are 0, 1,
-            and so on. A name of null is unlabelled. A color is [R, G, B] or "#rrggbb"; without one
-            each class gets another.
-        where: What the classes are of, for messages.
+        given: Id -> name, or id -> `{name, color, flags}`; or a list of these with the ids 0, 1,
+            and so on. A null name means unlabelled. A color is [R, G, B] or "#rrggbb"; a class
+            without one gets a generated color.
+        where: The origin of the class list, for error messages.
 
     Returns:
-        Ids of 0 to 255. The class of id 255 has the greatest id that is free, since no class of a
-        model can have 255.
+        Mask id (0 to 255) -> class, in the given order; None for unlabelled. A class with the mask
+        id 255 gets the greatest free id, since model classes cannot use 255.
 
     Raises:
         TrainingError: an id, a name, a color or a flag is wrong.
@@ -98,7 +98,7 @@ def parse_classes(given: list[Any] | dict[Any, Any], where: str) -> dict[int, Se
 
 
 def _color(given: Any, number: int, where: str) -> tuple[int, int, int]:
-    """A color as given, or one of its own for each class."""
+    """Parse a color; generate a distinct one from `number` if none is given."""
     if given is None:
         rgb = colorsys.hsv_to_rgb(number * 0.618 % 1, 0.65, 0.9)
         return (round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2]))
@@ -114,14 +114,14 @@ def _color(given: Any, number: int, where: str) -> tuple[int, int, int]:
 
 
 def model_classes(given: str | list[dict[str, Any]]) -> tuple[SemanticClass, ...]:
-    """The classes of a model, whose ids are 0, 1, and so on.
+    """Load the classes of a model and number them 0, 1, and so on.
 
     Args:
-        given: A name in `CLASS_LISTS`, a YAML file with `classes` (such as the `dataset.yaml` of a
-            folder), or what `describe` gives.
+        given: A name in `CLASS_LISTS`, a YAML file with `classes` (for example the `dataset.yaml`
+            of a folder), or the output of `describe`.
 
     Raises:
-        TrainingError: there are no such classes, or two have one name.
+        TrainingError: the class list is unknown or wrong, or two classes have the same name.
     """
     if isinstance(given, str):
         if given in CLASS_LISTS:
@@ -147,5 +147,5 @@ def model_classes(given: str | list[dict[str, Any]]) -> tuple[SemanticClass, ...
 
 
 def describe(classes: tuple[SemanticClass, ...]) -> list[dict[str, Any]]:
-    """Classes as plain values, which `model_classes` takes."""
+    """Convert classes to plain YAML values, the inverse of `model_classes`."""
     return [{"name": c.name, "color": list(c.color), "flags": list(c.flags)} for c in classes]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Find and read the image files of data sets; one clear error where one is not as it should be."""
+"""Find, read and check the image files of data sets."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read a colour image: (H, W, 3) uint8 RGB; `TrainingError` where that is not possible."""
-    # As stored, without rotating by EXIF: so are the labels and depth that belong to it.
-    return _bgr_to_rgb(_read(path, cv2.IMREAD_COLOR, "a colour image"))
+    """Read a colour image as (H, W, 3) uint8 RGB; raises `TrainingError`."""
+    # Not rotated by EXIF, since its labels and depth are stored in the same orientation.
+    image = _read(path, cv2.IMREAD_COLOR, "a colour image")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, in most cases by its header; raises `TrainingError`."""
+    """Read width and height of an image, from the header if possible; raises `TrainingError`."""
     with suppress(OSError, ValueError, struct.error):
         data = path.read_bytes()
         if data.startswith(b"\xff\xd8\xff"):
@@ -60,23 +61,23 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_uint16(path: Path) -> NDArray[np.uint16]:
-    """Read encoded depth: (H, W) uint16; `TrainingError` if it is not of one 16-bit channel."""
+    """Read encoded depth as (H, W) uint16; raises `TrainingError`."""
     return read_gray(path, np.uint16, "encoded depth")
 
 
 def read_gray(path: Path, dtype: type[np.generic], what: str) -> NDArray[Any]:
-    """Read an image of one channel as it is stored.
+    """Read an image with one channel, without conversion.
 
     Args:
         path: The file.
-        dtype: Of the pixels, exactly.
-        what: What the image holds, for the message.
+        dtype: The required pixel type.
+        what: The content of the image, for error messages.
 
     Returns:
         (H, W) of `dtype`.
 
     Raises:
-        TrainingError: if the file is missing or no image, or has other channels or another type.
+        TrainingError: the file is missing, not an image, or has other channels or another type.
     """
     wanted = f"{what} in one channel of {np.dtype(dtype)}"
     image = read_unchanged(path, wanted)
@@ -87,7 +88,7 @@ def read_gray(path: Path, dtype: type[np.generic], what: str) -> NDArray[Any]:
 
 
 def read_unchanged(path: Path, wanted: str) -> NDArray[Any]:
-    """Read an image as it is stored, of any type; `TrainingError`, with what was `wanted`."""
+    """Read an image of any type without conversion; a `TrainingError` names what was `wanted`."""
     return _read(path, cv2.IMREAD_UNCHANGED, wanted)
 
 
@@ -95,14 +96,14 @@ def read_ids(path: Path, known: Iterable[int]) -> NDArray[np.uint8]:
     """Read class ids.
 
     Args:
-        path: A label file: gray, of a palette's indices, or of 16 bits that fit into 8.
-        known: The ids that it may have, beside 255 for unlabelled.
+        path: A label file: gray, palette indices, or 16 bits with values up to 255.
+        known: The valid ids, in addition to 255 for unlabelled.
 
     Returns:
-        (H, W) uint8 ids as stored.
+        (H, W) uint8 ids.
 
     Raises:
-        TrainingError: if the file is missing, is not a label file, or has other ids.
+        TrainingError: the file is missing, is not a label file, or has other ids.
     """
     if not path.is_file():
         raise TrainingError(f"{path} is missing, expected class ids")
@@ -115,7 +116,7 @@ def read_ids(path: Path, known: Iterable[int]) -> NDArray[np.uint8]:
 
 
 def require_ids(ids: NDArray[np.uint8], known: Iterable[int], path: Path) -> None:
-    """Raise `TrainingError` with the count of those (H, W) ids that are neither known nor 255."""
+    """Raise `TrainingError` if ids (H, W) are neither known nor 255; counts their pixels."""
     counts = np.bincount(ids.ravel(), minlength=256)
     wanted = sorted(known)
     foreign = [i for i in np.flatnonzero(counts) if i not in {*wanted, UNLABELLED}]
@@ -124,107 +125,104 @@ def require_ids(ids: NDArray[np.uint8], known: Iterable[int], path: Path) -> Non
         more = f" and {len(foreign) - 8} more" if len(foreign) > 8 else ""
         raise TrainingError(
             f"{path} has the class ids {listed}{more}, expected {_ranges(wanted)}, or {UNLABELLED}"
-            " for unlabelled: of another class list?"
+            " for unlabelled: does the file use another class list?"
         )
 
 
-def warn_of_masks(files: Sequence[Path]) -> None:
-    """Log it where the label files, by some of them, have no ids but 0 and 255."""
+def warn_if_masks(files: Sequence[Path]) -> None:
+    """Log a warning if (a sample of) the label files have only the ids 0 and 255."""
     counts = np.zeros(256, np.int64)
     for file in files[:: max(1, len(files) // 8)]:
-        with suppress(ValueError):  # which is reported when it is read
+        with suppress(ValueError):  # reported when the sample is loaded
             counts += np.bincount(image_files.read_labels(file).ravel(), minlength=256)
     if counts[0] and counts[UNLABELLED] and counts.sum() == counts[0] + counts[UNLABELLED]:
         _LOG.warning(
-            "%s and others have only the ids 0 and 255, which is unlabelled: masks of one class?"
-            " Class ids are expected",
+            "%s and others have only the ids 0 and 255 (unlabelled). Expected class ids: are these"
+            " binary masks?",
             files[0],
         )
 
 
 def _ranges(ids: list[int]) -> str:
-    """`0..3, 7` of 0, 1, 2, 3, 7."""
+    """Format sorted ids as ranges: 0, 1, 2, 3, 7 become `0..3, 7`."""
     ends = [i for i in ids if i - 1 not in ids], [i for i in ids if i + 1 not in ids]
     return ", ".join(f"{a}..{b}" if a < b else str(a) for a, b in zip(*ends, strict=True))
 
 
 def require_same_size(path: Path, image: NDArray[Any], **others: NDArray[Any]) -> None:
-    """Raise `TrainingError` unless each of `others` (by what it is) has the image's (H, W)."""
+    """Raise `TrainingError` unless all `others` have the same height and width as the image."""
     for what, array in others.items():
         if array.shape[:2] != image.shape[:2]:
-            turned = image_files.orientation(path)
-            why = f"; its EXIF orientation {turned} is ignored: rotate the file"
+            orientation = image_files.orientation(path)
+            why = f"; its EXIF orientation {orientation} is ignored: rotate the file"
             raise TrainingError(
                 f"{path} is {image.shape[:2]}, its {what} {array.shape[:2]} (height, width)"
-                + (why if turned != 1 else "")
+                + (why if orientation != 1 else "")
             )
 
 
 def require_files(files: Iterable[Path], what: str = "files") -> None:
-    """Raise `TrainingError` with the count and the first of those that are missing."""
+    """Raise `TrainingError` if files are missing; reports their number and the first one."""
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise TrainingError(f"{len(missing)} {what} are missing, the first is {missing[0]}")
 
 
-def images_of(folder: Path) -> dict[str, Path]:
-    """The images of a folder by stem; what else it has is reported. None where it is missing.
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """List the images of a folder by stem and log its other files. Empty if there is no folder.
 
     Raises:
-        TrainingError: two have the same stem.
+        TrainingError: two images have the same stem.
     """
     return unique_stems(image_files.list_images(folder)) if folder.is_dir() else {}
 
 
-def labels_of(folder: Path) -> dict[str, Path]:
-    """The same of files that can hold labels or depth, without a report."""
+def label_files_by_stem(folder: Path) -> dict[str, Path]:
+    """List the lossless images of a folder by stem; raises `TrainingError` like the above."""
     files = image_files.visible_files(folder) if folder.is_dir() else []
     return unique_stems(file for file in files if file.suffix.lower() in LOSSLESS)
 
 
-def names_of_images(folder: Path) -> list[str]:
-    """Names of a folder's images, in no order: quick where there are a million."""
+def image_names(folder: Path) -> list[str]:
+    """List the image file names of a folder, unordered. Fast for a million files."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [n for n in names if os.path.splitext(n)[1].lower() in IMAGES and n[0] != "."]
 
 
-class AnyEnding:
-    """Finds files by folder and stem, whatever their ending. Each folder is listed once."""
+class StemIndex:
+    """Finds image files by folder and stem, with any extension. Lists each folder once."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
 
     def __call__(self, path: Path, lossless: bool = False) -> Path:
-        """The image that has the folder and the stem of a path; the path itself where none has.
+        """Find the image with the folder and stem of a path; returns `path` if there is none.
 
         Args:
-            path: What to look for.
-            lossless: It holds labels or depth: no JPEG or WebP can.
+            path: The file to find; its extension is ignored.
+            lossless: Labels or depth, which JPEG and WebP cannot store.
 
         Raises:
-            TrainingError: there are two.
+            TrainingError: there are two such files.
         """
-        endings = LOSSLESS if lossless else IMAGES
-        found = [f for f in self.stems(path.parent).get(path.stem, ()) if _ending(f) in endings]
+        suffixes = LOSSLESS if lossless else IMAGES
+        files = self.stems(path.parent).get(path.stem, ())
+        found = [file for file in files if file.suffix.lower() in suffixes]
         unique_stems(found)
         return found[0] if found else path
 
     def stems(self, folder: Path) -> dict[str, list[Path]]:
-        """The images of a folder by stem, in the order of their names; none if it is missing."""
+        """List the images of a folder by stem, sorted by name. Empty if there is no folder."""
         if folder not in self._folders:
             stems = self._folders[folder] = {}
             for file in image_files.visible_files(folder) if folder.is_dir() else ():
-                if _ending(file) in IMAGES:
+                if file.suffix.lower() in IMAGES:
                     stems.setdefault(file.stem, []).append(file)
         return self._folders[folder]
 
 
-def _ending(path: Path) -> str:
-    return path.suffix.lower()
-
-
 def unique_stems(files: Iterable[Path]) -> dict[str, Path]:
-    """Files by stem; raises `TrainingError` where two have the same."""
+    """Index files by stem; raises `TrainingError` if two have the same."""
     try:
         return image_files.by_stem(files)
     except ValueError as error:
@@ -238,7 +236,3 @@ def _read(path: Path, flags: int, wanted: str) -> NDArray[Any]:
         return image_files.read_stored(path, flags)
     except ValueError as error:
         raise TrainingError(f"{error}; expected {wanted}") from None
-
-
-def _bgr_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The class lists of indoor data sets: NYU's 40 and 13 classes, and SUN RGB-D's 37."""
+"""Class lists of indoor data sets: the 40 and 13 classes of NYUv2, and the 37 of SUN RGB-D."""
 
 from __future__ import annotations
 
 from depthseg_ros.model_card import SemanticClass
 
-# Ids and names are those of classMapping40.mat less one; the colours are ScanNet's, which most
-# people who look at indoor segmentations know. A ceiling is in nobody's way on the ground.
+# Names from classMapping40.mat, with its ids minus one, and the well-known colours of ScanNet.
+# A ceiling does not obstruct a ground robot.
 NYU40 = (
     SemanticClass(0, "wall", (174, 199, 232), ("obstacle",)),
     SemanticClass(1, "floor", (152, 223, 138), ("traversable",)),
@@ -63,11 +63,12 @@ NYU40 = (
     SemanticClass(39, "other prop", (100, 85, 144), ("obstacle",)),
 )
 
-# seg37list.mat of the SUN RGB-D toolbox is NYU's list without the three classes of the rest.
+# seg37list.mat of the SUN RGB-D toolbox is the NYU list without the three "other" classes.
 SUNRGBD37 = NYU40[:37]
 
 # Couprie et al., Indoor Semantic Segmentation using depth information, ICLR 2013, in the order of
-# class13Mapping.mat; the colours are those of the nearest of the 40. "objects" holds people too.
+# class13Mapping.mat, with the colour of the most similar of the 40 classes. "objects" includes
+# people.
 NYU13 = (
     SemanticClass(0, "bed", (255, 187, 120), ("obstacle",)),
     SemanticClass(1, "books", (172, 114, 82), ("obstacle",)),

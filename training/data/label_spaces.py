@@ -12,18 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Label spaces: how the classes of a data set, or of a teacher, become those of the model.
+"""Map the classes of a data set, or of a teacher, to the classes of the model.
 
-A map has one line a class, `OWN CLASS: MODEL CLASS | [MODEL CLASSES] | ignore`. The own class is a
-name or an id, `null` is the same as `ignore`. Several own classes may become one; one may become a
-set of the model's classes, where its label says less than the model's would. Every own class has a
-line, so that none is forgotten.
+A map has one line per own class: `OWN CLASS: MODEL CLASS | [MODEL CLASSES] | ignore`. The own class
+is a name or an id. `null` means `ignore`. Several own classes may map to one model class. A coarser
+own class may map to a set of model classes. Every own class needs a line.
 
-Of a data set, a set is a label of its own: the id after the model's classes under which `ClassSets`
-keeps it. The loss sums the probabilities of its classes. Of a teacher, the probability of a class
-that becomes a set is shared equally among the set's classes.
+For a data set, each set of classes becomes an additional label, numbered after the model's classes
+by `ClassSets`. The loss sums the probabilities of its classes. For a teacher, the probability of a
+class that maps to a set is divided equally among the classes of the set.
 
-Shapes: K own classes, C of the model, S sets.
+Shapes: K own classes, C model classes, S sets.
 """
 
 from __future__ import annotations
@@ -41,19 +40,19 @@ from depthseg_ros.model_card import UNLABELLED, SemanticClass
 from ..errors import TrainingError
 from ..options import read_yaml
 from .classes import CLASS_LISTS
-from .sample import Sample, Samples, Wrapped
+from .sample import Sample, Samples, WrappedDataset
 
 MAPS = Path(__file__).parents[1] / "configs" / "classes"
-"""Maps by name."""
+"""Folder of the named maps."""
 IGNORE = "ignore"
 
 
 def read_map(given: str | Path | Mapping[Hashable, Any], beside: Path | None = None) -> Any:
-    """The content of a map.
+    """Read a map of classes.
 
     Args:
-        given: The content itself, the name of a map in `MAPS`, or a file.
-        beside: Folder that a file's path is relative to, where there is such a file.
+        given: The map itself, the name of a map in `MAPS`, or a file.
+        beside: Folder to search first for a file.
 
     Raises:
         TrainingError: there is no such file, or it is not a map.
@@ -75,27 +74,27 @@ def members(
     what: str,
     where: str = "the map of classes",
 ) -> NDArray[np.bool_]:
-    """Which of the model's classes each own class stands for.
+    """Convert a map to a boolean table of own and model classes.
 
     Args:
         mapping: Content of a map.
-        own: Ids and names of the own classes, in their order. Where several have one name, a line
-            with the name holds for all of them.
+        own: Ids and names of the own classes. If several have the same name, a line with this name
+            applies to all of them.
         model: The model's classes.
-        what: Whose the own classes are, for messages.
-        where: What to call the map in messages.
+        what: Name of the data set or teacher, for error messages.
+        where: Name of the map, for error messages.
 
     Returns:
-        (K, C); a row without any is ignored.
+        (K, C): whether an own class maps to a model class. Classes with an empty row are ignored.
 
     Raises:
-        TrainingError: the map has a class that is unknown, twice, or missing.
+        TrainingError: a class in the map is unknown, duplicated, or missing.
     """
     places: dict[str, list[int]] = {str(i): [row] for row, i in enumerate(own)}
     of_names: dict[str, list[int]] = {}
     for row, name in enumerate(own.values()):
         of_names.setdefault(name, []).append(row)
-    places |= of_names  # a name that is a number goes before the id
+    places |= of_names  # a name that is a number takes precedence over the id
     columns = {c.name: column for column, c in enumerate(model)}
     rows = np.zeros((len(own), len(columns)), bool)
     done: dict[int, Hashable] = {}
@@ -133,7 +132,7 @@ def members(
 
 
 def _wanted(value: Any, where: str) -> list[str]:
-    """Names of the model's classes that a line has."""
+    """Return the model class names in the value of a line."""
     if value is None or value == IGNORE:
         return []
     names = value if isinstance(value, list) else [value]
@@ -146,28 +145,25 @@ def _wanted(value: Any, where: str) -> list[str]:
 
 
 def same_names(own: Mapping[int, str]) -> dict[Hashable, Any]:
-    """The map of classes that have the names of the model's."""
+    """Map each class to the model class with the same name."""
     return {name: name for name in own.values()}
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names for a message."""
+    """Format names for an error message."""
     return ", ".join(repr(name) for name in names)
 
 
 class ClassSets:
-    """The sets of classes that labels stand for, collected over data sets.
-
-    The set of row k is the label C + k.
-    """
+    """The sets of classes that labels of all data sets refer to. Set k has the label C + k."""
 
     def __init__(self, classes: Sequence[SemanticClass]) -> None:
-        """Start without sets of the model's `classes`."""
+        """Start with no sets of the model's `classes`."""
         self.classes = tuple(classes)
         self._rows: list[tuple[bool, ...]] = []
 
     def __len__(self) -> int:
-        """How many sets there are, S."""
+        """Number of sets, S."""
         return len(self._rows)
 
     @property
@@ -176,10 +172,10 @@ class ClassSets:
         return np.array(self._rows, bool).reshape(len(self), len(self.classes))
 
     def label(self, row: NDArray[np.bool_]) -> int:
-        """The label of the classes that a row (C,) has: theirs, their set's, 255 for none.
+        """Return the label for a row (C,): its class, its set of classes, or 255 if it is empty.
 
         Raises:
-            TrainingError: there are more sets than labels of 8 bits.
+            TrainingError: the sets do not fit into 8-bit labels.
         """
         if row.sum() < 2:
             return self.classes[int(row.argmax())].id if row.any() else UNLABELLED
@@ -196,30 +192,29 @@ class ClassSets:
 
 @dataclass(frozen=True)
 class Groups:
-    """How a data set is scored that does not tell all of the model's classes apart."""
+    """Groups of model classes, for scoring on a data set that does not distinguish all classes."""
 
     names: tuple[str, ...]
-    """Of the groups: the model's classes that one has, joined by +."""
+    """Group names: the model classes in a group, separated by +."""
     of_class: NDArray[np.uint8]
-    """(256,) The group that has a predicted class; their number where none has."""
+    """(256,) Group of each predicted class; the number of groups if it is in no group."""
     of_label: NDArray[np.uint8]
-    """(256,) The group that a label (a class or a set) means; 255 where it is not scored."""
+    """(256,) Group of each label (a class or a set); 255 if it is not scored."""
 
 
 def groups(
     labels: NDArray[np.uint8], rows: NDArray[np.bool_], model: Sequence[SemanticClass], what: str
 ) -> Groups | None:
-    """The groups that a data set is scored by.
+    """Compute the groups for scoring on a data set.
 
     Args:
-        labels: (K,) The label of each own class, of `ClassSets`.
-        rows: (K, C) The classes of the model that count as right for each own class.
+        labels: (K,) The label of each own class, from `ClassSets`.
+        rows: (K, C) The model classes that are correct for each own class.
         model: The model's classes.
-        what: The data set's name, for messages.
+        what: Name of the data set, for error messages.
 
     Returns:
-        None where every class of the model is a group of its own: then the data set is scored by
-        the model's classes.
+        The groups; None if every model class is a group of its own.
 
     Raises:
         TrainingError: two groups share a class, or a label has two groups.
@@ -235,7 +230,7 @@ def groups(
         group = members_of.index(key)
         if of_label[label] not in (UNLABELLED, group):
             raise TrainingError(
-                f"{what}: two classes have the same entry in `map`, but others in `groups`"
+                f"{what}: two classes have the same entry in `map`, but different ones in `groups`"
             )
         of_label[label] = group
     table = np.array(members_of, bool).reshape(len(members_of), len(model))
@@ -259,8 +254,8 @@ def groups(
     return Groups(names, of_class, of_label)
 
 
-class MappedLabels(Wrapped):
-    """A data set whose labels become those of the model."""
+class MappedLabels(WrappedDataset):
+    """A data set with its labels mapped to the model's classes."""
 
     def __init__(
         self, samples: Samples, own: Iterable[int], labels: NDArray[np.uint8], what: str
@@ -269,9 +264,9 @@ class MappedLabels(Wrapped):
 
         Args:
             samples: The data set.
-            own: Its ids.
-            labels: (K,) What each becomes: a label of `ClassSets`, or 255.
-            what: Its name, for messages.
+            own: Its class ids.
+            labels: (K,) The new label of each: from `ClassSets`, or 255.
+            what: Its name, for error messages.
         """
         super().__init__(samples)
         self.what = what
@@ -281,19 +276,19 @@ class MappedLabels(Wrapped):
         self.table[ids], self.known[[*ids, UNLABELLED]] = labels, True
 
     def __getitem__(self, index: int) -> Sample:
-        """Read a sample; raises `TrainingError` where it has ids that the data set's list lacks."""
+        """Read a sample; raises `TrainingError` if it has ids that are not in the class list."""
         sample = self.samples[index]
         if sample.labels is not None:
             if not self.known[sample.labels].all():
                 foreign = np.unique(sample.labels[~self.known[sample.labels]])
                 raise TrainingError(
-                    f"sample {index} of {self.what} has the class ids {foreign.tolist()}, which its"
-                    " class list does not have"
+                    f"sample {index} of {self.what} has the class ids {foreign.tolist()}, which are"
+                    " not in its class list"
                 )
             sample.labels = self.table[sample.labels]
         return sample
 
 
 def class_list(classes: str | Sequence[SemanticClass]) -> tuple[SemanticClass, ...]:
-    """A class list by name, or itself."""
+    """Look up a class list by name; other lists are returned as they are."""
     return CLASS_LISTS[classes] if isinstance(classes, str) else tuple(classes)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The data of a run: which data sets, how they are mixed, and what the card says of them."""
+"""Lightning data module that mixes several data sets, and its sampler."""
 
 from __future__ import annotations
 
@@ -38,13 +38,12 @@ from .transforms import EvalDataset, TrainDataset
 
 
 class MultiDataModule(L.LightningDataModule):
-    """Any mixture of data sets, each with labels, depth or both.
+    """A mixture of data sets with labels, depth or both.
 
-    What the network needs of a sample (its views, canonical camera and scale) is asked of the task
-    that the trainer runs.
+    The task of the trainer determines the views, canonical camera and scale of the samples.
     """
 
-    trainer: L.Trainer  # not None, as the base class has it, whenever Lightning calls
+    trainer: L.Trainer  # never None while Lightning calls, unlike in the base class
 
     def __init__(
         self,
@@ -61,32 +60,32 @@ class MultiDataModule(L.LightningDataModule):
         batch_size: int = 8,
         workers: int = 1,
     ) -> None:
-        """Choose the data.
+        """Open the data sets.
 
         Args:
-            train: Data sets to train on -> samples of each in an epoch, drawn anew every time, and
-                repeatedly where there are not so many; 0: each once.
-            val: Data sets to validate on -> samples of each; 0: all.
-            folders: Where those lie that are not generated.
-            options: More arguments of the readers, by data set.
-            crop: Width and height of training crops.
-            aspects: Widths over heights that crops have in place of `crop`'s, with as many pixels:
-                a batch has one of them. Samples go where their images' own is nearest, if the data
-                set has `aspects` (one each), others anywhere.
-            scale_range: Least and greatest enlargement of pictures against the network's scale.
-            crop_schedule: Pairs of a share of the epochs and a scale of crops and of `scale_range`
-                that holds from there on. Small crops at first learn most of what there is to learn
-                in a fraction of the time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
-            color_jitter_prob: Probability that a sample is recoloured, and degraded by blur, noise
-                and the like where the network and the objective need no other views.
-            hflip_prob: Probability that a sample is mirrored.
+            train: Training data sets -> number of random samples per epoch; samples are repeated
+                if the data set has fewer; 0: each sample once.
+            val: Validation data sets -> number of samples; 0: all.
+            folders: Folders of the data sets, except generated ones.
+            options: Additional arguments of the readers, by data set.
+            crop: Width and height of training crops, pixels.
+            aspects: Aspect ratios (width / height) of crops, with the pixel count of `crop`. All
+                crops of a batch have the same one: the nearest to that of the images if the data
+                set has `aspects` (one per sample), otherwise a random one.
+            scale_range: Least and greatest scale of images relative to the network's scale.
+            crop_schedule: Pairs of a fraction of the epochs and, from there on, a scale factor of
+                `crop` and `scale_range`. Starting with small crops saves most of the training
+                time. Needs `trainer.reload_dataloaders_every_n_epochs: 1`.
+            color_jitter_prob: Probability of colour jitter, and of degradations such as blur and
+                noise if the network and the objective need no other views.
+            hflip_prob: Probability of a horizontal flip.
             batch_size: Samples in a batch.
-            workers: Processes that load.
+            workers: Number of loader processes.
         """
         super().__init__()
         if not 0 < scale_range[0] <= scale_range[1]:
             raise TrainingError(
-                f"data.scale_range is {scale_range}, expected two growing positive numbers"
+                f"data.scale_range is {scale_range}, expected two increasing positive numbers"
             )
         if min(crop) < 32 or batch_size < 1 or workers < 0:
             raise TrainingError(
@@ -100,10 +99,13 @@ class MultiDataModule(L.LightningDataModule):
             or min(scale for _, scale in crop_schedule) <= 0
         ):
             raise TrainingError(
-                f"data.crop_schedule is {crop_schedule}, expected growing shares from 0, scales > 0"
+                f"data.crop_schedule is {crop_schedule},"
+                " expected increasing fractions that start at 0, and scales above 0"
             )
         if not train or min([*train.values(), *val.values()]) < 0:
-            raise TrainingError(f"data.train is {train}, data.val {val}: expected counts, or 0")
+            raise TrainingError(
+                f"data.train is {train}, data.val {val}, expected data sets with counts from 0"
+            )
         self.save_hyperparameters()
         folders, options = folders or {}, options or {}
         unused = [name for name in (*folders, *options) if name not in train and name not in val]
@@ -112,7 +114,7 @@ class MultiDataModule(L.LightningDataModule):
                 "data.folders or data.options has entries for unused data sets"
                 f" {', '.join(dict.fromkeys(unused))}: remove them"
             )
-        self.draws = train
+        self.samples_per_epoch = train
 
         def opened(split: str, counts: dict[str, int]) -> list[Source]:
             return [
@@ -133,14 +135,14 @@ class MultiDataModule(L.LightningDataModule):
 
     @property
     def provenance(self) -> dict[str, object]:
-        """What the card says of the data: sources and terms."""
+        """Sources and terms of use of the data, for the model card."""
         return {
             "trained_on": [f"{s.source} train" for s in self.train],
             "terms": "; ".join(dict.fromkeys(s.terms for s in self.train)),
         }
 
     def prepare_data(self) -> None:
-        """Render what has not been rendered yet."""
+        """Render the generated data sets that are not cached yet."""
         stage = self.trainer.state.fn
         fitting = stage == TrainerFn.FITTING
         tested = self._open_test() if stage == TrainerFn.TESTING else self.val
@@ -148,10 +150,10 @@ class MultiDataModule(L.LightningDataModule):
             source.render()
 
     def setup(self, stage: str) -> None:
-        """Give labels one meaning, that of the model's classes; take the test splits to be tested.
+        """Map all labels to the model's classes; open the test splits for testing.
 
-        The objective hears which sets of classes labels stand for. It does here, since callbacks
-        copy the task before its own setup.
+        Also passes the sets of classes to the objective. This cannot wait for the setup of the
+        task, since callbacks copy the task before.
         """
         train, val = self._opened
         if stage == "test":
@@ -164,8 +166,8 @@ class MultiDataModule(L.LightningDataModule):
         objective = task.objective
         if len(sets) and "cross_entropy" not in getattr(objective, "segmentation", ()):
             rank_zero_warn(
-                "Some labels stand for a set of classes, which only the loss cross_entropy learns"
-                " from: add it to model.objective.init_args.segmentation"
+                "Some labels refer to a set of classes, which only the loss cross_entropy supports:"
+                " add it to model.objective.init_args.segmentation"
             )
         objective.sets = torch.from_numpy(sets.table).to(task.class_weights.device)
 
@@ -174,10 +176,10 @@ class MultiDataModule(L.LightningDataModule):
         return self.trainer.lightning_module
 
     def class_shares(self, samples: int = 200) -> np.ndarray:
-        """Share of each class among the labelled pixels of the training mixture, (classes,).
+        """Estimate the fraction of each class among the labelled training pixels, (classes,).
 
-        Estimated from at most so many samples of each data set. The pixels of a set of classes are
-        shared among these in proportion to what is labelled as one class.
+        Uses at most `samples` samples of each data set. The pixels of a set of classes are divided
+        among its classes in proportion to their own pixels.
         """
         number = len(self._task.card.classes)
         table = np.zeros((0, number), bool) if self.sets is None else self.sets.table
@@ -193,26 +195,26 @@ class MultiDataModule(L.LightningDataModule):
                     of_source += np.bincount(labels[::8, ::8].ravel(), minlength=256)
             of_source = of_source[: len(counts)]
             if of_source.sum():
-                drawn = self.draws[source.name] or len(source)
-                counts += 1e6 * drawn * of_source / of_source.sum()
+                weight = self.samples_per_epoch[source.name] or len(source)
+                counts += 1e6 * weight * of_source / of_source.sum()
         single = counts[:number].copy()
         for members, pixels in zip(table, counts[number:], strict=True):
             counts[:number] += pixels * np.where(members, single, 0) / single[members].sum()
         return counts[:number] / counts[:number].sum()
 
     def scale(self) -> float:
-        """Scale of crops and of `scale_range` in the present epoch, by `crop_schedule`."""
-        epochs = self.trainer.max_epochs or 0  # -1 or none: as if at the end
+        """Scale of crops and of `scale_range` in the current epoch, from `crop_schedule`."""
+        epochs = self.trainer.max_epochs or 0  # -1 or None: use the last scale
         share = self.trainer.current_epoch / epochs if epochs > 0 else 1.0
         return [scale for start, scale in self.crop_schedule if start <= share][-1]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Random crops of so many samples of each data set."""
+        """Load augmented random crops of the training data sets."""
         lengths = [len(source) for source in self.train]
-        draws = [self.draws[s.name] or len(s) for s in self.train]
-        if sum(draws) < self.batch_size:
+        counts = [self.samples_per_epoch[s.name] or len(s) for s in self.train]
+        if sum(counts) < self.batch_size:
             raise TrainingError(
-                f"an epoch has {sum(draws)} samples, a batch {self.batch_size}: raise data.train"
+                f"an epoch has {sum(counts)} samples, a batch {self.batch_size}: raise data.train"
             )
         if len(self.crop_schedule) > 1 and not self.trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]  # Trainer does not declare it
             raise TrainingError(
@@ -228,7 +230,7 @@ class MultiDataModule(L.LightningDataModule):
         ]
         return DataLoader(
             TrainDataset(
-                ConcatDataset([source.samples for source in self.train]),  # type: ignore[misc]  # torch wants its own class, and uses as much
+                ConcatDataset([source.samples for source in self.train]),  # type: ignore[misc]  # typed as torch's Dataset, but needs no more than Samples
                 crop,
                 task.card,
                 (self.scale_range[0] * scale, self.scale_range[1] * scale),
@@ -240,20 +242,20 @@ class MultiDataModule(L.LightningDataModule):
             self.batch_size,
             sampler=MultiDataSampler(
                 lengths,
-                draws,
+                counts,
                 task.seed,
                 lambda: trainer.current_epoch,
                 crops or [crop],
                 np.concatenate(shapes),
                 self.batch_size * trainer.world_size,
             ),
-            generator=torch.Generator(),  # beginning anew takes nothing from the run's own chance
+            generator=torch.Generator(),  # so that reloading does not use the global generator
             drop_last=True,
             num_workers=self.workers,
         )
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
-        """The whole images of each data set, one at a time."""
+        """Load the full images of each validation data set, with batch size 1."""
         card, inputs = self._task.card, self._task.system.inputs
         return [
             DataLoader(
@@ -266,7 +268,7 @@ class MultiDataModule(L.LightningDataModule):
 
 
 def nearest(aspects: Sequence[float], choices: Sequence[float]) -> np.ndarray:
-    """Index of the choice that is nearest to each aspect, by ratio; -1 where it is NaN."""
+    """Return the index of the choice with the nearest ratio to each aspect; -1 for NaN."""
     if not choices:
         return np.zeros(len(aspects), int)
     gaps = np.abs(np.log(np.asarray(aspects)[:, None] / np.asarray(choices)))
@@ -274,48 +276,53 @@ def nearest(aspects: Sequence[float], choices: Sequence[float]) -> np.ndarray:
 
 
 class MultiDataSampler(Sampler[tuple[int, int, tuple[int, int]]]):
-    """Draws so many samples of each of several concatenated data sets, anew in every epoch.
+    """Samples a given number of items from each of several concatenated data sets.
 
-    What is drawn, the seed by which it is augmented, and the size of its crop follow from seed and
-    epoch alone: the processes of a distributed run agree on it, and a run that is resumed sees what
-    it would have.
+    The indices, augmentation seeds and crop sizes depend only on seed and epoch. So all processes
+    of a distributed run agree on them, and a resumed run continues with the same samples.
     """
 
     def __init__(
         self,
         lengths: Sequence[int],
-        draws: Sequence[int],
+        counts: Sequence[int],
         seed: int = 0,
         epoch: Callable[[], int] = lambda: 0,
         crops: Sequence[tuple[int, int]] = ((0, 0),),
         shapes: np.ndarray | None = None,
         batch: int = 1,
     ) -> None:
-        """`draws` of each are taken out of its `lengths`, none twice before all once.
+        """Define the epochs.
 
-        The epoch is asked for, not counted: Lightning begins an epoch more often than it ends one.
-        Each `batch` consecutive ones have one of the `crops` (width, height): that of the index
-        which `shapes` has for a sample of the concatenation, or by chance where it has -1. What
-        fills no batch of its own shares the last ones.
+        Args:
+            lengths: Number of samples in each data set.
+            counts: Number of samples per epoch from each; all are used once before any is repeated.
+            seed: Seed of the run.
+            epoch: Returns the current epoch. (Counting the iterators would be wrong, since
+                Lightning creates more of them than it has epochs.)
+            crops: Widths and heights of crops.
+            shapes: Index into `crops` for each sample of the concatenation, -1 for a random one.
+            batch: Number of consecutive samples that have the same crop size. Samples that do not
+                fill a batch are mixed in the last batches.
         """
-        self.lengths, self.draws, self.seed, self.epoch = lengths, draws, seed, epoch
+        self.lengths, self.counts, self.seed, self.epoch = lengths, counts, seed, epoch
         self.crops, self.batch = crops, batch
         self.shapes = np.zeros(sum(lengths), int) if shapes is None else shapes
 
     def __len__(self) -> int:
         """Samples in an epoch."""
-        return sum(self.draws)
+        return sum(self.counts)
 
     def __iter__(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
-        """Indices into the concatenation, in random order, a seed and a crop size for each."""
+        """Yield an index into the concatenation, a seed and a crop size per sample, shuffled."""
         rng = np.random.default_rng([self.seed, self.epoch()])
         firsts = np.cumsum([0, *self.lengths])
-        drawn = [
+        chosen = [
             first
-            + np.concatenate([rng.permutation(length) for _ in range(-(-draws // length))])[:draws]
-            for first, length, draws in zip(firsts, self.lengths, self.draws, strict=False)
+            + np.concatenate([rng.permutation(length) for _ in range(-(-count // length))])[:count]
+            for first, length, count in zip(firsts, self.lengths, self.counts, strict=False)
         ]
-        indices = rng.permutation(np.concatenate(drawn))
+        indices = rng.permutation(np.concatenate(chosen))
         seeds = rng.integers(2**63, size=len(indices))
         shapes = self.shapes[indices]
         if len(self.crops) > 1:
@@ -323,18 +330,18 @@ class MultiDataSampler(Sampler[tuple[int, int, tuple[int, int]]]):
             shapes = np.where(anywhere, rng.integers(len(self.crops), size=len(shapes)), shapes)
             order = self._batches(shapes, rng)
             indices, seeds, shapes = indices[order], seeds[order], shapes[order]
-            # A batch that several share has the crop of its first.
+            # A mixed batch has the crop of its first sample.
             shapes = shapes[np.arange(len(shapes)) // self.batch * self.batch]
         crops = (self.crops[max(shape, 0)] for shape in shapes)
         yield from zip(indices.tolist(), seeds.tolist(), crops, strict=True)
 
     def _batches(self, shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An order in which batches are of one shape, but for the last ones."""
-        whole, rest = [], []
+        """Order the samples so that all batches except the last ones have one shape."""
+        full, rest = [], []
         for shape in range(len(self.crops)):
             places = np.flatnonzero(shapes == shape)
             end = len(places) // self.batch * self.batch
-            whole += np.split(places[:end], end // self.batch) if end else []
+            full += np.split(places[:end], end // self.batch) if end else []
             rest.append(places[end:])
-        shuffled = [whole[i] for i in rng.permutation(len(whole))]
+        shuffled = [full[i] for i in rng.permutation(len(full))]
         return np.concatenate([*shuffled, *rest])

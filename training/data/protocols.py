@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Protocols of depth: crop, cap and scale by which published figures are compared."""
+"""Depth evaluation protocols: crop, depth range and scaling, as used in publications."""
 
 from __future__ import annotations
 
@@ -21,41 +21,44 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How depth is compared: where, at which scale, and how pictures are put together."""
+class DepthProtocol:
+    """How depth metrics are computed."""
 
     crop: tuple[float, float, float, float] | None = None
-    """Shares of height and width: top, bottom, left, right; None: everything."""
+    """Top, bottom, left, right as fractions of height and width; None: the full image."""
     median_scaling: bool = False
-    """Whether each prediction is scaled to its truth's median first, for depth up to scale."""
+    """Whether each prediction is scaled to the median of the ground truth, for unknown scale."""
     pooled: bool = False
-    """Whether figures are over the pixels of all pictures rather than means over pictures."""
+    """Whether metrics are computed over the pixels of all images, not averaged over images."""
     max_depth: float = math.inf
-    """Truth beyond it does not count, metres; the model's own range bounds it, too."""
+    """Ground truth farther than this, or than the model's range, is ignored; metres."""
     min_depth: float = 0.0
+    """Ground truth nearer than this is ignored; metres."""
 
 
 PROTOCOLS = {
-    # The model's own range, every pixel, each picture alike (Eigen et al. 2014).
-    "whole": Protocol(),
-    # NYUv2 with Eigen's crop, rows 45:471 and columns 41:601 of 480 x 640, to 10 m.
-    "nyu": Protocol((45 / 480, 471 / 480, 41 / 640, 601 / 640), max_depth=10.0, min_depth=1e-3),
-    # KITTI with the crop of Garg et al. 2016, to 80 m.
-    "kitti": Protocol(
+    # The model's range, all pixels, averaged over images (Eigen et al. 2014).
+    "whole": DepthProtocol(),
+    # NYUv2 with Eigen's crop, rows 45:471 and columns 41:601 of 480 x 640, up to 10 m.
+    "nyu": DepthProtocol(
+        (45 / 480, 471 / 480, 41 / 640, 601 / 640), max_depth=10.0, min_depth=1e-3
+    ),
+    # KITTI with the crop of Garg et al. 2016, up to 80 m.
+    "kitti": DepthProtocol(
         (0.40810811, 0.99189189, 0.03594771, 0.96405229), max_depth=80.0, min_depth=1e-3
     ),
-    # The same from 1 to 60 m, as far as a lidar's sweep sees a street well.
-    "kitti_60": Protocol(
+    # The same from 1 to 60 m, the range in which a lidar covers a street well.
+    "kitti_60": DepthProtocol(
         (0.40810811, 0.99189189, 0.03594771, 0.96405229), max_depth=60.0, min_depth=1.0
     ),
-    # The same for self-supervised depth, whose scale is free.
-    "kitti_selfsup": Protocol(
+    # The same for self-supervised depth with unknown scale.
+    "kitti_selfsup": DepthProtocol(
         (0.40810811, 0.99189189, 0.03594771, 0.96405229), True, max_depth=80.0, min_depth=1e-3
     ),
-    "median": Protocol(median_scaling=True),
-    "pooled": Protocol(pooled=True),
+    "median": DepthProtocol(median_scaling=True),
+    "pooled": DepthProtocol(pooled=True),
 }
-"""Protocols by name; every table of depth says which it was."""
+"""Protocols by name. Every depth table names its protocol."""
 
 METRIC = {"nyuv2": "nyu", "kitti_depth": "kitti"}
-"""What `metric` stands for: the crop and cap of the data set, `whole` of those that have none."""
+"""Data set -> the protocol that `metric` selects; `whole` for all other data sets."""

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Read the labels that teachers refined, see `refine`, beside those of the data set itself."""
+"""Merge the labels of a data set with those refined by teachers, see `own_robot.refine`."""
 
 from __future__ import annotations
 
@@ -27,51 +27,50 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ..errors import TrainingError
 from .images import read_gray, require_same_size
-from .sample import Sample, Samples, Wrapped
+from .sample import Sample, Samples, WrappedDataset
 
 CARD = "card.json"
 
 
 def files_of(folder: Path, key: str) -> tuple[Path, Path]:
-    """Of an image's key: its labels and their trust."""
+    """Paths of the refined labels and their confidence for an image key."""
     return folder / f"{key}.png", folder / f"{key}.trust.png"
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What refined labels depend on; raises `TrainingError`."""
+    """Read the description of refined labels; raises `TrainingError`."""
     try:
         return dict(json.loads((folder / CARD).read_text()))
     except (OSError, ValueError) as error:
         raise TrainingError(
-            f"{folder / CARD} cannot be read ({error}): python -m training pseudo-label makes it"
+            f"{folder / CARD} cannot be read ({error}): create it with python -m training"
+            " pseudo-label"
         ) from None
 
 
-class RefinedLabels(Wrapped):
-    """A data set of the model's labels, with refined ones where teachers decided."""
+class RefinedLabels(WrappedDataset):
+    """A data set with refined labels wherever the teachers provide them."""
 
     def __init__(self, samples: Samples, folder: Path, keys: Sequence[str]) -> None:
-        """Wrap a data set whose images have these keys; raises `TrainingError` if files lack."""
+        """Wrap a data set, given its image keys; raises `TrainingError` if files are missing."""
         super().__init__(samples)
         self.folder, self.keys = folder, keys
         missing = [f for key in keys for f in files_of(folder, key) if not f.is_file()]
         if missing:
             raise TrainingError(
-                f"{folder} lacks {len(missing)} files, the first is {missing[0]}: give the command"
-                " python -m training pseudo-label that began it again"
+                f"{folder} lacks {len(missing)} files, the first is {missing[0]}: run the same"
+                " python -m training pseudo-label command again"
             )
 
     def __getitem__(self, index: int) -> Sample:
         """Read a sample and its refined labels."""
         sample = self.samples[index]
         files = files_of(self.folder, self.keys[index])
-        labels, trust = (
-            read_gray(file, np.uint8, what)
-            for file, what in zip(files, ("refined labels", "their trust"), strict=True)
-        )
-        require_same_size(files[0], sample.image, labels=labels, trust=trust)
-        decided = labels != UNLABELLED
+        labels = read_gray(files[0], np.uint8, "refined labels")
+        confidence = read_gray(files[1], np.uint8, "confidence of refined labels")
+        require_same_size(files[0], sample.image, labels=labels, confidence=confidence)
+        refined = labels != UNLABELLED
         own = labels if sample.labels is None else sample.labels
-        sample.labels = np.where(decided, labels, own)
-        sample.labels_trust = np.where(decided, trust, np.uint8(255))
+        sample.labels = np.where(refined, labels, own)
+        sample.labels_confidence = np.where(refined, confidence, np.uint8(255))
         return sample

@@ -12,10 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Readers and generators of samples, one file a data set.
-
-A data set is a `torch.utils.data.Dataset` of `Sample`s; a sample may lack labels or depth.
-"""
+"""The interface of data sets: a `torch.utils.data.Dataset` of `Sample`s with labels or depth."""
 
 from __future__ import annotations
 
@@ -29,49 +26,49 @@ from torch.utils.data import Dataset
 
 @dataclass
 class Sample:
-    """A picture and what is known of it."""
+    """An image with its ground truth; labels or depth may be missing."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     labels: NDArray[np.uint8] | None = None
-    """(H, W) class ids, 255 where unlabelled."""
+    """(H, W) class ids, 255 for unlabelled."""
     depth: NDArray[np.float32] | None = None
-    """(H, W) metres along the optical axis, NaN where unknown or endless."""
+    """(H, W) metres along the optical axis, NaN for unknown or infinite."""
     fx: float | None = None
-    """Focal length in pixels; needed where there is metric depth."""
+    """Focal length in pixels; required for metric depth."""
     views: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    """Other pictures, (H, W, 3) RGB: `background` (the same camera before anything came into it),
+    """Other images, (H, W, 3) RGB: `background` (the same scene without foreground objects),
     `right` (of a rectified stereo pair), `previous` and `next` (of a video)."""
     baseline: float | None = None
-    """Metres from the camera to that of `right`, negative where that lies to the left."""
-    labels_trust: NDArray[np.uint8] | None = None
-    """(H, W) how likely each label is right, 0 to 255; None: all of them are."""
-    depth_trust: NDArray[np.uint8] | None = None
-    """(H, W) the same of depth."""
+    """Metres from the camera to the camera of `right`; negative if that one is on the left."""
+    labels_confidence: NDArray[np.uint8] | None = None
+    """(H, W) confidence of the labels, 0 to 255; None: all are correct."""
+    depth_confidence: NDArray[np.uint8] | None = None
+    """(H, W) confidence of the depth, 0 to 255; None: all is correct."""
     motions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """Of some of the views: (4, 4), takes points of this camera's axes to the view's, metres."""
+    """Pose of this camera in the frame of a view, (4, 4), metres; for some of the views."""
 
 
 class Samples(Protocol):
-    """A data set that knows its length, as all readers do."""
+    """Type of all readers: a data set with a length."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
-class Wrapped(Dataset[Sample]):
-    """A data set whose samples are changed as they are read, by what derives from this."""
+class WrappedDataset(Dataset[Sample]):
+    """Base class of data sets that modify the samples of another one while reading."""
 
     def __init__(self, samples: Samples) -> None:
         """Wrap a data set."""
         self.samples = samples
 
     def __len__(self) -> int:
-        """As many as the data set has."""
+        """Number of samples."""
         return len(self.samples)
 
     @property
     def aspects(self) -> Any:
-        """Of the data set, where it has them."""
+        """Aspect ratio of each sample, if the wrapped data set has this attribute."""
         return self.samples.aspects  # type: ignore[attr-defined]  # only some have it

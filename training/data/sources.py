@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The data sets by name: what a configuration and the command line call them.
+"""Open data sets by the names that configurations and the command line use.
 
-`NAME` alone is a generated one, `NAME=FOLDER` on the command line one that lies in a folder.
+On the command line, `NAME` is a generated data set and `NAME=FOLDER` one on disk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from . import label_spaces
 from .classes import CLASS_LISTS
 from .label_spaces import ClassSets, Groups, MappedLabels
 from .refined_labels import RefinedLabels, read_card
-from .sample import Samples, Wrapped
+from .sample import Samples, WrappedDataset
 
 # name -> module and class, in `synthetic` and in `readers`.
 GENERATED = {
@@ -61,55 +61,57 @@ READERS = {
     "own_robot_hand": ("own_robot", "OwnRobotHand"),
 }
 FOLDER = "folder"
-"""A folder that its own `dataset.yaml` describes; with an underscore and more, another such."""
+"""Name of a folder with its own `dataset.yaml`; `folder_NAME` are additional such folders."""
 DESCRIPTIONS = Path(__file__).parents[1] / "configs" / "datasets"
-"""Descriptions of folders by name, see `readers.folder`."""
+"""Descriptions of public data sets for `readers.folder`."""
 NO_VAL = ("nyuv2", "sun_rgbd")
 NO_TEST = (
     "background_foreground", "cityscapes", "kitti_semantics", "museum", "own_robot",
     "own_robot_hand", "own_robot_truth", "rgbd_sequence", "virtual_kitti2",
 )  # fmt: skip
-"""Of two splits only: where `val` is asked for, the first give `test`, the others the reverse."""
+"""Data sets without this split: `val` opens `test` for the first, `test` opens `val` for these."""
 
 MAPS = ("map", "groups")
-"""Options of every data set."""
+"""Options that all data sets have."""
 
 
 @dataclass
 class Source:
-    """A split of a data set, and what a model card says of it."""
+    """A split of a data set, with its metadata."""
 
     name: str
     split: str
-    """The one that was opened, which is another than was asked for where that does not exist."""
+    """The split that was opened; not always the requested one, see `NO_VAL` and `NO_TEST`."""
     samples: Samples
     classes: str | tuple[SemanticClass, ...] | None
-    """Its class list, or the name of it in `classes.CLASS_LISTS`; None where it has no labels."""
+    """Its class list, or the name of one in `classes.CLASS_LISTS`; None: no labels."""
     source: str
+    """Description for the model card."""
     terms: str
+    """Terms of use for the model card."""
     map: dict[Hashable, Any] | None = None
-    """How its classes become the model's, see `label_spaces`."""
+    """Map to the model's classes, see `label_spaces`."""
     group_map: dict[Hashable, Any] | None = None
-    """The same for scoring; None: as `map`."""
+    """Map to the model's classes for scoring; None: `map`."""
     protocol: str | None = None
-    """For depth, one of `metrics.PROTOCOLS`; None: by the name."""
+    """Depth evaluation protocol, one of `protocols.PROTOCOLS`; None: chosen by `name`."""
     keys: list[str] | None = None
-    """What refined labels know each sample by; None where the reader has no such names."""
+    """Key of each sample for refined labels; None if the reader does not provide keys."""
     refined: Path | None = None
-    """Where labels are that teachers refined, see `refine`; for training, never for scoring."""
+    """Folder of refined labels, used for training but never for scoring."""
     sets: int = 0
-    """How many sets of classes the labels of a mapped source may name."""
+    """Number of class sets that the labels of a mapped source may refer to."""
     groups: Groups | None = None
-    """What a mapped source is scored by; None: the model's classes."""
+    """Groups for scoring a mapped source; None: score the model's classes."""
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.samples)
 
     def render(self) -> None:
-        """Make what a generated data set keeps on disk and has not made yet."""
+        """Render the samples of a generated data set that are not cached on disk yet."""
         samples: Any = self.samples
-        while isinstance(samples, Wrapped):
+        while isinstance(samples, WrappedDataset):
             samples = samples.samples
         if hasattr(samples, "render"):
             samples.render()
@@ -117,9 +119,16 @@ class Source:
     def mapped(
         self, model: Sequence[SemanticClass], sets: ClassSets | None = None, scored: bool = True
     ) -> Source:
-        """The source with the labels of a model, refined ones where it has them and is not scored.
+        """Map the labels to the classes of a model.
 
-        See `_mapped`.
+        Args:
+            model: The model's classes; if empty, labels are not used.
+            sets: Collects the sets of classes that labels refer to.
+            scored: Whether the source is for evaluation: its groups must not overlap then, and
+                refined labels are not used.
+
+        Raises:
+            TrainingError: the classes differ from the model's and the map is missing or wrong.
         """
         source = self._mapped(model, sets, scored)
         if not model or scored or self.refined is None or self.keys is None:
@@ -129,22 +138,12 @@ class Source:
         if made_for != names:
             raise TrainingError(f"{self.refined} has the classes {made_for}, the model {names}")
         samples = RefinedLabels(source.samples, self.refined, self.keys)
-        # Without labels of its own the source now has the model's.
+        # A source without labels gets those of the model.
         return replace(source, samples=samples, classes=self.classes or tuple(model))
 
     def _mapped(
         self, model: Sequence[SemanticClass], sets: ClassSets | None, scored: bool
     ) -> Source:
-        """The source with the labels of a model.
-
-        Args:
-            model: The model's classes; without any, labels play no part.
-            sets: Where to keep the sets of classes that labels stand for.
-            scored: Whether the source is measured on, for which its groups must not overlap.
-
-        Raises:
-            TrainingError: the classes are not the model's and there is no map, or a wrong one.
-        """
         if not model or self.classes is None:
             return self
         own_classes = label_spaces.class_list(self.classes)
@@ -176,7 +175,7 @@ class Source:
         return (
             f"{self.name} has the classes"
             f" {repr(self.classes) if named else ', '.join(c.name for c in own)}, which are not the"
-            f" model's, {repr(known) if known else ', '.join(c.name for c in model)}: give the"
+            f" model's, {repr(known) if known else ', '.join(c.name for c in model)}: set the"
             f" option `map` of {self.name}, see docs/training.md"
         )
 
@@ -192,16 +191,16 @@ def open_source(
 
     Args:
         name: One of `GENERATED` or `READERS`.
-        split: `train`, `val` or `test`, or what else the reader knows.
-        folder: Where it lies; a generated one has none.
-        count: At most so many samples, spread over the split; 0: all. Of a generated set: how
-            many to generate, over what `options` say.
-        options: More arguments of the reader. Of every one that has labels: `map`, how its classes
-            become the model's, and `groups`, by which it is scored, see `label_spaces`. Of folders:
-            `refined`, where labels are that teachers refined, see `refine`.
+        split: `train`, `val`, `test`, or another split of the reader.
+        folder: Its folder; None for generated data sets.
+        count: Maximum number of samples, spread evenly over the split; 0: all. For a generated data
+            set, the number to generate, which overrides `options`.
+        options: Additional arguments of the reader. All data sets with labels have `map` (to the
+            model's classes) and `groups` (for scoring), see `label_spaces`. Folders of images have
+            `refined`: the folder of labels refined by teachers.
 
     Raises:
-        TrainingError: an unknown name, a missing or wrong folder, or wrong options.
+        TrainingError: the name is unknown, the folder missing or wrong, or the options wrong.
     """
     options = dict(options or {})
     maps = {key: label_spaces.read_map(options.pop(key)) for key in MAPS if options.get(key)}
@@ -221,8 +220,8 @@ def open_source(
         raise TrainingError(
             f"{name} is generated and has no folder"
             if folder
-            else f"{name} needs the folder it lies in: --data.folders.{name} FOLDER when training,"
-            f" {name}=FOLDER when evaluating"
+            else f"{name} needs its folder: --data.folders.{name} FOLDER for training,"
+            f" {name}=FOLDER for evaluation"
         )
     if name in described:
         options = {"description": described[name], **options}
@@ -238,7 +237,7 @@ def open_source(
     refined = options.pop("refined", None)
     what = f"the options {options} of {name}"
     samples = reader(*arguments, **checked(options, reader, {len(arguments)}, what))
-    # A reader's own word comes first: some have a choice, some no labels beside others' labels.
+    # Attributes of the reader override those of its module: they can depend on its options.
     classes = getattr(samples, "classes", getattr(module, "CLASSES", None))
     terms = getattr(samples, "terms", module.TERMS)
     source = getattr(samples, "source", module.SOURCE)
@@ -248,7 +247,7 @@ def open_source(
     keys = getattr(samples, "image_keys", None)
     if refined is not None:
         if keys is None:
-            raise TrainingError(f"{name} takes no option `refined`: only folders of images do")
+            raise TrainingError(f"{name} has no option `refined`: only folders of images have it")
         refined = Path(refined).expanduser()
         terms = "; ".join(dict.fromkeys([terms, *read_card(refined).get("terms", [])]))
     total = len(samples)
@@ -263,13 +262,13 @@ def open_source(
 
 
 def parse(texts: list[str]) -> dict[str, str | None]:
-    """`NAME` and `NAME=FOLDER` of the command line -> name: folder."""
+    """Parse `NAME` and `NAME=FOLDER` from the command line to {name: folder or None}."""
     pairs = (text.partition("=") for text in texts)
     return {name: folder or None for name, _, folder in pairs}
 
 
 def parse_yaml(text: str) -> Any:
-    """A value given as YAML on the command line; raises `TrainingError`."""
+    """Parse a YAML value from the command line; raises `TrainingError`."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -12,13 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Class lists of the street data sets, and of the two layouts with a foreground."""
+"""Class lists of street data sets, and of foreground masks."""
 
 from __future__ import annotations
 
 from depthseg_ros.model_card import SemanticClass
 
-# Ids, names and colours of the benchmark's 19 "train ids" (Cordts et al. 2016).
+# Ids, names and colours of the 19 "train ids" of the benchmark (Cordts et al. 2016).
 CITYSCAPES = (
     SemanticClass(0, "road", (128, 64, 128), ("traversable",)),
     SemanticClass(1, "sidewalk", (244, 35, 232), ()),
@@ -41,7 +41,7 @@ CITYSCAPES = (
     SemanticClass(18, "bicycle", (119, 11, 32), ("obstacle", "movable")),
 )
 
-# Order and colours of the data set's own colors.txt, whose last entry, Undefined, is no class.
+# Order and colours from colors.txt of the data set, without its last entry "Undefined".
 VIRTUAL_KITTI2 = (
     SemanticClass(0, "terrain", (210, 0, 200), ()),
     SemanticClass(1, "sky", (90, 200, 255), ("sky",)),

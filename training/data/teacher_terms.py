@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Terms of use of teachers, for the card of what learns from them."""
+"""Terms of use of teacher models, for the model cards of their students."""
 
 from __future__ import annotations
 
@@ -23,4 +23,4 @@ TERMS = {
     "nvidia/segformer-b5-finetuned-cityscapes-1024-1024": "was trained on Cityscapes, which is for"
     " non-commercial use",
 }
-"""What is known of the terms of `own-robot`'s default teachers and of DA3METRIC-LARGE."""
+"""Teacher -> its terms: the default teachers of `own-robot`, and DA3METRIC-LARGE."""

@@ -218,7 +218,7 @@ def costs(folders: Mapping[str, Path]) -> Results:
         path = folder / "last.ckpt"
         task, _ = load_checkpoint(path)
         width, height = task.card.network_size
-        images = [torch.zeros(1, 3, height, width) for _ in task.served.pictures]
+        images = [torch.zeros(1, 3, height, width) for _ in task.served.image_inputs]
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             task.system(*images)
         results[name] = {

@@ -29,7 +29,7 @@ from torch import Tensor
 from ..data.sources import Source
 from ..devices import chosen_device
 from ..models.blocks import resize
-from ..models.served import NEAR, ServedModel, within_share
+from ..models.served import TOLERANCE, ServedModel, within_share
 from .temperature import PIXELS, calibration_batches
 
 
@@ -56,7 +56,7 @@ def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float
         with torch.inference_mode():
             outputs = running(*(batch[name].to(device) for name in served.inputs))
             depth = outputs[served.outputs.index("depth")][0].cpu()
-            scale = running.log_scale(*(batch[name].to(device) for name in served.pictures))
+            scale = running.log_scale(*(batch[name].to(device) for name in served.image_inputs))
             scale = resize(scale, truth.shape)[0, 0].cpu()
         known = (truth.isfinite() & (truth > 0) & depth.isfinite()).flatten().nonzero()[:, 0]
         if not len(known):
@@ -64,7 +64,7 @@ def spread(served: ServedModel, sources: Iterable[Source]) -> tuple[float, float
         chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
         scales.append(scale.flatten()[chosen])
         error = depth.flatten()[chosen].log() - truth.flatten()[chosen].log()
-        rights.append(error.abs() < NEAR)
+        rights.append(error.abs() < TOLERANCE)
     if not scales:
         rank_zero_warn("The depth confidence is not calibrated: no image of the data has depth")
         return 1.0, 1.0

@@ -77,7 +77,7 @@ def temperature(served: ServedModel, sources: Iterable[Source]) -> float:
             continue
         chosen = known[torch.randint(len(known), (PIXELS,), generator=rng)]
         with torch.inference_mode():
-            small = running.logits(*(batch[name].to(device) for name in served.pictures))
+            small = running.logits(*(batch[name].to(device) for name in served.image_inputs))
         full = resize(small, truth.shape)[0].flatten(1).cpu()
         logits.append(full[:, chosen].T)
         labels.append(truth.flatten()[chosen].long())

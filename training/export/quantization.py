@@ -31,7 +31,7 @@ from depthseg_ros import model_card
 from depthseg_ros.model_card import ModelCard
 from depthseg_ros.wrap.nodes import PREFIX
 
-from ..data.sample import Sample, Wrapped
+from ..data.sample import Sample, WrappedDataset
 from ..data.sources import Source
 from ..data.transforms import EvalDataset
 from ..errors import TrainingError, check_output
@@ -144,7 +144,7 @@ def _excluded(graph: onnx.GraphProto) -> list[str]:
     ]
 
 
-class _Unlabelled(Wrapped):
+class _Unlabelled(WrappedDataset):
     """A data set without its labels, whose classes may differ from the model's."""
 
     def __getitem__(self, index: int) -> Sample:

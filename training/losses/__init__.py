@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses, each a function of prediction and truth; `by_name` lists them for configurations.
+"""Losses: functions of prediction and ground truth.
 
-Imports `models.blocks` and `processes`. Start with `by_name`, which has their conventions.
+May import `models.blocks` and `processes`. Start with `by_name`, which lists the losses for
+configurations and describes their conventions.
 """

@@ -12,15 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses over what is known of a batch; where nothing is known a loss is zero, never NaN.
+"""Losses by the names used in configurations.
 
-Segmentation losses are `f(logits_NCHW, labels_NHW, class_weights=None)`: labels uint8, 255
-unknown; one channel is the logit of the foreground, whose label is 1. Depth losses are
-`f(prediction_NHW, truth_NHW)`: both linear and positive, the truth NaN where unknown. All give one
-float32 number, also under autocast: a mean over the pixels of all processes and accumulated
-micro-batches, or where a loss is no mean (`rmse`, `silog`, `dice`) the mean of those of each, by
-their numbers of pixels; see `numerics`. `reprojection` and `guidance` have what self-supervised
-depth and segmentation that guides depth need.
+Missing labels and depth are masked. If a batch has none, a loss is zero, never NaN.
+
+- Segmentation losses are `f(logits_NCHW, labels_NHW, class_weights=None)`. Labels are uint8, 255
+  for unknown. A single channel is the logit of the foreground, which has the label 1.
+- Depth losses are `f(prediction_NHW, truth_NHW)`, both linear and positive. Truth is NaN for
+  unknown.
+
+A loss is a float32 scalar, also under autocast: the mean over the pixels of all processes and
+accumulated micro-batches. Losses that are not means (`rmse`, `silog`, `dice`) are computed for each
+micro-batch and averaged, weighted by the number of pixels; see `numerics`. Losses of
+self-supervised depth are in `reprojection`, of semantic guidance in `guidance`.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from torch import Tensor
 from ..models.blocks import resize
 from . import depth, segmentation
 from .depth import laplace as laplace
-from .numerics import in_float32, window
+from .numerics import accumulated_counts, in_float32
 
 SEGMENTATION: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": segmentation.cross_entropy,
@@ -65,15 +69,15 @@ def multi_output(
     truth_NHW: Tensor,
     truths_of_step: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Sum of a loss over side outputs: deep supervision (Lee et al. 2015), as U2-Net has it.
+    """Sum a loss over side outputs: deep supervision (Lee et al. 2015), as in U2-Net.
 
     Args:
-        loss: Called with each output, at the truth's size, and the truth. A depth loss has to be
-            given the one channel: `lambda output, truth: l1(output[:, 0], truth)`.
-        outputs: (N, C, h, w), each of any size; they are resized bilinearly.
+        loss: Called with each output, resized to the size of the truth, and the truth. For a depth
+            loss, select the channel: `lambda output, truth: l1(output[:, 0], truth)`.
+        outputs: (N, C, h, w), each of any size.
         truth_NHW: Labels or depth.
-        truths_of_step: Those of all micro-batches that an optimizer step accumulates, also this
-            one's, over whose pixels the loss is a mean; empty: of this one alone.
+        truths_of_step: Truths of all micro-batches of the optimizer step, including this one. The
+            loss is the mean over all their pixels. Empty: there is only this one.
     """
     channels = outputs[0].shape[1]
 
@@ -82,6 +86,6 @@ def multi_output(
 
     total = []
     for output in outputs:
-        with window(counted, truths_of_step):
+        with accumulated_counts(counted, truths_of_step):
             total.append(loss(resize(output, truth_NHW.shape[1:]), truth_NHW))
     return torch.stack(total).sum()

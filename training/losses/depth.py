@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses of depth.
+"""Depth losses.
 
-All take a prediction and a truth, (N, H, W), both linear and positive: metres, up to scale, or
-0 to 1. The truth is NaN (or infinite) where unknown. Logarithms are taken inside, of no less than
-`LEAST`, so that a prediction of zero has a finite one.
+Prediction and truth are (N, H, W), linear and positive: in metres, up to scale, or 0 to 1. Truth is
+NaN or infinite for unknown. Depth is clamped to at least `MIN_DEPTH` before a logarithm.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from torch import Tensor
 
 from .numerics import in_float32, local_mean_over, mean_over, normalised
 
-LEAST = 1e-6
-"""Least depth that logarithms are taken of."""
+MIN_DEPTH = 1e-6
+"""Minimum depth for logarithms."""
 
 
 @in_float32
@@ -45,8 +44,8 @@ def l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 def berhu(prediction_NHW: Tensor, truth_NHW: Tensor, share: float = 0.2) -> Tensor:
     """Reverse Huber (Laina et al. 2016): |e| up to a threshold c, from there (e^2 + c^2) / 2c.
 
-    c is `share` of the batch's greatest error, and constant to the gradient. The batch is that of
-    one process: with several, each has its own c.
+    c is `share` times the maximum error of the batch, without gradient. Each process has its own
+    batch and c.
     """
     truth, known = _known(truth_NHW)
     error = (prediction_NHW - truth).abs().where(known, 0)
@@ -56,67 +55,68 @@ def berhu(prediction_NHW: Tensor, truth_NHW: Tensor, share: float = 0.2) -> Tens
 
 @in_float32
 def rmse(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """sqrt(mean squared error + 1e-6): finite slope at zero error; of each process's batch."""
+    """Root mean square error, sqrt(MSE + 1e-6) for a finite gradient at 0, for each micro-batch."""
     truth, known = _known(truth_NHW)
     squared = local_mean_over((prediction_NHW - truth).square(), known)
-    return _weighed((squared + 1e-6).sqrt(), known)
+    return _weighted((squared + 1e-6).sqrt(), known)
 
 
 @in_float32
 def silog(prediction_NHW: Tensor, truth_NHW: Tensor, variance_focus: float = 0.85) -> Tensor:
-    """Scale-invariant log error (Eigen et al. 2014), as the root that BTS takes of it.
+    """Scale-invariant log error (Eigen et al. 2014), with the square root as in BTS.
 
-    sqrt(mean d^2 - lambda (mean d)^2), d = ln prediction - ln truth, lambda = `variance_focus`:
-    1 leaves scale free. A truth of zero has no logarithm and does not count. The root is that of
-    each process's batch.
+    sqrt(mean d^2 - lambda (mean d)^2), d = ln prediction - ln truth, lambda = `variance_focus`.
+    With 1, the loss is fully scale-invariant. Pixels with zero depth are ignored. Computed for each
+    micro-batch.
     """
     truth, known = _known(truth_NHW)
     known = known & (truth > 0)
     d = _log(prediction_NHW) - _log(truth)
     mean = local_mean_over(d, known)
-    # The same as the formula, but no rounding makes it negative.
+    # Equivalent to the formula, but never negative by rounding.
     squared = local_mean_over((d - mean).square(), known) + (1 - variance_focus) * mean.square()
-    return _weighed((squared + 1e-12).sqrt(), known)
+    return _weighted((squared + 1e-12).sqrt(), known)
 
 
 @in_float32
 def ssim(prediction_NHW: Tensor, truth_NHW: Tensor, window: int = 11) -> Tensor:
-    """Mean of 1 - SSIM (Wang et al. 2004), of a Gaussian window, over the known pixels.
+    """Mean of 1 - SSIM (Wang et al. 2004) with a Gaussian window, over the known pixels.
 
-    Unknown pixels of the truth get the prediction's value: they add nothing, and no gradient. The
-    dynamic range is 1, or where a picture's truth goes beyond 1 (metres) its greatest depth. Height
-    and width must be greater than half the window. A prediction of some 50 times the range is
-    where float32 no longer tells variances, and the gradient may be cut there.
+    Unknown pixels of the truth are replaced by the prediction, without gradient, so they do not
+    contribute. The dynamic range is the maximum depth of the image, at least 1. Height and width
+    must be greater than half the window. For predictions above about 50 times the range, float32 is
+    too coarse for variances, and the gradient may be zero.
     """
     truth, known = _known(truth_NHW)
     scale = truth.where(known, 0).amax((1, 2), keepdim=True).clamp(min=1)
     unknown = prediction_NHW.detach()
-    said, true = ((x.where(known, unknown) / scale)[:, None] for x in (prediction_NHW, truth))
-    similarity = kornia.metrics.ssim(said, true, window_size=window)[:, 0]
+    a, b = ((x.where(known, unknown) / scale)[:, None] for x in (prediction_NHW, truth))
+    similarity = kornia.metrics.ssim(a, b, window_size=window)[:, 0]
     return mean_over(1 - similarity.clamp(-1, 1), known)
 
 
 @in_float32
 def attention(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Depth-aware loss, the attention-driven one of Jiao et al. (2018): far regions weigh more.
+    """Attention-driven depth loss (Jiao et al. 2018), with a higher weight for far regions.
 
-    mean (y + lambda) |y - prediction|, lambda = 1 - min(ln y, ln p) / max(ln y, ln p). That is the
-    paper's where both depths are beyond 1. Nearer than 1 a logarithm is negative, and the quotient
-    would leave 0 to 1: here it is that of the magnitudes where both logarithms are negative, and 0
-    (lambda = 1) where one is or where both are 0. So lambda stays within 0 to 1, without a jump.
+    mean (y + lambda) |y - p| for truth y and prediction p, lambda = 1 - min(ln y, ln p) /
+    max(ln y, ln p), as in the paper if both depths are above 1. Below 1, logarithms are negative
+    and the quotient can leave 0 to 1. So it uses magnitudes if both logarithms are negative, and is
+    0 (lambda = 1) if only one is negative or both are 0. This keeps lambda continuous and within 0
+    to 1.
     """
     truth, known = _known(truth_NHW)
     a, b = _log(truth), _log(prediction_NHW)
-    # Of one sign, a b / max(a^2, b^2) is the lesser magnitude over the greater.
+    # For equal signs, a b / max(a^2, b^2) is the smaller magnitude divided by the larger one.
     quotient = (a * b).clamp(min=0) / torch.maximum(a.square(), b.square()).clamp(min=1e-8)
     return mean_over((truth + 1 - quotient) * (prediction_NHW - truth).abs(), known)
 
 
 @in_float32
 def sobel(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Mean L1 norm of the difference of the Sobel gradients, in depth per pixel.
+    """Mean L1 norm of the difference of Sobel gradients, in depth per pixel.
 
-    A pixel counts where it and all its neighbours in the picture are known.
+    Pixels with an unknown pixel in their 3x3 window are ignored.
     """
     truth, known = _known(truth_NHW)
     error = (prediction_NHW - truth).where(known, 0)
@@ -127,11 +127,11 @@ def sobel(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 
 @in_float32
 def relative_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Mean of |prediction - truth| / truth over the pixels with depth: the measure abs-rel.
+    """Mean of |prediction - truth| / truth: the metric abs-rel.
 
-    Unlike a difference of logarithms it takes what is said too far more heavily than what is said
-    too near, which is how a robot should err. From e times the truth on it goes on in proportion
-    to the logarithm, so that no pixel outweighs the rest.
+    Unlike `log_l1`, it penalises depth that is too far more than depth that is too near, which is
+    the safer error for robots. For predictions of more than e times the truth, the loss grows
+    linearly with the logarithm, so that single pixels do not dominate.
     """
     truth, known = _known(truth_NHW)
     error = _log(prediction_NHW) - _log(truth)
@@ -141,10 +141,10 @@ def relative_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 
 @in_float32
 def log_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Mean |ln prediction - ln truth| over the pixels with depth (Eigen et al. 2014 square it).
+    """Mean of |ln prediction - ln truth| (Eigen et al. 2014 use the square).
 
-    Where an image leaves the scale open its least is at the median of what is possible;
-    `relative_l1`'s is nearer.
+    If the scale of an image is ambiguous, its optimum is the median of the possible depths; the
+    optimum of `relative_l1` is nearer.
     """
     truth, known = _known(truth_NHW)
     return mean_over((_log(prediction_NHW) - _log(truth)).abs(), known)
@@ -152,10 +152,10 @@ def log_l1(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
 
 @in_float32
 def log_gradient(prediction_NHW: Tensor, truth_NHW: Tensor, scales: int = 3) -> Tensor:
-    """Mean absolute difference of the log depths' gradients at several scales.
+    """Mean absolute difference of the gradients of log depth at several scales.
 
-    It makes borders sharp and surfaces even; after the gradient matching term of MegaDepth (Li and
-    Snavely 2018). A difference counts where both its pixels have depth.
+    It sharpens borders and smooths surfaces, like the gradient matching term of MegaDepth (Li and
+    Snavely 2018). Only differences of two pixels with known depth are used.
     """
     truth, known = _known(truth_NHW)
     error = _log(prediction_NHW) - _log(truth)
@@ -170,12 +170,11 @@ def log_gradient(prediction_NHW: Tensor, truth_NHW: Tensor, scales: int = 3) -> 
 
 @in_float32
 def laplace(log_scale_NHW: Tensor, prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Negative log-likelihood of a Laplace distribution of ln depth, for its scale b alone.
+    """Negative log-likelihood of a Laplace distribution of ln depth, for its scale b only.
 
-    mean |ln prediction - ln truth| / b + ln 2b over the pixels with depth (Kendall and Gal 2017 use
-    it with a gradient for depth, too). The least is where b is the mean error of pixels that look
-    alike. Depth gets no gradient: it has losses of its own, which errors must not weaken.
-    `log_scale_NHW` is ln b, clamped to -7 or more.
+    mean of |ln prediction - ln truth| / b + ln 2b. Its optimum is b equal to the expected error. In
+    contrast to Kendall and Gal (2017), depth gets no gradient: a large b must not reduce the weight
+    of its own losses. `log_scale_NHW` is ln b, clamped to at least -7.
     """
     truth, known = _known(truth_NHW)
     log_scale = log_scale_NHW.clamp(min=-7)
@@ -185,28 +184,28 @@ def laplace(log_scale_NHW: Tensor, prediction_NHW: Tensor, truth_NHW: Tensor) ->
 
 @in_float32
 def binary_cross_entropy(prediction_NHW: Tensor, truth_NHW: Tensor) -> Tensor:
-    """Mean binary cross-entropy of depths from 0 to 1, taken as probabilities; zero is known too.
+    """Mean binary cross-entropy of depth from 0 to 1; zero is valid depth.
 
-    Both are expected within 0 to 1; a prediction is drawn to 1e-6 from the ends.
+    Predictions are clamped to 1e-6 and 1 - 1e-6.
     """
     truth, known = _known(truth_NHW)
-    # Its value is clamped, its gradient is not cut: what is wrong at the end can still come back.
+    # Clamp the value, but not the gradient, so that saturated predictions can recover.
     clamped = prediction_NHW.detach().clamp(1e-6, 1 - 1e-6)
     p = clamped + (prediction_NHW - prediction_NHW.detach())
     return mean_over(-(truth * p.log() + (1 - truth) * torch.log1p(-p)), known)
 
 
 def _known(truth_NHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The truth with 1 where it is unknown, and where it is known (bool)."""
+    """Return the truth with 1 in place of unknown values, and the mask of known pixels."""
     known = truth_NHW.isfinite()
     return truth_NHW.where(known, 1.0), known
 
 
-def _weighed(loss: Tensor, known: Tensor) -> Tensor:
-    """A loss of a batch that counts by its number of known pixels, see `local_mean_over`."""
+def _weighted(loss: Tensor, known: Tensor) -> Tensor:
+    """Weight the loss of a micro-batch by its number of known pixels, see `local_mean_over`."""
     count = known.sum()
     return normalised(loss * count, count)
 
 
 def _log(depth: Tensor) -> Tensor:
-    return depth.clamp(min=LEAST).log()
+    return depth.clamp(min=MIN_DEPTH).log()

@@ -13,9 +13,9 @@
 # limitations under the License.
 
 
-"""Losses against what a teacher computes of the same images: features, and softened classes.
+"""Distillation losses: features and softened class probabilities of a teacher.
 
-Each is one float32 number, a mean over places or pixels; `numerics` has means over processes.
+Each is a float32 scalar, a mean over feature vectors or pixels, see `numerics`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.blocks import with_background_logit
 from .numerics import in_float32, mean_over, normalised
 
 
 @in_float32
 def feature_cosine(features_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
-    """Mean of 1 - the cosine between the two feature vectors of each place: 0 to 2.
+    """Mean of 1 - cosine similarity between corresponding feature vectors, 0 to 2.
 
     Args:
-        features_NCHW: The student's, with as many channels as the teacher's.
-        teacher_NCHW: The teacher's, of the same size.
+        features_NCHW: Features of the student, projected to the channels of the teacher.
+        teacher_NCHW: Features of the teacher, of the same shape.
     """
     distance_NHW = 1 - F.cosine_similarity(features_NCHW, teacher_NCHW, dim=1)
     return mean_over(distance_NHW, torch.ones_like(distance_NHW, dtype=torch.bool))
@@ -43,24 +44,22 @@ def feature_cosine(features_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
 def softened_divergence(
     logits_NCHW: Tensor, shares_NCHW: Tensor, where_NHW: Tensor, temperature: float
 ) -> Tensor:
-    """Mean divergence (Kullback-Leibler) of softened probabilities, teacher's and student's.
+    """Mean Kullback-Leibler divergence of softened probabilities (Hinton et al. 2015).
 
-    After Hinton et al. (2015): both are raised to the power of 1 / temperature, and the divergence
-    is multiplied by temperature^2, so that gradients are about as large at any temperature. A pixel
-    counts by the sum of its shares.
+    Probabilities are raised to the power of 1 / temperature and normalised. The divergence is
+    multiplied by temperature^2, so that gradients have a similar magnitude at any temperature.
+    Pixels are weighted by the sum of the teacher's probabilities.
 
     Args:
-        logits_NCHW: The student's; one channel is the logit of the foreground.
-        shares_NCHW: The teacher's probabilities of the student's classes, of which background and
-            foreground are two; what lacks to a sum of 1 is none of them.
-        where_NHW: Which pixels count, bool.
-        temperature: At least 1; the higher, the more the less likely classes matter.
+        logits_NCHW: Logits of the student; a single channel is the foreground logit.
+        shares_NCHW: Probabilities of the student's classes from the teacher (background and
+            foreground for a single logit). The sum is below 1 if other classes are possible.
+        where_NHW: Mask of the pixels to use, bool.
+        temperature: At least 1; higher values increase the influence of unlikely classes.
     """
-    if logits_NCHW.shape[1] == 1:
-        logits_NCHW = torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
     softened = shares_NCHW.clamp(min=1e-8) ** (1 / temperature)
     target = softened / softened.sum(1, keepdim=True)
-    predicted = (logits_NCHW / temperature).log_softmax(1)
+    predicted = (with_background_logit(logits_NCHW) / temperature).log_softmax(1)
     divergence_NHW = (target * (target.log() - predicted)).sum(1) * temperature**2
     weights = shares_NCHW.sum(1).where(where_NHW, 0)
     return normalised((divergence_NHW * weights).sum(), weights.sum())

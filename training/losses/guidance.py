@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses by which semantic classes guide depth: borders of classes are borders of depth."""
+"""Losses that use semantic classes to supervise depth, assuming depth steps at class borders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from depthseg_ros.model_card import UNLABELLED
 
-from .depth import LEAST
+from .depth import MIN_DEPTH
 from .numerics import in_float32, mean_over
 
 
@@ -36,25 +36,25 @@ def semantic_triplet(
     patch: int = 5,
     minimum: int = 3,
 ) -> Tensor:
-    """Semantics-guided triplet loss over depth features (FSRE, Jung et al. 2021).
+    """Semantics-guided triplet loss on depth features (FSRE, Jung et al. 2021).
 
-    Each pixel is the anchor of the patch around it; the patch's other pixels of its class are the
-    positives, those of other classes the negatives. The loss is the mean over the anchors of
-    max(0, d+ - d- + margin), where d+ and d- are the mean distances of the features, of length 1,
-    from the anchor's to the positives' and to the negatives'.
+    Each pixel is the anchor of the patch around it. Other pixels of the patch are positives if they
+    have the same class, otherwise negatives. The loss is the mean over anchors of
+    max(0, d+ - d- + margin), where d+ and d- are the mean distances of the anchor's normalised
+    features to those of positives and negatives.
 
     Args:
-        features_NCHW: A decoder's features, at any resolution.
-        labels_NHW: Truth or pseudo-labels, 255 unknown (neither positive nor negative), resized to
-            the features by nearest neighbour.
-        margin: By how much the negatives should be farther than the positives.
+        features_NCHW: Features of a decoder, at any resolution.
+        labels_NHW: Labels or pseudo-labels, 255 for unknown (neither positive nor negative); they
+            are resized to the features by nearest neighbour.
+        margin: Desired difference of the distances to negatives and positives.
         patch: Width of the patches, odd.
-        minimum: Anchors count that have so many positives at least, and more negatives. As in the
-            authors' program: `patch` - 1 of each in the patch, where the anchor is a positive.
+        minimum: Anchors need at least this number of positives, and more negatives than it. As in
+            the authors' code: `patch` - 1 of each, counting the anchor as a positive.
     """
     height, width = features_NCHW.shape[2:]
     labels = F.interpolate(labels_NHW[:, None].float(), (height, width), mode="nearest-exact")[:, 0]
-    # The least length keeps the gradient of features that are all zero (dead ReLUs) in bounds.
+    # eps bounds the gradient of features that are all zero (dead ReLUs).
     features = F.normalize(features_NCHW, dim=1, eps=1e-3)
     lengths = features.square().sum(1)
     reach = patch // 2
@@ -63,8 +63,7 @@ def semantic_triplet(
     all_labels = F.pad(labels, around, value=UNLABELLED)
     sums = [torch.zeros_like(lengths) for _ in range(2)]
     counts = [torch.zeros_like(labels) for _ in range(2)]
-    # Over the places in a patch, vectorised over pixels: unfolding would copy all features
-    # `patch` ** 2 times.
+    # Loop over positions in a patch: unfold would copy all features `patch` ** 2 times.
     for place in range(patch**2):
         if place == patch**2 // 2:
             continue
@@ -74,7 +73,7 @@ def semantic_triplet(
             slice(place % patch, place % patch + width),
         )
         products = (features * all_features[at]).sum(1)
-        # The least distance keeps the root's gradient in bounds.
+        # The minimum distance bounds the gradient of the square root.
         distances = (lengths + all_lengths[at] - 2 * products).clamp(min=1e-9).sqrt()
         same = labels == all_labels[at]
         for i, chosen in enumerate((same, ~same & (all_labels[at] != UNLABELLED))):
@@ -94,32 +93,32 @@ def ranking(
     reach: int = 5,
     tolerance: float = 0.03,
 ) -> Tensor:
-    """Ranking of depths across class borders (structure-guided ranking, Xian et al. 2020).
+    """Structure-guided ranking loss across class borders (Xian et al. 2020).
 
-    For two points with depths p0, p1 and trusted depths t0, t1, d = ln p0 - ln p1 and
-    l = 1 if t0 / t1 >= 1 + tolerance, -1 if t1 / t0 >= 1 + tolerance, else 0:
+    For two points with predicted depths p0, p1 and reference depths t0, t1, let d = ln p0 - ln p1
+    and l = 1 if t0 / t1 >= 1 + tolerance, -1 if t1 / t0 >= 1 + tolerance, otherwise 0. The loss is
 
         ln(1 + exp(-l d)) if l is not 0, else d^2
 
-    The mean over pairs of points that face each other across a border of classes, sampled anew at
-    each call from torch's generator. Unlike in the paper d is of the logarithms, so that the scale
-    of the depth is free, and the borders are those of the labels and not of the picture.
+    averaged over random pairs of points on both sides of a class border. In contrast to the paper,
+    d is a difference of logarithms, so the loss is scale-invariant, and borders are those of labels
+    instead of image edges.
 
     Args:
-        depth_NHW: Prediction, positive; its scale does not matter.
-        order_NHW: Truth, or pseudo-depth of another network, NaN unknown; depth, not disparity.
-        labels_NHW: Truth or pseudo-labels of the same size, 255 unknown.
-        pairs: Pairs that are drawn in each picture; those not across a border do not count.
-        reach: Farthest that a point of a pair lies from the border, in x and in y, pixels.
-        tolerance: Least relative difference of depths that are taken to differ.
+        depth_NHW: Predicted depth, positive, at any scale.
+        order_NHW: Ground truth, or pseudo-depth of another network, NaN for unknown.
+        labels_NHW: Labels or pseudo-labels of the same size, 255 for unknown.
+        pairs: Number of pairs sampled in each image; pairs of equal class are ignored.
+        reach: Maximum distance of a point to the border in x and in y, pixels.
+        tolerance: Minimum relative difference for depths to be ordered.
     """
     height, width = depth_NHW.shape[1:]
     border = torch.zeros_like(labels_NHW, dtype=torch.bool)
     border[:, 1:] |= labels_NHW[:, 1:] != labels_NHW[:, :-1]
     border[:, :, 1:] |= labels_NHW[:, :, 1:] != labels_NHW[:, :, :-1]
-    # A picture without borders needs some chances too, to draw pairs from that do not count.
-    chances = border.flatten(1).float() + 1e-9
-    middle = torch.multinomial(chances, pairs, replacement=True)
+    # Images without borders need positive probabilities too; their pairs are ignored below.
+    probabilities = border.flatten(1).float() + 1e-9
+    middle = torch.multinomial(probabilities, pairs, replacement=True)
     offset = torch.randint(-reach, reach + 1, (2, *middle.shape), device=middle.device)
     ends = [
         (middle // width + sign * offset[0]).clamp(0, height - 1) * width
@@ -127,13 +126,13 @@ def ranking(
         for sign in (1, -1)
     ]
     known = order_NHW.isfinite() & (order_NHW > 0) & (labels_NHW != UNLABELLED)
-    log_order, log_depth = order_NHW.where(known, 1.0).log(), depth_NHW.clamp(min=LEAST).log()
+    log_order, log_depth = order_NHW.where(known, 1.0).log(), depth_NHW.clamp(min=MIN_DEPTH).log()
     class_0, class_1 = (labels_NHW.flatten(1).gather(1, end) for end in ends)
     known_0, known_1 = (known.flatten(1).gather(1, end) for end in ends)
-    true, said = (
+    expected, predicted = (
         x.flatten(1).gather(1, ends[0]) - x.flatten(1).gather(1, ends[1])
         for x in (log_order, log_depth)
     )
-    order = true.sign() * (true.abs() >= math.log1p(tolerance))
-    loss = F.softplus(-order * said).where(order != 0, said.square())
+    order = expected.sign() * (expected.abs() >= math.log1p(tolerance))
+    loss = F.softplus(-order * predicted).where(order != 0, predicted.square())
     return mean_over(loss, known_0 & known_1 & (class_0 != class_1))

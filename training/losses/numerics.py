@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What every loss needs: float32, and means over the pixels of a whole optimizer step.
+"""Helpers of all losses: float32, and means over all pixels of an optimizer step.
 
-An optimizer step learns from the batches of several processes and of several accumulated
-micro-batches. In each of these a loss is its own sum over the number of pixels of all, times how
-many there are: their mean, which is what data-parallel training and accumulation make of losses and
-gradients, is then the mean over all pixels, however unequally they are spread.
+An optimizer step uses micro-batches from several processes and accumulation steps. Data-parallel
+training and accumulation average their losses and gradients, although the micro-batches have
+different numbers of labelled pixels. So each loss is (sum over its pixels) * (number of
+micro-batches) / (number of pixels of all micro-batches). The average of these is the mean over all
+pixels.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ R = TypeVar("R")
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function compute in float32, under autocast and from half-precision tensors too.
+    """Decorate a function to compute in float32, also under autocast and for half precision.
 
-    Squares, logarithms and sums over pictures leave the range or the precision of half floats, and
-    autocast would run the convolutions inside of SSIM and Sobel in them. float64 stays float64.
+    Squares, logarithms and sums over images exceed the range or precision of half precision, and
+    autocast would use it for the convolutions in SSIM and Sobel. float64 is not changed.
     """
 
     @wraps(function)
@@ -64,54 +65,55 @@ def _widened(value: Any) -> Any:
 
 
 def mean_over(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of `values` where `counted` (bool, same shape); zero, with zero gradient, if nowhere.
+    """Mean of `values` under the mask `counted`, over the optimizer step, see `normalised`.
 
-    `values` may be infinite or NaN where they are not counted, as long as what they were computed
-    from was finite. The mean is over the optimizer step, see `normalised`.
+    An empty mask gives zero with zero gradient. Masked values may be infinite or NaN, if their
+    gradients are finite.
     """
     return normalised(values.where(counted, 0).sum(), counted.sum())
 
 
 def local_mean_over(values: Tensor, counted: Tensor) -> Tensor:
-    """The same over this process's batch alone, for losses that are no plain mean.
+    """Mean of `values` under the mask `counted`, over this micro-batch only.
 
-    What such a loss makes of it is weighed with `normalised(loss * count, count)`: a mean over
-    processes and micro-batches by their numbers of pixels. It is not the loss of all their pixels
-    together, but no batch counts that has none.
+    For losses that are not means. Weight such a loss with `normalised(loss * count, count)`. The
+    result is a weighted mean over micro-batches, not the loss of all their pixels.
     """
     return values.where(counted, 0).sum() / counted.sum().clamp(min=1)
 
 
 def normalised(total: Tensor, count: Tensor) -> Tensor:
-    """Divide a sum by the number of pixels (or weights) that the optimizer step has of them.
+    """Divide a sum by the number of pixels, or the sum of weights, of the optimizer step.
 
     Args:
-        total: Sum over this batch, a scalar.
-        count: How many it is over in this batch; without gradient.
+        total: Sum over this micro-batch, a scalar.
+        count: Number of pixels, or sum of weights, in this micro-batch; without gradient.
 
     Returns:
-        The quotient, times the number of processes, and of micro-batches within `window`; zero
-        where nothing is counted.
+        The quotient, multiplied by the number of processes, and by that of micro-batches inside
+        `accumulated_counts`; zero if nothing is counted.
     """
-    recorded, of_window = _RECORDED.get(), _OF_WINDOW.get()
+    recorded, accumulated = _RECORDED.get(), _ACCUMULATED.get()
     if recorded is not None:
         recorded.append(count)
         return total
     batches = processes()
-    if of_window is not None:
-        counts, number = of_window
+    if accumulated is not None:
+        counts, number = accumulated
         count, batches = next(counts), batches * number
     return total * batches / summed(count).clamp(min=1e-6)
 
 
 @contextmanager
-def window(loss: Callable[[Tensor], object], truths: Sequence[Tensor]) -> Iterator[None]:
-    """Let `normalised` divide by what all micro-batches of an optimizer step count.
+def accumulated_counts(
+    loss: Callable[[Tensor], object], truths: Sequence[Tensor]
+) -> Iterator[None]:
+    """Make `normalised` divide by the counts of all micro-batches of an optimizer step.
 
     Args:
-        loss: Calls `normalised` for a truth as often, and in the same order, as it is called
-            within. What it counts must not depend on a prediction.
-        truths: Those of all micro-batches, also this one's.
+        loss: Called with each truth to record the counts. It must call `normalised` in the same
+            order as the code in this context, and the counts must not depend on predictions.
+        truths: Truths of all micro-batches, including this one.
     """
     if len(truths) < 2:
         yield
@@ -127,12 +129,14 @@ def window(loss: Callable[[Tensor], object], truths: Sequence[Tensor]) -> Iterat
             _RECORDED.reset(token)
         counts.append(recorded)
     sums = [torch.stack(several).sum(0) for several in zip(*counts, strict=True)]
-    given = _OF_WINDOW.set((iter(sums), len(truths)))
+    accumulated = _ACCUMULATED.set((iter(sums), len(truths)))
     try:
         yield
     finally:
-        _OF_WINDOW.reset(given)
+        _ACCUMULATED.reset(accumulated)
 
 
 _RECORDED: ContextVar[list[Tensor] | None] = ContextVar("_RECORDED", default=None)
-_OF_WINDOW: ContextVar[tuple[Iterator[Tensor], int] | None] = ContextVar("_OF_WINDOW", default=None)
+_ACCUMULATED: ContextVar[tuple[Iterator[Tensor], int] | None] = ContextVar(
+    "_ACCUMULATED", default=None
+)

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses of self-supervised depth: another view of the scene, drawn into this one by its depth.
+"""Losses of self-supervised depth: another view, warped to this image by depth, must look the same.
 
-Pictures are (N, C, H, W) with values 0 to 1; pixels are counted from 0 at the centre of the first
-one. Samples without another view are left out by a `valid` mask, never by NaN: where the focal
-length or the baseline of a sample is unknown, give `warp_disparity` a disparity of 0 for it.
+Images are (N, C, H, W) with values 0 to 1. Pixel coordinates start at 0 in the centre of the first
+pixel. Samples without another view are masked by `valid`, never by NaN. If the focal length or the
+baseline of a sample is unknown, pass a disparity of 0 to `warp_disparity`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from torch import Tensor
 from .numerics import in_float32, mean_over
 
 OUTSIDE = -1e4
-"""Coordinate of what is nowhere in a picture, pixels."""
+"""Coordinate of points that are not in an image, pixels."""
 
-LEAST_DEPTH = 1e-3
-"""What is nearer to the other camera, or behind it, is out of its view; in units of the depth."""
+MIN_DEPTH = 1e-3
+"""Points with less depth in the other camera are not visible; in the unit of depth."""
 
 
 @in_float32
 def photometric(a_NCHW: Tensor, b_NCHW: Tensor, ssim_weight: float = 0.85) -> Tensor:
-    """Difference of two pictures at each pixel, (N, H, W), 0 to 1 (Godard et al. 2017).
+    """Photometric error of two images for each pixel, (N, H, W), 0 to 1 (Godard et al. 2017).
 
-    w (1 - SSIM) / 2 + (1 - w) L1, means over the channels; SSIM is that of 3 x 3 pixels of equal
-    weight, mirrored at the borders.
+    w (1 - SSIM) / 2 + (1 - w) L1, averaged over channels. SSIM uses a uniform 3 x 3 window with
+    reflection padding.
     """
     a, b = (F.pad(x, (1, 1, 1, 1), mode="reflect") for x in (a_NCHW, b_NCHW))
     mean_a, mean_b, mean_aa, mean_bb, mean_ab = (_mean_3x3(x) for x in (a, b, a * a, b * b, a * b))
@@ -51,13 +51,13 @@ def photometric(a_NCHW: Tensor, b_NCHW: Tensor, ssim_weight: float = 0.85) -> Te
     ssim = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
         (mean_a.square() + mean_b.square() + c1) * (variances + c2)
     )
-    unlike = ((1 - ssim) / 2).clamp(0, 1).mean(1)
-    return ssim_weight * unlike + (1 - ssim_weight) * (a_NCHW - b_NCHW).abs().mean(1)
+    dissimilarity = ((1 - ssim) / 2).clamp(0, 1).mean(1)
+    return ssim_weight * dissimilarity + (1 - ssim_weight) * (a_NCHW - b_NCHW).abs().mean(1)
 
 
 def _mean_3x3(x_NCHW: Tensor) -> Tensor:
-    # On CPUs several times faster than avg_pool2d; on GPUs no tensor core rounds it, since there
-    # convolutions of each channel by itself have a kernel of their own.
+    # Several times faster than avg_pool2d on CPUs. On GPUs, depthwise convolutions do not use
+    # tensor cores, so there is no TF32 rounding.
     channels = x_NCHW.shape[1]
     kernel = x_NCHW.new_full((channels, 1, 3, 3), 1 / 9)
     return F.conv2d(x_NCHW, kernel, groups=channels)
@@ -67,20 +67,20 @@ def _mean_3x3(x_NCHW: Tensor) -> Tensor:
 def project(
     depth_NHW: Tensor, pose_N44: Tensor, fx_N: Tensor, fy_N: Tensor, cx_N: Tensor, cy_N: Tensor
 ) -> Tensor:
-    """Where another camera, of the same intrinsics, sees what each pixel of this one shows.
+    """Project all pixels into another camera with the same intrinsics.
 
     Args:
-        depth_NHW: Along the optical axis of this camera; in the unit of the pose's translation.
-        pose_N44: Takes a point in this camera's coordinates (x right, y down, z forward) to the
-            other's.
-        fx_N: Focal length in x, pixels; so `fy_N` in y.
-        fy_N: See `fx_N`.
-        cx_N: Principal point in x, pixels; so `cy_N` in y.
-        cy_N: See `cx_N`.
+        depth_NHW: Depth along the optical axis, in the unit of the pose's translation.
+        pose_N44: Transforms points from this camera frame (x right, y down, z forward) to the
+            other one.
+        fx_N: Focal length in x, pixels.
+        fy_N: Focal length in y, pixels.
+        cx_N: Principal point in x, pixels.
+        cy_N: Principal point in y, pixels.
 
     Returns:
-        (N, H, W, 2), x and y in pixels, for `sample`. What the other camera has no view of,
-        because it is behind it or because the sample's intrinsics are unknown (NaN), is `OUTSIDE`.
+        (N, H, W, 2), x and y in pixels, for `sample`. Points behind the other camera, and samples
+        with unknown intrinsics (NaN), are `OUTSIDE`.
     """
     height, width = depth_NHW.shape[1:]
     intrinsics_4N = torch.stack([fx_N, fy_N, cx_N, cy_N])
@@ -89,37 +89,44 @@ def project(
     x = (torch.arange(width, device=depth_NHW.device) - cx) / fx
     y = (torch.arange(height, device=depth_NHW.device)[:, None] - cy) / fy
     point = (depth_NHW * x, depth_NHW * y, depth_NHW)
-    # Written out: a matrix product may be run in TF32, too coarse for pixels.
+    # Not a matrix product, which may use TF32 with too little precision for pixels.
     r = pose_N44[:, :3, :, None, None].unbind(1)
     x, y, z = (
         row[:, 0] * point[0] + row[:, 1] * point[1] + row[:, 2] * point[2] + row[:, 3] for row in r
     )
-    seen = (z > LEAST_DEPTH) & known_N11
-    z = z.where(seen, 1.0)
+    visible = (z > MIN_DEPTH) & known_N11
+    z = z.where(visible, 1.0)
     pixels = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
-    return pixels.where(seen[..., None], OUTSIDE)
+    return pixels.where(visible[..., None], OUTSIDE)
 
 
 @in_float32
 def sample(image_NCHW: Tensor, pixels_NHW2: Tensor) -> tuple[Tensor, Tensor]:
-    """Picture at the given places, bilinear, and where these are in view, (N, H, W) bool.
+    """Sample an image bilinearly at pixel coordinates, with border padding.
 
-    Outside of the picture its border goes on.
+    Returns:
+        (N, C, H, W), and whether coordinates are inside the image, (N, H, W) bool.
     """
     size = torch.tensor(image_NCHW.shape[:1:-1], device=image_NCHW.device)
     grid = pixels_NHW2 * (2 / (size - 1).clamp(min=1)) - 1
-    drawn = F.grid_sample(image_NCHW, grid, padding_mode="border", align_corners=True)
-    slack = 1e-3  # pixels, for what rounding puts beyond the outermost centres
+    sampled = F.grid_sample(image_NCHW, grid, padding_mode="border", align_corners=True)
+    slack = 1e-3  # tolerance in pixels for rounding at the borders
     in_view = ((pixels_NHW2 >= -slack) & (pixels_NHW2 <= size - 1 + slack)).all(-1)
-    return drawn, in_view
+    return sampled, in_view
 
 
 @in_float32
 def warp_disparity(right_NCHW: Tensor, disparity_NHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The left picture of a rectified pair, drawn from the right one, and where that is in view.
+    """Warp the right image of a rectified pair to the left one.
 
-    `disparity_NHW` is the left picture's, in pixels: what the left shows at x, the right shows at
-    x - disparity. A right picture is drawn from the left one by its own disparity, negated.
+    Args:
+        right_NCHW: The right image. To warp the left image to the right one, pass the left image
+            and the negated disparity of the right one.
+        disparity_NHW: Disparity of the left image in pixels: x in the left image corresponds to
+            x - disparity in the right one.
+
+    Returns:
+        See `sample`.
     """
     height, width = disparity_NHW.shape[1:]
     x = torch.arange(width, device=disparity_NHW.device) - disparity_NHW
@@ -131,17 +138,17 @@ def warp_disparity(right_NCHW: Tensor, disparity_NHW: Tensor) -> tuple[Tensor, T
 def left_right_consistency(
     left_NHW: Tensor, right_NHW: Tensor, valid_N: Tensor | None = None
 ) -> Tensor:
-    """Mean difference of the disparities of a rectified pair, both ways (Godard et al. 2017).
+    """Left-right consistency loss of the disparities of a rectified pair (Godard et al. 2017).
 
-    |left(x) - right(x - left(x))| where in view, plus |right(x) - left(x + right(x))|, in pixels.
-    Samples that are not `valid_N` do not count.
+    Mean of |left(x) - right(x - left(x))| plus mean of |right(x) - left(x + right(x))|, in pixels,
+    over points inside the other image and `valid_N` samples.
     """
     total = left_NHW.new_zeros(())
     for here, there, sign in ((left_NHW, right_NHW, 1), (right_NHW, left_NHW, -1)):
-        drawn, in_view = warp_disparity(there[:, None], sign * here)
+        warped, in_view = warp_disparity(there[:, None], sign * here)
         if valid_N is not None:
             in_view = in_view & valid_N[:, None, None]
-        total = total + mean_over((here - drawn[:, 0]).abs(), in_view)
+        total = total + mean_over((here - warped[:, 0]).abs(), in_view)
     return total
 
 
@@ -152,11 +159,11 @@ def edge_aware_smoothness(
     normalised: bool = True,
     valid_N: Tensor | None = None,
 ) -> Tensor:
-    """Mean of |dx d| exp(-|dx I|) plus that in y: disparity may step where the picture does.
+    """Edge-aware smoothness loss (Godard et al. 2017) over `valid_N` samples.
 
-    After Godard et al. 2017; `normalised`, each disparity is divided by its mean first, as in
-    Monodepth2 (Godard et al. 2019), so that shrinking it does not help. |dx I| is the mean over
-    the channels. Samples that are not `valid_N` do not count.
+    Mean of |dx d| exp(-|dx I|) plus the same in y, with |dx I| averaged over channels. With
+    `normalised`, disparity is divided by its mean, as in Monodepth2 (Godard et al. 2019), so that
+    small disparities are not preferred.
     """
     d = disparity_NHW
     if normalised:
@@ -179,34 +186,34 @@ def minimum_reprojection(
     unwarped_NHW: Sequence[Tensor],
     valid: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Photometric error of the neighbour that fits best at each pixel (Godard et al. 2019).
+    """Minimum photometric error over the neighbours at each pixel (Godard et al. 2019).
 
-    Auto-masked: a pixel is left out, as zero, where some neighbour fits as well unwarped, be it
-    that the camera stood or that something moves along with it. A tie leaves out too, so that no
-    noise is needed. As in the paper the mean is over the left-out pixels as well: the less there
-    is to learn from, the less it weighs.
+    Auto-masking sets the error to zero if the unwarped error of a neighbour is not greater: the
+    camera stood still, or an object moves with it. Equal errors are masked too, so no noise is
+    needed. As in the paper, masked pixels are part of the mean, so images with few useful pixels
+    have less weight.
 
     Args:
-        target_NCHW: The picture whose depth is learned.
-        warped: Each neighbour as drawn into the target.
-        unwarped_NHW: The `photometric` error of each neighbour as it is, which is the same for all
-            scales of the depth.
-        valid: For each neighbour which samples have it, (N,) bool, or which pixels have it in
-            view, (N, H, W) bool. A pixel without any does not count.
+        target_NCHW: The image whose depth is trained.
+        warped: Each neighbour, warped to the target.
+        unwarped_NHW: The `photometric` error of each neighbour without warping, which is the same
+            for all scales of depth.
+        valid: For each neighbour, a mask of samples, (N,) bool, or of pixels, (N, H, W) bool.
+            Pixels without a valid neighbour are ignored.
 
     Returns:
-        The loss, and the pixels that it learns from, (N, H, W) bool.
+        The loss, and the mask of pixels with a gradient, (N, H, W) bool.
     """
     if valid is None:
         valid = [target_NCHW.new_ones(len(target_NCHW), dtype=torch.bool)] * len(warped)
 
-    def least(errors_NHW: Sequence[Tensor]) -> Tensor:
+    def minimum(errors_NHW: Sequence[Tensor]) -> Tensor:
         counted = [
             error.where(known if known.ndim == 3 else known[:, None, None], torch.inf)
             for error, known in zip(errors_NHW, valid, strict=True)
         ]
         return torch.stack(counted).min(0).values
 
-    error_NHW = least([photometric(target_NCHW, picture) for picture in warped])
-    learned_NHW = error_NHW < least(unwarped_NHW)
-    return mean_over(error_NHW.where(learned_NHW, 0), error_NHW.isfinite()), learned_NHW
+    error_NHW = minimum([photometric(target_NCHW, image) for image in warped])
+    used_NHW = error_NHW < minimum(unwarped_NHW)
+    return mean_over(error_NHW.where(used_NHW, 0), error_NHW.isfinite()), used_NHW

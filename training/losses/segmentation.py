@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses of the semantic classes.
+"""Segmentation losses.
 
-All take logits (N, C, H, W), labels (N, H, W) uint8 with 255 unknown, and optionally a weight for
-each class. With C = 1 the logit is that of the foreground, the labels are 0 and 1, and there are
-two weights: background, foreground.
+All take logits (N, C, H, W), labels (N, H, W) uint8 with 255 for unknown, and optional class
+weights. With C = 1, the logit is that of the foreground, labels are 0 and 1, and there are two
+weights: background and foreground.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from depthseg_ros.model_card import UNLABELLED
 
+from ..models.blocks import with_background_logit
 from . import depth
 from .numerics import in_float32, normalised
 
@@ -38,10 +39,10 @@ def cross_entropy(
     class_weights: Tensor | None = None,
     sets: Tensor | None = None,
 ) -> Tensor:
-    """Mean cross-entropy over the labelled pixels, weighted by class if asked.
+    """Mean cross-entropy over the labelled pixels.
 
-    A label of C or more, up to C + S - 1, says that the pixel is of one of several classes, those
-    of a row of `sets` (S, C) bool: the probabilities of these are summed. Its weight is their mean.
+    A label C + k means that the pixel has one of the classes in row k of `sets` (S, C) bool. The
+    loss uses the sum of their probabilities, and the mean of their weights.
     """
     if sets is None or not len(sets):
         return _mean(_cross_entropies(logits_NCHW, labels_NHW), labels_NHW, class_weights)
@@ -63,9 +64,9 @@ def cross_entropy(
 def binary_cross_entropy(
     logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Mean sigmoid cross-entropy: every class against all others, apart from the rest.
+    """Mean sigmoid cross-entropy over pixels and classes, each class against all others.
 
-    Over the classes too it is a mean. A weight is that of the pixel's true class.
+    Pixels are weighted by their true class.
     """
     loss_NCHW = F.binary_cross_entropy_with_logits(
         logits_NCHW, _one_hot(logits_NCHW, labels_NHW), reduction="none"
@@ -80,11 +81,11 @@ def dice(
     class_weights: Tensor | None = None,
     smoothing: float = 1.0,
 ) -> Tensor:
-    """1 - soft Dice of the labelled pixels of a process's batch (Milletari et al. 2016).
+    """1 - soft Dice of the labelled pixels of a micro-batch (Milletari et al. 2016).
 
-    The mean over the classes that the batch's labels have; with C = 1 that of the foreground alone
-    (which no weight changes). Of the two usual denominators it is the sum, not that of squares.
-    `smoothing`, in pixels, draws predicted foreground down where the truth has none.
+    Averaged over the classes in the labels; with C = 1, only the foreground, without weights. The
+    denominator is a sum of probabilities, not of squares. `smoothing`, in pixels, gives a gradient
+    against false foreground if there is none in the labels.
     """
     foreground = logits_NCHW.shape[1] == 1
     probability = logits_NCHW.sigmoid() if foreground else logits_NCHW.softmax(1)
@@ -101,7 +102,7 @@ def dice(
         if class_weights is not None:
             weights_C = weights_C * class_weights
         loss = ((1 - dice_C) * weights_C).sum() / weights_C.sum().clamp(min=1e-6)
-    # No mean over pixels, so each batch has its own, which counts by its number of pixels.
+    # Dice is not a mean over pixels: weight the micro-batch by its number of pixels.
     return normalised(loss * known.sum(), known.sum())
 
 
@@ -113,11 +114,11 @@ def focal(
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> Tensor:
-    """Mean focal loss, -alpha (1 - p)^gamma ln p, p that of the true class (Lin et al. 2017).
+    """Mean focal loss, -alpha (1 - p)^gamma ln p for the true class (Lin et al. 2017).
 
-    With C = 1, alpha is for the foreground and 1 - alpha for the background, as in the paper. With
-    more classes p is their softmax, and alpha is the same for all: `class_weights` tell them apart.
-    `gamma` is 0 or at least 1.
+    With C = 1, the factor is alpha for foreground and 1 - alpha for background, as in the paper.
+    With more classes, p is the softmax and alpha is the same for all; use `class_weights` for
+    different weights. `gamma` is 0 or at least 1.
     """
     entropy_NHW = _cross_entropies(logits_NCHW, labels_NHW)
     loss_NHW = (-torch.expm1(-entropy_NHW)) ** gamma * entropy_NHW
@@ -130,10 +131,10 @@ def focal(
 
 @in_float32
 def sobel(logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Mean L1 norm of the difference of the Sobel gradients of probabilities and labels.
+    """Mean L1 norm of the difference of Sobel gradients of probabilities and one-hot labels.
 
-    Borders where the labels have them, and nowhere else; the mean is over the classes too. A weight
-    is that of a class' probability map. Where a neighbour is unlabelled, a pixel does not count.
+    Averaged over pixels and classes; the probability map of each class has its weight. Pixels with
+    an unlabelled pixel in their 3x3 window are ignored.
     """
     foreground = logits_NCHW.shape[1] == 1
     probability = logits_NCHW.sigmoid() if foreground else logits_NCHW.softmax(1)
@@ -146,24 +147,23 @@ def sobel(logits_NCHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None 
 
 
 def _cross_entropies(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
-    """-ln p of the true class, zero where unlabelled."""
-    if logits_NCHW.shape[1] == 1:
-        # The softmax of 0 and z is the sigmoid of z: two classes, the background's logit 0.
-        logits_NCHW = torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
+    """Cross-entropy of each pixel (N, H, W), zero for unlabelled."""
+    # The softmax of (0, z) is the sigmoid of z.
+    logits_NCHW = with_background_logit(logits_NCHW)
     return F.cross_entropy(
         logits_NCHW, labels_NHW.long(), ignore_index=UNLABELLED, reduction="none"
     )
 
 
 def _one_hot(logits_NCHW: Tensor, labels_NHW: Tensor) -> Tensor:
-    """(N, C, H, W) of the logits' type, all zero where unlabelled."""
+    """One-hot labels (N, C, H, W) with the type of the logits, all zero for unlabelled."""
     classes = logits_NCHW.shape[1]
     ids = torch.arange(classes, device=labels_NHW.device) if classes > 1 else labels_NHW.new_ones(1)
     return (labels_NHW[:, None] == ids[:, None, None]).to(logits_NCHW)
 
 
 def _mean(loss_NHW: Tensor, labels_NHW: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Mean over the labelled pixels, weighted by their true classes."""
+    """Mean over the labelled pixels, weighted by their classes."""
     known = labels_NHW != UNLABELLED
     weights = known.to(loss_NHW)
     if class_weights is not None:

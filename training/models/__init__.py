@@ -12,8 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks: building blocks, encoders, the systems, and the graph that a model file holds.
+"""Networks: building blocks, encoders, systems, and the graph of a model file.
 
-Imports only `errors` of training. Start with `base` (the contract of a system) and
-`systems.shared_encoder`, then `served` (what is exported).
+May import only `errors` of training. Start with `base` (the interface of a system) and
+`systems.shared_encoder`, then read `served` (the exported graph).
 """

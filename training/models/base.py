@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a system is, and what it predicts: the contract that all of training relies on."""
+"""Define the interface of systems: `System` and its output `Prediction`."""
 
 from __future__ import annotations
 
@@ -27,54 +27,55 @@ TASKS = ("segmentation", "depth")
 
 
 class Prediction(TypedDict, total=False):
-    """Output of a system: `logits` and `depth`, each only if the system has that task.
+    """Output of a system: `logits` and `depth`, each only if the system has this task.
 
-    Both have the same height and width h x w, which the system chooses, at most those of the image.
-    Both are float32 also under autocast: the last layers run in `blocks.without_autocast`, and a
-    sigmoid or exponential of depth follows a `float()`. The other outputs exist only in training
-    mode, for the objective; their lists are ordered from fine to coarse, if not stated otherwise.
+    Both have the same height and width h x w, chosen by the system, at most those of the image.
+    Both are float32, also under autocast: the last layers run in `blocks.without_autocast`, and
+    depth is converted with `float()` before a sigmoid or exponential. The other outputs exist only
+    in training mode, for the objective. Lists are ordered from fine to coarse.
     """
 
     logits: Tensor
-    """(N, classes, h, w), or (N, 1, h, w): the logit of the foreground."""
+    """(N, classes, h, w), or (N, 1, h, w) with the foreground logit."""
     depth: Tensor
     """(N, 1, h, w), positive, see `System.depth_kind`."""
     log_scale: Tensor
-    """(N, 1, h', w') of systems with `predicts_scale`: ln b; the error of ln depth has a Laplace
-    distribution with scale b. It may be coarser than `depth`."""
+    """(N, 1, h', w'), with `predicts_scale`: ln b, where the error of ln depth has a Laplace
+    distribution with scale b. May be coarser than `depth`."""
     side_logits: list[Tensor]
-    """More outputs like `logits`, each of its own size, for deep supervision."""
+    """Additional outputs like `logits`, of any size, for deep supervision."""
     side_depths: list[Tensor]
-    """More outputs like `depth`, each of its own size."""
+    """Additional outputs like `depth`, of any size."""
     disparities: list[Tensor]
-    """(N, 2, h, w): disparity of the left and the right image of a stereo pair, as a share of the
-    width of the image."""
+    """(N, 2, h, w): disparity of the left and the right image of a stereo pair, as a fraction of
+    the image width."""
     features: list[Tensor]
-    """(N, C, h, w): feature maps of the depth decoder at 1/8, 1/4 and 1/2 of the image's size."""
+    """(N, C, h, w): feature maps of the depth decoder at 1/8, 1/4 and 1/2 of the image size, in
+    this order."""
 
 
 class System(nn.Module):
-    """Base class of the networks that are trained.
+    """Base class of the networks.
 
-    Normalisation is part of the system. The graph has plain operators only, works for any image
-    size, and has no control flow that depends on the data.
+    Normalisation is part of the system. The network must use exportable operators, work for any
+    image size, and have no data-dependent control flow.
     """
 
     inputs: tuple[str, ...] = ("image",)
     """The images that `forward` takes, in order: `("image",)` or `("background", "image")`."""
     views: tuple[str, ...] = ()
-    """More images that only the training of this system needs, such as `("right",)`."""
+    """Additional images for training only, for example `("right",)`."""
     depth_kind: Literal["metric", "up-to-scale", "normalised"]
-    """What depth means: metres in the canonical camera, metres times an unknown factor, or 0..1."""
+    """Unit of depth: metres in the canonical camera, metres times an unknown factor, or 0..1."""
     depth_limits: tuple[float, float]
-    """Least and greatest depth that the system can predict."""
+    """Minimum and maximum depth that the system can predict."""
     tasks: tuple[str, ...]
-    """What the system was built for, see `TASKS`."""
+    """The tasks that the system was built for, a subset of `TASKS`."""
     needs_weights: bool = False
-    """Whether a part that does not train has random weights, so that others must be loaded."""
+    """Whether a frozen part has random weights, so that weights must be loaded before training."""
 
     predicts_scale: bool = False
-    """Whether it predicts the size of its depth error, `Prediction.log_scale`."""
+    """Whether the system predicts the scale of its depth error, `Prediction.log_scale`."""
 
     forward: Callable[..., Prediction]
     """(N, 3, H, W) float images with values 0 to 255, one for each of `inputs` -> `Prediction`."""

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Building blocks that the systems share.
+"""Building blocks shared by the systems.
 
-Shapes: N batch, C channels, H and W at whatever resolution the block is used.
-Plain convolutions only, so that every runtime that matters has a fast kernel for them.
+Shapes: N batch, C channels, H and W height and width at the resolution of the block.
+All convolutions are standard ones, which are fast in every runtime.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Mean and deviation of ImageNet's pixels, which encoders with its weights expect; any fixed values
-# would do for training from scratch.
+# Mean and standard deviation of ImageNet's pixels, as expected by encoders with its weights.
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Normalize(nn.Module):
-    """Pictures with values 0 to 255 -> values around zero, as encoders want them."""
+    """Normalise images with values 0 to 255 to zero mean and unit variance."""
 
     mean: Tensor
     variance: Tensor
@@ -40,15 +39,14 @@ class Normalize(nn.Module):
     def __init__(
         self, mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION
     ) -> None:
-        """Normalise by the mean and deviation of red, green and blue, of values 0 to 255."""
+        """Set mean and standard deviation of red, green and blue, for values 0 to 255."""
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("variance", torch.tensor(deviation).square(), persistent=False)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """See the class."""
-        # One operator where a difference and a quotient take twice as long; torch 2.11
-        # refuses to add nothing to the variance.
+        # One operator takes half the time of subtraction and division. torch 2.11 rejects eps=0.
         return F.batch_norm(image_N3HW, self.mean, self.variance, eps=1e-12)
 
 
@@ -58,7 +56,7 @@ class ConvNormRelu(nn.Sequential):
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dilation: int = 1
     ) -> None:
-        """`kernel` is odd; the output is 1/`stride` of the input's size, rounded up."""
+        """Build the block; `kernel` is odd, the output size is divided by `stride`, rounded up."""
         padding = dilation * (kernel // 2)
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
@@ -68,10 +66,10 @@ class ConvNormRelu(nn.Sequential):
 
 
 class Context(nn.Module):
-    """Surroundings of a pixel at growing distances and of the whole picture, merged.
+    """Parallel dilated convolutions and global average pooling, merged.
 
-    Parallel dilated convolutions and a global average, after the atrous spatial pyramid pooling of
-    DeepLabv3 (Chen et al. 2017), with the average added rather than stacked.
+    Like atrous spatial pyramid pooling in DeepLabv3 (Chen et al. 2017), but the average is added
+    instead of concatenated.
     """
 
     def __init__(self, inputs: int, outputs: int, dilations: tuple[int, ...] = (1, 2, 4)) -> None:
@@ -94,9 +92,9 @@ class Context(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the coarsest features up to the finest: a feature pyramid (Lin et al. 2017).
+    """Decoder of a feature pyramid network (Lin et al. 2017).
 
-    Skips are added rather than stacked, which takes half the operations.
+    Skip features are added instead of concatenated, which needs half the operations.
     """
 
     def __init__(self, inputs: int, skips: Sequence[int], widths: Sequence[int]) -> None:
@@ -104,7 +102,7 @@ class Decoder(nn.Module):
 
         Args:
             inputs: Channels of the coarsest features.
-            skips: Channels of the skips, coarse to fine.
+            skips: Channels of the skip features, coarse to fine.
             widths: Channels after each level, one for each skip.
         """
         super().__init__()
@@ -114,7 +112,7 @@ class Decoder(nn.Module):
         self.levels = nn.ModuleList(ConvNormRelu(w, w) for w in widths)
 
     def forward(self, x_NCHW: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        """Decode `x_NCHW`, with `skips` coarse to fine, to the last one's size."""
+        """Decode `x_NCHW`, with `skips` coarse to fine, to the size of the last skip."""
         for narrow, lateral, level, skip in zip(
             self.narrow, self.lateral, self.levels, skips, strict=True
         ):
@@ -123,16 +121,16 @@ class Decoder(nn.Module):
 
 
 def resize(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Bilinear, with the corners of the outermost pixels in place (half-pixel centres)."""
+    """Resize bilinearly with half-pixel centres (`align_corners=False`)."""
     if torch.compiler.is_exporting():
         return torch.ops.depthseg_ros.bilinear(x_NCHW, *size)  # see `served`
     return F.interpolate(x_NCHW, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def double(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """`resize` to a size that is twice as large, or nearly so where sides were odd.
+    """Resize to about twice the size; sizes of odd images are not exactly doubled.
 
-    An exact double is a constant in a model file, and ONNX Runtime has a faster kernel for it.
+    Exact doubling is exported with a constant scale, for which ONNX Runtime has a faster kernel.
     """
     if tuple(size) == (2 * x_NCHW.shape[2], 2 * x_NCHW.shape[3]):
         if torch.compiler.is_exporting():
@@ -142,16 +140,23 @@ def double(x_NCHW: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 
 
 def shrink(x_NCHW: Tensor) -> Tensor:
-    """Halve the resolution, rounded up: a last odd row or column is kept, nothing gets empty."""
+    """Halve the resolution by max pooling, rounded up, so that sizes never become 0."""
     return F.max_pool2d(x_NCHW, 2, ceil_mode=True)
 
 
-def without_autocast(head: Callable[[Tensor], Tensor], x_NCHW: Tensor) -> Tensor:
-    """Run a head's last layers in float32 where autocast would run them in half precision.
+def with_background_logit(logits_NCHW: Tensor) -> Tensor:
+    """Add a background logit of 0 if there is only a foreground logit, (N, 1, h, w)."""
+    if logits_NCHW.shape[1] == 1:
+        return torch.cat([torch.zeros_like(logits_NCHW), logits_NCHW], 1)
+    return logits_NCHW
 
-    bfloat16 has 8 significant bits: between two depths that it can express lie 1 to 4 %. A head has
-    few channels, so that float32 costs little. Without autocast the layers run as they are, also
-    those of a system that is half precision itself.
+
+def without_autocast(head: Callable[[Tensor], Tensor], x_NCHW: Tensor) -> Tensor:
+    """Run the last layers of a head in float32 instead of the lower precision of autocast.
+
+    bfloat16 has 8 significant bits: adjacent depth values would differ by 1 to 4 %. Heads have few
+    channels, so float32 costs little. Without autocast, the layers run in the precision of their
+    weights.
     """
     device = x_NCHW.device.type
     if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):

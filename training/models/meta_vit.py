@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Weight files of DINOv3 and EUPE as their authors publish them, for transformers' classes."""
+"""Convert the original weight files of DINOv3 and EUPE for the classes of transformers."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ NAMES = {
     "mlp.w2": "mlp.up_proj",
     "mlp.w3": "mlp.down_proj",
 }
-"""Part of a name in these files -> the same in models that transformers saves."""
+"""Part of a parameter name in these files -> the same part in transformers."""
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Read the weights of a ViT (not of a ConvNeXt) and the configuration that their shapes imply.
+    """Read the weights of a ViT (not a ConvNeXt) and derive its configuration from their shapes.
 
     Args:
-        file: What `torch.save` wrote: names and tensors, such as EUPE-ViT-S.pt.
+        file: A state dict written by `torch.save`, for example EUPE-ViT-S.pt.
 
     Returns:
         Entries of a `DINOv3ViTConfig` with its `model_type`, and its weights by name.
 
     Raises:
-        TrainingError: the file cannot be read, or is of another network.
+        TrainingError: the file cannot be read, or belongs to another network.
     """
     try:
         weights = torch.load(file, map_location="cpu", weights_only=True)
@@ -59,9 +59,9 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         hidden, _, patch, _ = weights["patch_embed.proj.weight"].shape
         # A head has four channels for each period: sine and cosine of both coordinates.
         heads, rest = divmod(hidden, 4 * len(periods))
-        usual = 100.0 ** (torch.arange(len(periods)).double() / len(periods))
-        if rest or not torch.allclose(periods, usual, rtol=0.01):  # some files have bfloat16
-            raise ValueError("its positions are of another kind")
+        expected = 100.0 ** (torch.arange(len(periods)).double() / len(periods))
+        if rest or not torch.allclose(periods, expected, rtol=0.01):  # some files have bfloat16
+            raise ValueError("its position embeddings have other periods")
         own = {}
         for name, tensor in weights.items():
             if "local_cls_norm" in name or name.endswith("bias_mask") or "rope_embed" in name:
@@ -71,7 +71,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
                     own[renamed(name.replace("attn.qkv", f"attention.{part}_proj"))] = third
             else:
                 own[renamed(name)] = tensor.view(1, 1, -1) if name == "mask_token" else tensor
-        if "blocks.0.attn.qkv.bias_mask" in weights:  # then the bias of keys counts for nothing
+        if "blocks.0.attn.qkv.bias_mask" in weights:  # then the bias of keys is masked
             own = {key: tensor for key, tensor in own.items() if not key.endswith("k_proj.bias")}
         first = {key[8:]: tensor for key, tensor in own.items() if key.startswith("layer.0.")}
         entries = {
@@ -90,17 +90,17 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             "proj_bias": "attention.o_proj.bias" in first,
             "mlp_bias": "mlp.up_proj.bias" in first,
         }
-    except Exception as error:  # of torch.load there are many
+    except Exception as error:  # torch.load raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"{file} has no weights of a ViT of DINOv3 or EUPE ({reason}); expected the authors'"
-            " .pt or .pth of one, not of a ConvNeXt"
+            " .pt or .pth file of a ViT, not of a ConvNeXt"
         ) from None
     return entries, own
 
 
 def renamed(name: str) -> str:
-    """A name in the authors' file -> the same in models that transformers saves."""
+    """Translate a parameter name from the original file to transformers."""
     for theirs, ours in NAMES.items():
         name = name.replace(theirs, ours)
     return name

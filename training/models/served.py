@@ -12,17 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The graph of a model file: all that stands between the camera's image and the topics.
+"""The graph of a model file, from camera image to labels, confidence and depth.
 
-Validation runs it too: what is measured is what is served. The network's own size follows from the
-image's (`model_card.fitted_size`), inside the graph, so that its pixels are square whatever the
-camera's shape, and no time is spent on padding.
+Validation uses the same graph, so metrics apply to the exported model. The graph computes the size
+of the network input from the image size (`model_card.fitted_size`). So pixels are square for any
+aspect ratio, and no padding is needed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,21 +34,21 @@ from torch import Tensor, nn
 from depthseg_ros.model_card import NETWORK_STRIDE, ModelCard, fitted_size
 
 from .base import Prediction, System
-from .blocks import double, resize
+from .blocks import double, resize, with_background_logit
 
 
 @torch.library.custom_op("depthseg_ros::fit", mutates_args=())
 def fit(image_NCHW: Tensor, pixels: int) -> Tensor:
-    """Resize images to the network's size for them.
+    """Resize images to the network input size.
 
-    An operator of its own, since torch's exporter has no way to compute a size from a square root.
+    This is a custom operator because the exporter cannot compute a size from a square root.
 
     Args:
-        image_NCHW: float32, of any size.
-        pixels: How many the network is to have.
+        image_NCHW: float32, any size.
+        pixels: Desired number of pixels of the network input.
 
     Returns:
-        (N, C, h, w) float32, `model_card.fitted_size` of the images' size.
+        (N, C, h, w) float32 with the size `model_card.fitted_size`.
     """
     height, width = image_NCHW.shape[2:]
     width, height = fitted_size(width, height, pixels)
@@ -62,9 +63,9 @@ def _(image_NCHW: Tensor, pixels: int) -> Tensor:
 
 
 def _fit_in_onnx(image: Any, pixels: int) -> Any:
-    """`model_card.fitted_size` and a Resize to it.
+    """Compute `model_card.fitted_size` and resize to it.
 
-    TensorRT computes shapes in floats by few operators: what chooses is done in integers.
+    TensorRT supports few operators for shapes in floating point, so selections use integers.
     """
     one = op.Constant(value_ints=[1])
     stride = op.Constant(value_ints=[NETWORK_STRIDE])
@@ -84,7 +85,7 @@ def _fit_in_onnx(image: Any, pixels: int) -> Any:
     most = op.Max(most, one)
     upright = op.Equal(height, short)
     rows, columns = op.Where(upright, least, most), op.Where(upright, most, least)
-    # Never more than `most` by much, but TensorRT plans its memory by such bounds of each side.
+    # The result is always below these limits; TensorRT plans its memory by bounds of each side.
     ratio = op.Div(op.Cast(height, to=1), op.Cast(width, to=1))
     half_more = op.Constant(value_floats=[1.5])
     highest = strides(op.Mul(half_more, op.Sqrt(op.Mul(area, ratio))))
@@ -99,7 +100,7 @@ def _fit_in_onnx(image: Any, pixels: int) -> Any:
 
 @torch.library.custom_op("depthseg_ros::bilinear", mutates_args=())
 def bilinear(x_NCHW: Tensor, height: int, width: int) -> Tensor:
-    """`blocks.resize` as one operator: torch's exporter takes long to take its own apart."""
+    """`blocks.resize` as a custom operator, since the exporter decomposes torch's own slowly."""
     return resize(x_NCHW, (height, width))
 
 
@@ -110,7 +111,7 @@ def _(x_NCHW: Tensor, height: int, width: int) -> Tensor:
 
 @torch.library.custom_op("depthseg_ros::bilinear_double", mutates_args=())
 def bilinear_double(x_NCHW: Tensor) -> Tensor:
-    """`blocks.double` of exactly twice the size, likewise."""
+    """`blocks.double` to exactly twice the size, as a custom operator."""
     return double(x_NCHW, (2 * x_NCHW.shape[2], 2 * x_NCHW.shape[3]))
 
 
@@ -120,43 +121,26 @@ def _(x_NCHW: Tensor) -> Tensor:
     return x_NCHW.new_empty(n, c, 2 * h, 2 * w)
 
 
+_half_pixel = partial(op.Resize, coordinate_transformation_mode="half_pixel")
+
+
 def _bilinear_in_onnx(x: Any, height: Any, width: Any) -> Any:
-    return op.Resize(
-        x,
-        None,
-        None,
-        _sizes(x, (height, width)),
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
+    return _half_pixel(x, None, None, _sizes(x, (height, width)), mode="linear")
 
 
 def _double_in_onnx(x: Any) -> Any:
-    return op.Resize(
-        x,
-        None,
-        op.Constant(value_floats=[1.0, 1.0, 2.0, 2.0]),
-        None,
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
+    factors = op.Constant(value_floats=[1.0, 1.0, 2.0, 2.0])
+    return _half_pixel(x, None, factors, None, mode="linear")
 
 
 def _nearest_in_onnx(x: Any, size: Sequence[Any], _: Any = None) -> Any:
-    """`nearest-exact` as a Resize; the exporter's own is a gathering of every pixel."""
-    return op.Resize(
-        x,
-        None,
-        None,
-        _sizes(x, size),
-        mode="nearest",
-        coordinate_transformation_mode="half_pixel",
-        nearest_mode="round_prefer_ceil",
-    )
+    """Translate `nearest-exact` to Resize; the exporter would use a slow GatherND."""
+    rounding = "round_prefer_ceil"
+    return _half_pixel(x, None, None, _sizes(x, size), mode="nearest", nearest_mode=rounding)
 
 
 def _sizes(x: Any, size: Sequence[Any]) -> Any:
-    """The sizes of all axes for a Resize of (N, C, H, W) to a height and width."""
+    """Concatenate the sizes of all axes for a Resize of (N, C, H, W) to a height and width."""
     one = op.Constant(value_ints=[1])
     return op.Concat(op.Shape(x, end=2), *(op.Reshape(s, one) for s in size), axis=0)
 
@@ -167,17 +151,17 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.depthseg_ros.bilinear_double.default: _double_in_onnx,
     torch.ops.aten._upsample_nearest_exact2d.vec: _nearest_in_onnx,
 }
-"""Operators that the exporter translates in another way than its own."""
+"""Operators with a custom translation to ONNX."""
 
 
-NEAR = math.log(1.1)
-"""Difference of ln depth up to which depth counts as right for the depth confidence: 10 %."""
+TOLERANCE = math.log(1.1)
+"""Error of ln depth up to which depth is correct for the depth confidence: 10 %."""
 
 
 class ServedModel(nn.Module):
-    """The camera's picture in, what the topics carry out, at the picture's size.
+    """The exported graph: camera images in; labels, confidence and depth out, at the image size.
 
-    `inputs` and `outputs` are the names of what it takes and gives, in order.
+    `inputs` and `outputs` are the names of its inputs and outputs, in order.
     """
 
     def __init__(
@@ -187,34 +171,37 @@ class ServedModel(nn.Module):
         temperature: float = 1.0,
         spread: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        """Put the graph of a model file around a system, as its card says.
+        """Wrap a system.
 
-        Logits are divided by `temperature` for the confidence, see `evaluation.temperature`. For
-        the depth confidence, the scale b of the depth error becomes f * b^p with f, p = `spread`,
-        see `evaluation.spread`.
+        Args:
+            system: The network.
+            card: The model card, which defines the outputs.
+            temperature: Divisor of logits for the confidence, see `evaluation.temperature`.
+            spread: (f, p) for the depth confidence: the predicted scale b of the depth error is
+                corrected to f * b^p, see `evaluation.spread`.
         """
         super().__init__()
         self.system, self.card, self.temperature = system, card, temperature
         self.spread = spread
-        self.pictures = system.inputs
-        self.inputs = (*self.pictures, *(["fx"] if card.needs_fx else []))
+        self.image_inputs = system.inputs
+        self.inputs = (*self.image_inputs, *(["fx"] if card.needs_fx else []))
         self.outputs = card.outputs
         self.sky = [c.id for c in card.classes if "sky" in c.flags]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Perceive.
+        """Run the graph.
 
         Args:
-            inputs: As `self.inputs` says: (N, H, W, 3) uint8 RGB pictures, and `fx`, (N,) float32
-                focal lengths in pixels.
+            inputs: In the order of `self.inputs`: (N, H, W, 3) uint8 RGB images, and `fx`, (N,)
+                float32 focal lengths in pixels.
 
         Returns:
-            As `self.outputs` says: `labels` and `confidence` (N, H, W) uint8, `depth` (N, H, W)
-            float32 and `depth_confidence` (N, H, W) uint8.
+            In the order of `self.outputs`: `labels` and `confidence` (N, H, W) uint8, `depth`
+            (N, H, W) float32 and `depth_confidence` (N, H, W) uint8.
         """
-        pictures = inputs[: len(self.pictures)]
-        size = pictures[0].shape[1:3]
-        prediction, network = self._predict(pictures)
+        images = inputs[: len(self.image_inputs)]
+        size = images[0].shape[1:3]
+        prediction, network = self._predict(images)
         outputs: list[Tensor] = []
         if self.card.classes:
             labels, confidence = self._classify(prediction["logits"], network, size)
@@ -222,8 +209,8 @@ class ServedModel(nn.Module):
         if self.card.depth is not None:
             depth = self._measure(prediction["depth"], size)
             if self.card.canonical_fx is not None:
-                # The focal length at the network's size. Where rounding to its stride leaves pixels
-                # not quite square, the mean of both directions, from the ratio of the areas.
+                # The focal length at the network's size. Rounding to the stride makes pixels
+                # slightly non-square: use the geometric mean of both directions.
                 ratio = (network[0] * network[1]) / (size[0] * size[1])
                 fx_N = (inputs[-1].square() * ratio).sqrt()
                 depth = depth * (fx_N / self.card.canonical_fx)[:, None, None]
@@ -235,28 +222,28 @@ class ServedModel(nn.Module):
             if self.card.depth_confidence:
                 within = within_share(prediction["log_scale"], self.spread)
                 levels = resize(255 * within + 0.5, size).squeeze(1)
-                # A product, because ONNX Runtime's Where takes twice as long.
+                # The product takes half the time of Where in ONNX Runtime.
                 outputs.append((levels * (~no_depth).float()).to(torch.uint8))
         return tuple(outputs)
 
-    def logits(self, *pictures: Tensor) -> Tensor:
-        """The classes' logits alone, (N, classes, h, w) at the system's own size."""
-        return _of_all(self._predict(pictures)[0]["logits"])
+    def logits(self, *images: Tensor) -> Tensor:
+        """Predict only the logits of all classes, (N, classes, h, w) at the size of the system."""
+        return with_background_logit(self._predict(images)[0]["logits"])
 
-    def log_scale(self, *pictures: Tensor) -> Tensor:
-        """The scale of the depth error alone, `Prediction.log_scale`."""
-        return self._predict(pictures)[0]["log_scale"]
+    def log_scale(self, *images: Tensor) -> Tensor:
+        """Predict only the scale of the depth error, `Prediction.log_scale`."""
+        return self._predict(images)[0]["log_scale"]
 
-    def _predict(self, pictures: tuple[Tensor, ...]) -> tuple[Prediction, torch.Size]:
-        """What the system predicts, and the height and width at which it has seen the images."""
+    def _predict(self, images: tuple[Tensor, ...]) -> tuple[Prediction, torch.Size]:
+        """Run the system; returns its prediction, and height and width of the network input."""
         width, height = self.card.network_size
-        # Cast first and last: uint8 at the edges alone is what every runtime can do.
-        both = torch.cat([p.float().permute(0, 3, 1, 2) for p in pictures], 1)
-        fitted = fit(both, width * height)
-        images = fitted.split(3, 1)
+        # Not all runtimes support uint8 inside a graph: cast at its inputs and outputs.
+        stacked = torch.cat([image.float().permute(0, 3, 1, 2) for image in images], 1)
+        fitted = fit(stacked, width * height)
+        inputs = fitted.split(3, 1)
         if self.card.precision != "fp16":
-            return self.system(*images), fitted.shape[2:]
-        half = self.system(*(x.half() for x in images))
+            return self.system(*inputs), fitted.shape[2:]
+        half = self.system(*(x.half() for x in inputs))
         prediction: Prediction = {}
         if "logits" in half:
             prediction["logits"] = half["logits"].float()
@@ -269,38 +256,35 @@ class ServedModel(nn.Module):
     def _classify(
         self, logits: Tensor, network: torch.Size, size: torch.Size
     ) -> tuple[Tensor, Tensor]:
-        logits = _of_all(logits)
-        # The softmax of the best class, without a Softmax, which is slow over the channel axis.
+        logits = with_background_logit(logits)
+        # The softmax of the best class, without Softmax, which is slow over the channel axis.
         best = logits.amax(1, keepdim=True)
         others = (logits - best) / self.temperature
         confidence = resize(1 / others.exp().sum(1, keepdim=True), size)[:, 0]
-        # Of all classes the best at the network's size, which holds all it can tell of borders:
-        # enlarging every class to a large picture would take longer than the network.
+        # Take the best class at the network's size: resizing the logits of all classes to a large
+        # image would take longer than the network, without better borders.
         labels = double(logits, network).argmax(1, keepdim=True).float()
         return F.interpolate(labels, size=tuple(size), mode="nearest-exact")[:, 0], confidence
 
     def _measure(self, depth: Tensor, size: torch.Size) -> Tensor:
         if self.card.depth is not None and self.card.depth.kind == "normalised":
             return resize(depth, size)[:, 0]
-        # Between near and far lies what is a ratio from both.
+        # Interpolate in log space: between near and far, the geometric mean.
         return resize(depth.log(), size)[:, 0].exp()
 
 
 def within_share(log_scale: Tensor, spread: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Probability that depth is within 10 % of the truth, 0 to 1.
+    """Compute the probability that depth is within 10 % of the truth.
 
-    Its error in ln depth has a Laplace distribution with scale b, so the probability is
+    The error of ln depth has a Laplace distribution with scale b, so the probability is
     1 - exp(-ln 1.1 / b).
 
     Args:
-        log_scale: ln b, any shape, before recalibration.
+        log_scale: ln b, any shape, before the correction by `spread`.
         spread: See `ServedModel`.
+
+    Returns:
+        0 to 1, the shape of `log_scale`.
     """
     factor, power = spread
-    return 1 - torch.exp(-torch.exp(math.log(NEAR / factor) - power * log_scale))
-
-
-def _of_all(logits: Tensor) -> Tensor:
-    if logits.shape[1] == 1:  # of the foreground, against nothing
-        return torch.cat([torch.zeros_like(logits), logits], 1)
-    return logits
+    return 1 - torch.exp(-torch.exp(math.log(TOLERANCE / factor) - power * log_scale))

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""Vision transformers of transformers as encoders, frozen or tuned by low-rank adapters."""
+"""Vision transformers as encoders, frozen or fine-tuned with low-rank adapters."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ FAMILIES = {
     "dinov2_with_registers": "Dinov2WithRegistersBackbone",
     "dinov3_vit": "DINOv3ViTBackbone",
 }
-"""Model types whose positions and attention are known here -> class of transformers."""
+"""Supported model types -> class in transformers."""
 LEFT_OUT = ("out_", "stage_names", "_", "attn_", "auto_map", "experts_", "quantization_")
-"""How entries of a configuration begin that are chosen here, or may name code to be fetched."""
+"""Prefixes of configuration entries to ignore: set here, or able to download code."""
 STRIDE = 16
-"""Pixels of the image for each token, along each side, whatever the patch size."""
+"""Pixels of the image per token along each side, for any patch size."""
 TUNED = ("q_proj", "v_proj", "query", "value")
-"""Names of the linear layers for queries and values, by version and family of transformers."""
+"""Names of the query and value layers in different families and versions of transformers."""
 
 
 class Vit(Encoder):
-    """A ViT (DINOv2, DINOv3, EUPE) whose tokens are feature maps at 1/16 of the image's size.
+    """A ViT (DINOv2, DINOv3, EUPE) with its tokens as feature maps at 1/16 of the image size.
 
-    Each token stands for 16x16 pixels of the image. For another patch size the image is resized by
-    a constant factor, 14/16 for patches of 14 pixels: every size that the network has for a camera
-    fits, and pixels stay square. Sides that 16 does not divide are rounded up to whole tokens.
+    Each token covers 16x16 pixels of the image. For another patch size, the image is resized by a
+    constant factor, for example 14/16 for patches of 14 pixels. So the network works for any camera
+    and pixels stay square. Sizes that are not divisible by 16 are rounded up to full tokens.
 
-    The published weights never change, and dropout is off in training, too. With `rank`, adapters
-    of the queries and values are trained.
+    The published weights are frozen and dropout is off, also in training. With `rank`, adapters of
+    the queries and values are trained.
     """
 
     def __init__(self, vit: str | dict[str, Any], layers: int = 4, rank: int = 0) -> None:
@@ -63,9 +63,9 @@ class Vit(Encoder):
 
         Args:
             vit: A name on the Hugging Face hub, a folder with such a model, a weight file of DINOv3
-                or EUPE (.pt, .pth), or a `description`, from which it is built with random weights.
-            layers: From how many layers tokens are taken, at equal distances up to the last one.
-            rank: Rank of the adapters; 0: nothing is trained.
+                or EUPE (.pt, .pth), or a `description`, which gives random weights.
+            layers: Number of layers to take tokens from, evenly spaced, including the last one.
+            rank: Rank of the adapters; 0: no trainable parameters.
 
         Raises:
             TrainingError: transformers is not installed or cannot load the model, the model is not
@@ -75,9 +75,9 @@ class Vit(Encoder):
         if rank < 0:
             raise TrainingError(f"rank is {rank}, expected 0 or more")
         self.backbone, self.description = load(vit, layers)
-        """The description has plain values, from which the same transformer is built again."""
+        """The description has plain YAML values that define the architecture."""
         self.described = {vit: self.description} if isinstance(vit, str) else {}
-        """What a checkpoint keeps in place of a name or folder."""
+        """Name or folder -> description, by which checkpoints replace it."""
         config = self.backbone.config
         mean, deviation = (self.description[key] for key in ("image_mean", "image_std"))
         self.normalize = Normalize([255 * x for x in mean], [255 * x for x in deviation])
@@ -94,18 +94,18 @@ class Vit(Encoder):
                 self.backbone.set_submodule(name, LowRank(module, rank))
         if isinstance(vit, str):
             self.provenance = {
-                "trained_on": [f"what {vit} was trained on (the encoder)"],
-                "terms": f"the weights of {vit} have terms of their own",
+                "trained_on": [f"the training data of {vit} (the encoder)"],
+                "terms": f"the weights of {vit} have their own terms",
             }
 
     def train(self, mode: bool = True) -> Vit:
-        """Set to train; the transformer itself stays in evaluation mode."""
+        """Set the training mode of the adapters; the transformer stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Image with values 0 to 255, not normalised -> tokens of each layer (N, C, h, w)."""
+        """Extract tokens of each layer (N, C, h, w) from unnormalised images, values 0 to 255."""
         height, width = image_N3HW.shape[2:]
         if self.patch != STRIDE or height % STRIDE or width % STRIDE:
             rows, columns = -(-height // STRIDE), -(-width // STRIDE)
@@ -114,22 +114,22 @@ class Vit(Encoder):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm in float32, also in fp16 files: squares of some tokens exceed fp16."""
+    """Layer norm in float32, also in fp16 models: squares of some tokens overflow in fp16."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
+        """Normalise (..., C)."""
         weight, bias = self.weight.float(), self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class LowRank(nn.Module):
-    """A linear layer that does not change, plus a trained product of two narrow ones.
+    """A frozen linear layer with a trained low-rank adapter (LoRA, Hu et al. 2021).
 
-    Low-rank adaptation (Hu et al. 2021). It starts as the layer itself, and export merges it.
+    The initial adapter has no effect. Export merges it with the layer.
     """
 
     def __init__(self, layer: nn.Linear, rank: int) -> None:
-        """Put an adapter of this rank around a layer."""
+        """Wrap a layer."""
         super().__init__()
         self.layer = layer
         self.down = nn.Linear(layer.in_features, rank, bias=False)
@@ -137,23 +137,22 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
+        """Apply layer and adapter: (..., inputs) -> (..., outputs)."""
         return self.layer(x) + self.up(self.down(x))
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One linear layer that computes the same."""
+        """Merge layer and adapter into one equivalent linear layer."""
         merged = copy.deepcopy(self.layer)
         merged.weight += self.up.weight @ self.down.weight
         return merged
 
 
 def positions(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
-    """Resize the learned positions to the tokens of an image; those of other tokens come first.
+    """Resize the learned position embeddings to the image size; the class token comes first.
 
-    It replaces a method of transformers, which for some families blurs where it shrinks: TensorRT
-    has no operator for that. It also decides by the number of tokens, which an exported graph for
-    any size cannot.
+    Replaces a method of transformers. For some families, that one uses antialiasing, which TensorRT
+    does not support, and branches on the number of tokens, which is not exportable.
     """
     learned = embeddings.position_embeddings
     side = round((learned.shape[1] - 1) ** 0.5)
@@ -165,7 +164,7 @@ def positions(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tenso
 
 
 def weight_file(vit: str) -> Path | None:
-    """The authors' own weight file, of a model that transformers has not saved (EUPE)."""
+    """Find the original weight file of a model not in the format of transformers (EUPE)."""
     from huggingface_hub import snapshot_download
     from transformers.utils.hub import cached_file
 
@@ -185,15 +184,15 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
     """Load or build a transformer of the library transformers.
 
     Args:
-        vit: As of `Vit`.
-        layers: As of `Vit`.
+        vit: See `Vit`.
+        layers: See `Vit`.
 
     Returns:
         The transformer in float32, and its description: entries of its configuration, and
-        `image_mean` and `image_std` of image values from 0 to 1.
+        `image_mean` and `image_std` for image values from 0 to 1.
 
     Raises:
-        TrainingError: as of `Vit`.
+        TrainingError: see `Vit`.
     """
     try:
         import transformers
@@ -222,7 +221,7 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
             entries |= {key: processor[key] for key in normal if processor.get(key)}
         else:
             entries = dict(vit)
-        normal = {key: [float(x) for x in entries.pop(key, usual)] for key, usual in normal.items()}
+        normal = {key: [float(x) for x in entries.pop(key, own)] for key, own in normal.items()}
         kind = entries.pop("model_type", None)
         if kind not in FAMILIES:
             raise TrainingError(
@@ -233,12 +232,14 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
             del entries[key]
         depth = transformers.AutoConfig.for_model(kind, **entries).num_hidden_layers
         if not 1 <= layers <= depth:
-            raise TrainingError(f"layers is {layers}, expected 1 to {depth}, as many as {name} has")
-        taken = [round(depth * (i + 1) / layers) for i in range(layers)]
-        config = transformers.AutoConfig.for_model(kind, **entries, out_indices=taken)
-        made_by = getattr(transformers, FAMILIES[kind])
+            raise TrainingError(
+                f"layers is {layers}, expected 1 to {depth}, the number of layers of {name}"
+            )
+        selected = [round(depth * (i + 1) / layers) for i in range(layers)]
+        config = transformers.AutoConfig.for_model(kind, **entries, out_indices=selected)
+        backbone_class = getattr(transformers, FAMILIES[kind])
         if isinstance(vit, str):
-            backbone, report = made_by.from_pretrained(
+            backbone, report = backbone_class.from_pretrained(
                 None if weights else vit,
                 config=config,
                 state_dict=weights,
@@ -248,13 +249,13 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
             if report["missing_keys"]:
                 missing = sorted(report["missing_keys"])
                 raise TrainingError(
-                    f"{name} has no weights {missing[0]}, of {len(missing)} missing"
+                    f"{name} lacks {len(missing)} weights, the first is {missing[0]}"
                 )
         else:
-            backbone = made_by(config)
+            backbone = backbone_class(config)
     except TrainingError:
         raise
-    except Exception as error:  # of every library below
+    except Exception as error:  # the libraries raise many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"transformers cannot load {name}: {reason} Expected a folder with such a model, or its"

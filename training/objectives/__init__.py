@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Objectives: from a batch to named losses, for what a system is trained.
+"""Objectives: compute the losses of a batch, for supervised and self-supervised training.
 
-Imports `losses` and `models`. Start with `base`, then `supervised`.
+May import `losses` and `models`. Start with `base`, then read `supervised`.
 """

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Objectives: what a system is trained for, from a batch to named losses.
+"""Define the interface of objectives.
 
-An `Objective` is called with a `Context`: a system and a batch. It returns `Losses`, which the task
-balances and logs.
+An `Objective` is called with a `Context`, which has a system and a batch. It returns `Losses`,
+which the task balances and logs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ..models.blocks import resize
 
 @dataclass(frozen=True)
 class Context:
-    """What the losses of a batch are computed from."""
+    """Input of an objective."""
 
     system: System
     batch: Mapping[str, Tensor]
@@ -47,10 +47,10 @@ class Context:
     class_weights: Tensor
     """(classes,) float32."""
     canonical_fx: float
-    """Focal length of the camera that metric depth is learned in, pixels."""
+    """Focal length of the canonical camera of metric depth, pixels."""
     step: Sequence[Mapping[str, Tensor]] = ()
-    """`labels` and `depth` of all batches of an optimizer step, see `engine.accumulation`; empty if
-    it has one batch only."""
+    """`labels` and `depth` of all batches of the optimizer step, see `engine.accumulation`; empty
+    if there is only one."""
     classes: Sequence[SemanticClass] = ()
     """The model's classes."""
 
@@ -59,12 +59,12 @@ class Context:
         return [truth[name] for truth in (self.batch, *self.step)]
 
     def predict(self) -> Prediction:
-        """Run the system on the batch; `TrainingError` if its number of classes is wrong."""
+        """Run the system on the batch; raises `TrainingError` for a wrong number of classes."""
         inputs = (self.batch[name].float() for name in self.system.inputs)
         prediction = self.system(*(x.contiguous(memory_format=torch.channels_last) for x in inputs))
         if "logits" in prediction:
             found, expected = prediction["logits"].shape[1], len(self.class_weights)
-            if found != expected and (found, expected) != (1, 2):  # one logit: foreground or not
+            if found != expected and (found, expected) != (1, 2):  # 1: only a foreground logit
                 raise TrainingError(
                     f"the system has {found} classes, model.classes {expected}: set the system's"
                     " num_classes"
@@ -76,20 +76,20 @@ class Losses(NamedTuple):
     """Losses of a batch."""
 
     parts: dict[str, dict[str, Tensor]]
-    """Task (`segmentation`, `depth`) -> name -> weighted loss, zero where nothing was known."""
+    """Task (`segmentation`, `depth`) -> name -> weighted loss, zero without ground truth."""
     present: dict[str, bool]
-    """Whether the batch, or one accumulated with it, had anything to learn the task from."""
+    """Task -> whether a batch of the optimizer step has data for it."""
 
 
 class Objective(nn.Module):
-    """The frame of all: classes against labels; what depth learns from, each says for itself."""
+    """Base class: losses against labels and depth. Subclasses override `depth_parts`."""
 
     views: tuple[str, ...] = ()
-    """Other pictures of a sample that it learns from, beside those that the system needs."""
-    usual_segmentation: Mapping[str, float] = {"cross_entropy": 1.0}
-    usual_depth: Mapping[str, float] = {}
+    """Additional images of a sample that the objective needs."""
+    default_segmentation: Mapping[str, float] = {"cross_entropy": 1.0}
+    default_depth: Mapping[str, float] = {}
     sets: Tensor
-    """(S, C) bool: the classes that labels from C on stand for; see `losses.segmentation`."""
+    """(S, C) bool: the classes of the labels from C on, see `losses.segmentation`."""
 
     def __init__(
         self,
@@ -99,20 +99,19 @@ class Objective(nn.Module):
         weigh_classes: bool = True,
         depth_scale: float = 0.1,
     ) -> None:
-        """Choose the losses against truth.
+        """Select the losses against ground truth.
 
         Args:
-            segmentation: Names in `losses.SEGMENTATION` -> weight; by default
-                `usual_segmentation`.
-            depth: Names in `losses.DEPTH` -> weight; by default `usual_depth`.
-            deep_supervision: Whether the side outputs are held to the truth, too.
-            weigh_classes: Whether rare classes weigh more.
-            depth_scale: Weight of `losses.depth.laplace` for systems that predict the scale of
+            segmentation: Names in `losses.SEGMENTATION` -> weight; default: `default_segmentation`.
+            depth: Names in `losses.DEPTH` -> weight; default: `default_depth`.
+            deep_supervision: Whether to apply the losses to side outputs too.
+            weigh_classes: Whether to give rare classes a higher weight.
+            depth_scale: Weight of `losses.depth.laplace`, for systems that predict the scale of
                 their depth error.
         """
         super().__init__()
-        self.segmentation = self.usual_segmentation if segmentation is None else segmentation
-        self.depth = self.usual_depth if depth is None else depth
+        self.segmentation = self.default_segmentation if segmentation is None else segmentation
+        self.depth = self.default_depth if depth is None else depth
         check_terms(self.segmentation, losses.SEGMENTATION, "segmentation")
         check_terms(self.depth, losses.DEPTH, "depth")
         check_terms({"laplace": depth_scale}, {"laplace": losses.laplace}, "depth")
@@ -122,14 +121,14 @@ class Objective(nn.Module):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What its teachers were trained on, and their terms, for the model card."""
+        """Training data and terms of teachers, for the model card."""
         return {"trained_on": [], "terms": ""}
 
     def prepare(self, system: System) -> None:
-        """Make what depends on the system that is to be trained."""
+        """Create modules that depend on the system; called once before training."""
 
     def forward(self, context: Context) -> Losses:
-        """See `Losses`."""
+        """Compute the losses of a batch."""
         prediction = context.predict()
         parts = {}
         labelled = any(map(known_labels, context.step or [context.batch]))
@@ -140,22 +139,22 @@ class Objective(nn.Module):
             parts["depth"], present["depth"] = self.depth_parts(context, prediction)
         return Losses({task: values for task, values in parts.items() if values}, present)
 
-    def one_class(self, labels_NHW: Tensor) -> Tensor:
-        """Labels without those that stand for sets of classes."""
+    def single_class_labels(self, labels_NHW: Tensor) -> Tensor:
+        """Replace labels of sets of classes with 255."""
         if not len(self.sets):
             return labels_NHW
         return labels_NHW.where(labels_NHW < self.sets.shape[1], UNLABELLED)
 
     def segmentation_parts(self, context: Context, prediction: Prediction) -> dict[str, Tensor]:
-        """The weighted losses of segmentation by name.
+        """Compute the weighted segmentation losses by name.
 
-        Labels of `sets` of classes, see `losses.segmentation.cross_entropy`, teach that loss alone.
+        Only `losses.segmentation.cross_entropy` uses labels of `sets` of classes.
         """
         outputs = [prediction["logits"]]
         classes = max(2, outputs[0].shape[1])
         if self.deep_supervision:
             outputs += side_outputs(prediction, "side_logits")
-        labels, *of_step = thinned(context.truths("labels"), outputs[0].shape[2:])
+        labels, *of_step = subsampled(context.truths("labels"), outputs[0].shape[2:])
         weights = context.class_weights if self.weigh_classes else None
 
         def loss(name: str, output: Tensor, truth: Tensor) -> Tensor:
@@ -174,17 +173,16 @@ class Objective(nn.Module):
     def depth_parts(
         self, context: Context, prediction: Prediction
     ) -> tuple[dict[str, Tensor], bool]:
-        """The weighted losses of depth by name, and whether there was anything to learn it from.
+        """Compute the weighted depth losses by name, and whether there was any data for them.
 
-        Truth outside the system's `depth_limits` is clamped to them, so that the system still
-        learns that something is far.
+        Truth is clamped to the system's `depth_limits`, so that very far pixels are still used.
         """
         outputs = [prediction["depth"]]
         if self.deep_supervision:
             outputs += side_outputs(prediction, "side_depths")
         limits = context.system.depth_limits
         truths = [truth.clamp(*limits) for truth in context.truths("depth")]
-        depth, *of_step = thinned(truths, outputs[0].shape[2:])
+        depth, *of_step = subsampled(truths, outputs[0].shape[2:])
 
         def loss(name: str, output: Tensor, truth: Tensor) -> Tensor:
             return losses.DEPTH[name](output[:, 0], truth)
@@ -206,40 +204,40 @@ class Objective(nn.Module):
         return parts, bool(parts) and known
 
 
-def thinned(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
-    """Thin full-size truths out to the size of what a network says.
+def subsampled(truth_NHW: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
+    """Subsample full-size ground truths to the size of a prediction.
 
-    Each cell gives one pixel of its own, the same one in all cells, by chance: over many batches
-    the cell's middle, where a prediction stands, is hit without bias, and no label is blended.
-    A truth of another size than the first one's is thinned in proportion.
+    Takes one pixel of each output cell, at a random position that is the same in all cells. Over
+    many batches the position is unbiased, and labels are not interpolated. Truths of another size
+    than the first one are subsampled in proportion.
     """
     full = truth_NHW[0].shape[1:]
     if tuple(size) == tuple(full):
         return list(truth_NHW)
-    chances = [torch.rand((), device=truth_NHW[0].device) for _ in range(2)]
+    offsets = [torch.rand((), device=truth_NHW[0].device) for _ in range(2)]
     result = []
     for truth in truth_NHW:
         rows, columns = (
-            _places(own, max(1, round(own * small / large)), chance)
-            for own, small, large, chance in zip(truth.shape[1:], size, full, chances, strict=True)
+            _indices(own, max(1, round(own * small / large)), offset)
+            for own, small, large, offset in zip(truth.shape[1:], size, full, offsets, strict=True)
         )
         result.append(truth[:, rows[:, None], columns])
     return result
 
 
-def _places(full: int, cells: int, chance: Tensor) -> Tensor:
-    """Index of a pixel in each of so many cells, at the share `chance` of the cell."""
-    places = (torch.arange(cells, device=chance.device) + chance) * (full / cells)
+def _indices(full: int, cells: int, offset: Tensor) -> Tensor:
+    """Return one index per cell, at the fraction `offset` of the cell."""
+    indices = (torch.arange(cells, device=offset.device) + offset) * (full / cells)
     # Clamped, since n - 1 plus a number just below 1 may round to n.
-    return places.long().clamp(max=full - 1)
+    return indices.long().clamp(max=full - 1)
 
 
 def check_terms(terms: Mapping[str, float], known: Mapping[str, object], what: str) -> None:
-    """Refuse a loss that there is not, or a weight that is none."""
+    """Raise `TrainingError` for unknown losses or invalid weights."""
     for name, weight in terms.items():
         if name not in known:
             raise TrainingError(
-                f"there is no {what} loss {name!r}, expected any of {', '.join(known)}"
+                f"there is no {what} loss {name!r}, expected one of {', '.join(known)}"
             )
         if not 0 <= weight < math.inf:
             raise TrainingError(
@@ -250,17 +248,17 @@ def check_terms(terms: Mapping[str, float], known: Mapping[str, object], what: s
 def side_outputs(
     prediction: Prediction, name: Literal["side_logits", "side_depths"]
 ) -> list[Tensor]:
-    """Outputs for deep supervision; raises `TrainingError` if the system has none."""
+    """Return outputs for deep supervision; raises `TrainingError` if the system has none."""
     if name not in prediction:
-        raise TrainingError(f"deep_supervision: the system gives no {name} while it trains")
+        raise TrainingError(f"deep_supervision: the system has no output {name} in training")
     return prediction[name]
 
 
 def known_labels(batch: Mapping[str, Tensor]) -> bool:
-    """Whether any pixel of the batch is labelled."""
+    """Check whether any pixel of the batch is labelled."""
     return bool((batch["labels"] != UNLABELLED).any())
 
 
 def known_depth(batch: Mapping[str, Tensor]) -> bool:
-    """Whether any pixel of the batch has depth."""
+    """Check whether any pixel of the batch has depth."""
     return bool(batch["depth"].isfinite().any())

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""Labels and depth where they are known, and on all images what teachers compute of them."""
+"""Supervised training plus distillation of features and classes from teachers."""
 
 from __future__ import annotations
 
@@ -37,41 +37,42 @@ from .supervised import Supervised
 
 
 class LabelTeacher:
-    """A network that predicts the student's classes."""
+    """Base class of teachers that predict the student's classes."""
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What it was trained on, and its terms, for the student's model card."""
+        """Training data and terms of the teacher, for the student's model card."""
         return {"trained_on": [], "terms": ""}
 
-    def shares(self, images_NHW3: Tensor, classes: Sequence[SemanticClass]) -> Tensor:
-        """Predict the student's classes.
+    def probabilities(self, images_NHW3: Tensor, classes: Sequence[SemanticClass]) -> Tensor:
+        """Predict the probabilities of the student's classes.
 
         Args:
             images_NHW3: uint8 RGB.
-            classes: The student's.
+            classes: The student's classes.
 
         Returns:
-            (N, C, H, W) probabilities; what lacks to a sum of 1 is none of the classes.
+            (N, C, H, W); the sum is below 1 if other classes are possible.
         """
         raise NotImplementedError
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LabelTeacher:
-        """Share the teacher: averaged weights copy the whole task."""
+        """Share the teacher with copies of the task, as for averaged weights."""
         return self
 
 
 class Distilled(Supervised):
-    """What `Supervised` learns, and what teachers compute of the same images.
+    """Supervised losses plus distillation losses on the same images.
 
-    For any system, also on images with neither labels nor depth. Teachers run in training only; no
-    checkpoint and no model file has them.
+    For any system, also on images without labels and depth. Teachers run only in training. They are
+    not stored in checkpoints or model files.
 
-    - Features: the features of a part of the system, projected to a vision transformer's width,
-      have the direction of its last tokens. The projection is trained with the system.
-    - Classes: on pixels without label, the system's softened probabilities are those of a teacher.
+    - Features: features of a part of the system, projected by a trained convolution, are compared
+      with the last tokens of a vision transformer by cosine similarity.
+    - Classes: on unlabelled pixels, softened class probabilities are compared with those of a
+      teacher.
 
-    Both count as losses of segmentation, or of depth where a system has no other task.
+    Both are losses of the task segmentation, or of depth if the system has no segmentation.
     """
 
     def __init__(
@@ -87,21 +88,21 @@ class Distilled(Supervised):
         deep_supervision: bool = False,
         weigh_classes: bool = True,
     ) -> None:
-        """Choose the teachers and losses.
+        """Select the teachers and losses.
 
         Args:
-            vit: A vision transformer, see `models.vit.Vit`: its name on the hub or its folder;
-                checkpoints have its description. None: no features are distilled.
-            part: The part of the system whose features are compared, such as `encoder` or
-                `decoder`; the last ones if it has several, which of an encoder are the coarsest.
-            features: Weight of the loss of features.
-            teacher: Predicts classes, such as `training.own_robot.distillation.TeacherFile`.
-            logits: Weight of the loss of classes.
+            vit: A vision transformer, see `models.vit.Vit`: a name on the hub or a folder, or its
+                description in checkpoints. None: no feature distillation.
+            part: Part of the system to distil features into, for example `encoder` or `decoder`. If
+                it returns several features, the last (for an encoder, the coarsest) are used.
+            features: Weight of the feature loss.
+            teacher: Teacher of classes, for example `training.own_robot.distillation.TeacherFile`.
+            logits: Weight of the class loss.
             temperature: See `losses.distillation.softened_divergence`.
-            segmentation: As of `Supervised`.
-            depth: As of `Supervised`.
-            deep_supervision: As of `Supervised`.
-            weigh_classes: As of `Supervised`.
+            segmentation: See `Supervised`.
+            depth: See `Supervised`.
+            deep_supervision: See `Supervised`.
+            weigh_classes: See `Supervised`.
 
         Raises:
             TrainingError: there is no teacher, a number is out of range, or the transformer cannot
@@ -109,7 +110,7 @@ class Distilled(Supervised):
         """
         super().__init__(segmentation, depth, deep_supervision, weigh_classes)
         if vit is None and teacher is None:
-            raise TrainingError("Distilled has no teacher: give vit, teacher or both")
+            raise TrainingError("Distilled has no teacher: set vit, teacher or both")
         for name, weight in (("features", features), ("logits", logits)):
             if not 0 <= weight < math.inf:
                 raise TrainingError(f"{name} is {weight}, expected a number >= 0")
@@ -133,7 +134,7 @@ class Distilled(Supervised):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the teachers were trained on, and their terms, for the student's model card."""
+        """Training data and terms of the teachers, for the student's model card."""
         several = [*self._of_vit, *([] if self.teacher is None else [self.teacher.provenance])]
         return {
             "trained_on": [source for one in several for source in one["trained_on"]],
@@ -141,19 +142,19 @@ class Distilled(Supervised):
         }
 
     def prepare(self, system: System) -> None:
-        """Make the projection for the features that the system's part has."""
+        """Create the projection for the features of the system."""
         if not self._width:
             return
         training = system.training
         images = [torch.zeros(1, 3, 64, 64) for _ in system.inputs]
-        with torch.no_grad(), Outputs(system, self.part) as outputs:
+        with torch.no_grad(), OutputRecorder(system, self.part) as outputs:
             system.eval()(*images)
         system.train(training)
         self.projection = nn.Conv2d(outputs.features.shape[1], self._width, 1)
 
     def forward(self, context: Context) -> Losses:
-        """See `Losses`."""
-        with Outputs(context.system, self.part if self._width else None) as outputs:
+        """Compute supervised and distillation losses of a batch."""
+        with OutputRecorder(context.system, self.part if self._width else None) as outputs:
             parts, present = super().forward(context)
         extra = {}
         if self.features and self._width:
@@ -167,8 +168,8 @@ class Distilled(Supervised):
     def _features(self, context: Context, own_NCHW: Tensor) -> Tensor:
         if self._vit is None or self.projection is None:
             raise TrainingError(
-                "Distilled has only a description of the vision transformer: to train, give its"
-                " name or folder as model.objective.init_args.vit"
+                "Distilled has only a description of the vision transformer: to train, set"
+                " model.objective.init_args.vit to its name or folder"
             )
         vit = self._vit.module.to(own_NCHW.device)
         with torch.no_grad():
@@ -182,35 +183,35 @@ class Distilled(Supervised):
         assert self.teacher is not None
         images = context.batch["image"].permute(0, 2, 3, 1).contiguous()
         with torch.no_grad():
-            shares = self.teacher.shares(images, context.classes).to(logits_NCHW.device)
+            teacher = self.teacher.probabilities(images, context.classes).to(logits_NCHW.device)
         size = logits_NCHW.shape[2:]
         unlabelled = (context.batch["labels"] == UNLABELLED).float()[:, None]
         where_NHW = F.interpolate(unlabelled, tuple(size), mode="nearest-exact")[:, 0] > 0
-        return softened_divergence(logits_NCHW, resize(shares, size), where_NHW, self.temperature)
+        return softened_divergence(logits_NCHW, resize(teacher, size), where_NHW, self.temperature)
 
 
 class Untracked:
-    """A module that is no part of what holds it: not trained, saved, moved or copied with it."""
+    """A wrapper that keeps a module from being trained, saved, moved or copied with its parent."""
 
     def __init__(self, module: Vit) -> None:
-        """Hold a module."""
+        """Wrap a module."""
         self.module = module
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Untracked:
-        """Share the module."""
+        """Share the module with copies of the parent."""
         return self
 
 
-class Outputs:
-    """While it is entered, keeps what a system predicts, and the features of one of its parts."""
+class OutputRecorder:
+    """Context manager that records the prediction of a system and the features of a part."""
 
     features: Tensor
-    """(N, C, h, w), of the part; the last ones if it has several."""
+    """(N, C, h, w), the last features of the part."""
     prediction: Mapping[str, Any]
-    """What the system predicted."""
+    """The prediction of the system."""
 
     def __init__(self, system: System, part: str | None) -> None:
-        """Look at a system, and at its part with this name, if any.
+        """Select a system and, by name, one of its parts; None: record only the prediction.
 
         Raises:
             TrainingError: there is no such part.
@@ -225,22 +226,22 @@ class Outputs:
                     f"{type(system).__name__} has no part {part!r}, expected one of {parts}"
                 ) from None
 
-    def __enter__(self) -> Outputs:
-        """Begin to keep outputs."""
-        self._hooks = [self.system.register_forward_hook(self._predicted)]
+    def __enter__(self) -> OutputRecorder:
+        """Register the hooks."""
+        self._hooks = [self.system.register_forward_hook(self._record_prediction)]
         if self.part is not None:
-            self._hooks.append(self.part.register_forward_hook(self._computed))
+            self._hooks.append(self.part.register_forward_hook(self._record_features))
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Keep no more."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 
-    def _predicted(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _record_prediction(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.prediction = output
 
-    def _computed(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _record_features(self, module: nn.Module, inputs: Any, output: Any) -> None:
         last = output[-1] if isinstance(output, (list, tuple)) else output
         if not isinstance(last, Tensor) or last.ndim != 4:
             raise TrainingError(f"the system's {self.name} has no features of shape (N, C, h, w)")

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Labels and depth against the truth, and depth from neighbouring pictures of known motion."""
+"""Supervised training plus self-supervised depth from video frames with known motion."""
 
 from __future__ import annotations
 
@@ -38,18 +38,17 @@ from .video import NEIGHBOURS
 
 
 class Neighbours(Supervised):
-    """What `Supervised` learns, and that a picture's depth must explain its neighbours.
+    """Supervised losses plus the photometric error of neighbouring frames.
 
-    For any system of metric depth. The neighbours of a sample, where it has them and their motions
-    (`training.own_robot.motion`), are drawn into its picture by what the system says of its
-    depth, and held against it (Godard et al. 2019): where the truth is a teacher's, this corrects
-    what the teacher sees wrongly, and teaches where it is not trusted. Not the scale: motions that
-    come from the teacher's depth are as large as that is. Samples without neighbours or motions are
-    learned as with `Supervised`.
+    For any system with metric depth. If a sample has neighbours with known motions (from
+    `training.own_robot.motion`), they are warped to its image by the predicted depth and compared
+    with it (Godard et al. 2019). This corrects errors of pseudo-depth from a teacher and supervises
+    pixels with low confidence. It does not correct the scale: motions that were estimated with the
+    teacher's depth have its scale. Other samples are used as in `Supervised`.
 
-    Crops are taken for those of a pinhole camera with square pixels, centred: the bending of
-    lenses is neglected. Give it motions that were found with the same neglect
-    (`motion.as_pinhole`), or depth is learned at a wrong scale.
+    Crops are assumed to come from a pinhole camera with square pixels and centred principal point.
+    Lens distortion is ignored. The motions must be estimated with the same assumption
+    (`motion.as_pinhole`), otherwise depth gets a wrong scale.
     """
 
     def __init__(
@@ -61,17 +60,17 @@ class Neighbours(Supervised):
         deep_supervision: bool = False,
         weigh_classes: bool = True,
     ) -> None:
-        """Choose the losses.
+        """Select the losses.
 
         Args:
-            segmentation: As of `Supervised`.
-            depth: As of `Supervised`.
-            photometric: Weight of the difference of a picture and its neighbours drawn into it.
-                The less the truth is to be trusted, the more; perfect truth wants 3 at most.
-            smoothness: Weight of edge-aware smoothness, in pictures that have neighbours; a
-                thousandth of `photometric` is usual.
-            deep_supervision: As of `Supervised`.
-            weigh_classes: As of `Supervised`.
+            segmentation: See `Supervised`.
+            depth: See `Supervised`.
+            photometric: Weight of the photometric error of the warped neighbours. Use a higher
+                weight for less reliable depth, and at most 3 for exact depth.
+            smoothness: Weight of edge-aware smoothness for images with neighbours, usually a
+                thousandth of `photometric`.
+            deep_supervision: See `Supervised`.
+            weigh_classes: See `Supervised`.
         """
         super().__init__(segmentation, depth, deep_supervision, weigh_classes)
         for name, weight in (("photometric", photometric), ("smoothness", smoothness)):
@@ -87,8 +86,8 @@ class Neighbours(Supervised):
         system, batch = context.system, context.batch
         if system.depth_kind != "metric":
             raise TrainingError(
-                f"{type(system).__name__} has depth that is {system.depth_kind}: Neighbours is for"
-                " metric depth"
+                f"{type(system).__name__} has {system.depth_kind} depth: Neighbours needs metric"
+                " depth"
             )
         parts, present = super().depth_parts(context, prediction)
         if not self.views:
@@ -101,22 +100,22 @@ class Neighbours(Supervised):
         self, context: Context, depth_N1HW: Tensor, known: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         batch = context.batch
-        # At the size of what the system says: as good as at the picture's own, and far cheaper.
+        # At the size of the prediction: as accurate as at the image size, and much cheaper.
         size = depth_N1HW.shape[2:]
         target, *sources = (
             F.interpolate(batch[name].float() / 255, size=tuple(size), mode="area")
             for name in ("image", *self.views)
         )
-        # NaN would reach the gradient through every product, even where it does not count.
+        # Replace NaN, which would reach the gradients even of masked pixels.
         scale_N = (batch["fx"] / context.canonical_fx).nan_to_num(1.0)
         metres = scale_N[:, None, None] * depth_N1HW[:, 0]
-        stays = torch.eye(4, device=metres.device)
-        camera = _shrunk(batch, size)
+        identity = torch.eye(4, device=metres.device)
+        camera = _scaled_intrinsics(batch, size)
         warped, unwarped, valid = [], [], []
         for name, source in zip(self.views, sources, strict=True):
-            motion = batch[f"motion_{name}"].where(known[name][:, None, None], stays)
-            drawn, in_view = sample(source, project(metres, motion, *camera))
-            warped.append(drawn)
+            motion = batch[f"motion_{name}"].where(known[name][:, None, None], identity)
+            image, in_view = sample(source, project(metres, motion, *camera))
+            warped.append(image)
             unwarped.append(photometric(target, source))
             valid.append(in_view & known[name][:, None, None])
         error, _ = minimum_reprojection(target, warped, unwarped, valid)
@@ -132,13 +131,13 @@ class Neighbours(Supervised):
 
 
 def _known(name: str, batch: Mapping[str, Tensor]) -> Tensor:
-    """Which samples have this neighbour, and all that it takes to draw it, (N,) bool."""
+    """Check which samples have this neighbour, its motion and intrinsics, (N,) bool."""
     camera = torch.stack([batch["fx"], batch["cx"], batch["cy"]]).isfinite().all(0)
     return batch[f"has_{name}"] & batch[f"motion_{name}"].isfinite().all((1, 2)) & camera
 
 
-def _shrunk(batch: Mapping[str, Tensor], size: torch.Size) -> tuple[Tensor, ...]:
-    """Focal lengths and principal point, x and y in turn, when pictures shrink to (H, W)."""
+def _scaled_intrinsics(batch: Mapping[str, Tensor], size: torch.Size) -> tuple[Tensor, ...]:
+    """Compute fx, fy, cx, cy of images resized to `size` (H, W)."""
     y, x = (small / full for small, full in zip(size, batch["image"].shape[2:], strict=True))
     fx, cx, cy = batch["fx"], batch["cx"], batch["cy"]
     return fx * x, fx * y, (cx + 0.5) * x - 0.5, (cy + 0.5) * y - 0.5

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Depth from rectified stereo pairs, without depth truth: the objective of system 000."""
+"""Self-supervised depth from rectified stereo pairs: the objective of system 000."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from .base import Context, Objective
 
 @runtime_checkable
 class PredictsDisparity(Protocol):
-    """A system whose depth is `focal_baseline` / disparity, such as DepthSegNet."""
+    """A system with depth = `focal_baseline` / disparity, for example DepthSegNet."""
 
     focal_baseline: float
 
 
 class Stereo(Objective):
-    """Each view drawn from the other by its disparity, at several scales (Godard et al. 2017).
+    """Warp each view to the other by disparity, at several scales (Godard et al. 2017).
 
-    For a system that gives `disparities`. Samples without a right view teach labels alone, or depth
-    too where they have its truth and `depth` names losses.
+    For a system with the output `disparities`. Samples without a right view are used for
+    segmentation, and for depth if they have ground truth and `depth` has losses.
     """
 
     def __init__(
@@ -56,14 +56,15 @@ class Stereo(Objective):
         consistency: float = 1.0,
         weigh_classes: bool = True,
     ) -> None:
-        """Choose the losses.
+        """Select the losses.
 
         Args:
-            segmentation: Names in `losses.SEGMENTATION` -> weight; cross-entropy if not given.
-            depth: Losses against true depth, where there is any; none if not given.
-            smoothness: Weight of edge-aware smoothness at the finest scale; half at each next.
+            segmentation: Names in `losses.SEGMENTATION` -> weight; default: cross-entropy.
+            depth: Names in `losses.DEPTH` -> weight, for samples with true depth; default: none.
+            smoothness: Weight of edge-aware smoothness at the finest scale, halved at each coarser
+                one.
             consistency: Weight of left-right consistency.
-            weigh_classes: Whether rare classes weigh more.
+            weigh_classes: Whether to give rare classes a higher weight.
         """
         super().__init__(segmentation, depth, weigh_classes=weigh_classes)
         self.smoothness, self.consistency = smoothness, consistency
@@ -75,12 +76,12 @@ class Stereo(Objective):
         system, batch = context.system, context.batch
         if "disparities" not in prediction or not isinstance(system, PredictsDisparity):
             raise TrainingError(
-                f"{type(system).__name__} gives no disparities: Stereo is for DepthSegNet"
+                f"{type(system).__name__} has no output disparities: Stereo is for DepthSegNet"
             )
         parts, present = super().depth_parts(context, prediction)
         valid = batch["has_right"] & batch["baseline"].isfinite()
         baseline = batch["baseline"].nan_to_num(0.0)
-        # Disparities are shares of the width at which depth * disparity is `focal_baseline`.
+        # Disparities are fractions of the width for which depth * disparity is `focal_baseline`.
         width_N = context.canonical_fx * baseline / system.focal_baseline
         views = self._views(prediction["disparities"], batch, width_N, valid)
         return parts | views, present or bool(valid.any())
@@ -101,8 +102,8 @@ class Stereo(Objective):
             # In pixels of this scale.
             pixels = disparity.float() * (width_N * size[1] / full)[:, None, None, None]
             for side, sign in ((0, 1), (1, -1)):
-                drawn, _ = warp_disparity(views[1 - side], sign * pixels[:, side])
-                error = photometric(views[side], drawn)
+                warped, _ = warp_disparity(views[1 - side], sign * pixels[:, side])
+                error = photometric(views[side], warped)
                 sums["photometric"] += mean_over(error, valid_N[:, None, None].expand_as(error))
                 smoothness = edge_aware_smoothness(
                     disparity[:, side], views[side], normalised=False, valid_N=valid_N

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Labels and depth against the truth."""
+"""Supervised training with labels and depth."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ from .base import Objective
 
 
 class Supervised(Objective):
-    """Any weighted sums of the losses by name, one for each task."""
+    """Weighted sums of losses against labels and depth, selected by name."""
 
-    usual_depth: Mapping[str, float] = {"relative_l1": 3.0, "log_gradient": 0.5}
+    default_depth: Mapping[str, float] = {"relative_l1": 3.0, "log_gradient": 0.5}

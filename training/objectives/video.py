@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Depth from video without depth truth, guided by labels: the objective of system 004."""
+"""Self-supervised depth from video, guided by labels: the objective of system 004."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ NEIGHBOURS = ("previous", "next")
 
 @runtime_checkable
 class PredictsPose(Protocol):
-    """A system with a pose network, such as SemanticGuided."""
+    """A system with a pose network, for example SemanticGuided."""
 
     def pose(self, image_N3HW: Tensor, neighbor_N3HW: Tensor) -> Tensor:
-        """Motion of the camera between two images, see `SemanticGuided.pose`."""
+        """Estimate the camera motion between two images, see `SemanticGuided.pose`."""
 
 
 class Video(Objective):
-    """The neighbours drawn into the picture by depth and motion (Godard et al. 2019).
+    """Warp neighbouring frames to the image by predicted depth and motion (Godard et al. 2019).
 
-    For a system that gives `side_depths` and has `pose`. Samples without neighbours teach labels
-    alone.
+    For a system with the output `side_depths` and the method `pose`. Samples without neighbours are
+    used for segmentation only.
     """
 
-    usual_segmentation: Mapping[str, float] = {"cross_entropy": 0.3}
+    default_segmentation: Mapping[str, float] = {"cross_entropy": 0.3}
 
     def __init__(
         self,
@@ -63,15 +63,15 @@ class Video(Objective):
         ranking: float = 0.0,
         weigh_classes: bool = True,
     ) -> None:
-        """Choose the losses.
+        """Select the losses.
 
         Args:
-            segmentation: Names in `losses.SEGMENTATION` -> weight; 0.3 times cross-entropy if not
-                given.
-            smoothness: Weight of edge-aware smoothness at the finest scale; half at each next.
-            triplet: Weight of the semantic triplet loss over the depth decoder's features.
-            ranking: Weight of the ranking loss across class borders; it needs (pseudo-)depth.
-            weigh_classes: Whether rare classes weigh more.
+            segmentation: Names in `losses.SEGMENTATION` -> weight; default: 0.3 * cross-entropy.
+            smoothness: Weight of edge-aware smoothness at the finest scale, halved at each coarser
+                one.
+            triplet: Weight of the semantic triplet loss on features of the depth decoder.
+            ranking: Weight of the ranking loss across class borders, which needs (pseudo-)depth.
+            weigh_classes: Whether to give rare classes a higher weight.
         """
         super().__init__(segmentation, weigh_classes=weigh_classes)
         self.smoothness, self.triplet, self.ranking = smoothness, triplet, ranking
@@ -88,9 +88,9 @@ class Video(Objective):
         present = any(bool(batch[f"has_{name}"].any()) for name in NEIGHBOURS)
         present |= bool(self.triplet or self.ranking) and known_labels(batch)
         parts = self._views(system, [prediction["depth"], *prediction["side_depths"]], batch)
-        labels = self.one_class(batch["labels"])
+        labels = self.single_class_labels(batch["labels"])
         if self.triplet:
-            # Levels 3, 2, 1; each coarser one counts half as much (Jung et al. 2021).
+            # The weight is halved at each coarser level (Jung et al. 2021).
             levels = [
                 semantic_triplet(features, labels) / 2**level
                 for level, features in zip((3, 2, 1), prediction["features"], strict=True)
@@ -105,8 +105,8 @@ class Video(Objective):
         self, system: PredictsPose, depths: list[Tensor], batch: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         target = batch["image"].float()
-        # A missing neighbour is black; the picture itself in its place keeps the pose network's
-        # norms to pictures.
+        # Replace missing neighbours (black) with the image itself, so that they do not distort the
+        # batch norm statistics of the pose network.
         sources = [
             batch[name].float().where(batch[f"has_{name}"][:, None, None, None], target)
             for name in NEIGHBOURS
@@ -121,8 +121,8 @@ class Video(Objective):
             full = resize(depth, target.shape[2:])[:, 0]
             warped, valid = [], []
             for name, source, pose in zip(NEIGHBOURS, sources, poses, strict=True):
-                drawn, in_view = sample(source, project(full, pose, *camera))
-                warped.append(drawn)
+                image, in_view = sample(source, project(full, pose, *camera))
+                warped.append(image)
                 valid.append(in_view & batch[f"has_{name}"][:, None, None])
             error, _ = minimum_reprojection(target, warped, unwarped, valid)
             reprojection = reprojection + error

@@ -28,7 +28,7 @@ from rich.progress import Progress
 
 from depthseg_ros.imaging.compressed import decode
 
-from ..data.parts import PartWriter, complete_parts, write_json
+from ..data.shards import ShardWriter, complete_shards, write_json
 from ..errors import TrainingError
 from ..options import check_same
 from .recordings import Recording
@@ -83,7 +83,7 @@ class DatasetWriter:
         entry |= asdict(topics)
         name, options = entry["name"], self.options
         self.folder.mkdir(parents=True, exist_ok=True)
-        parts = complete_parts(self.folder)
+        parts = complete_shards(self.folder)
         number = 1 + int(parts[-1].name.removeprefix("part-")) if parts else 0
         parts = [part for part in parts if part.about["recording"] == name]
         frames = [frame for part in parts for frame in part.frames]
@@ -95,7 +95,7 @@ class DatasetWriter:
         self._update_card(entry, bag, tally, frames)
         selection = Selection(bag, topics, options.every, options.change, options.neighbours)
         console = Console(stderr=True)
-        writer: PartWriter | None = None
+        writer: ShardWriter | None = None
         try:
             with Progress(console=console, disable=not console.is_terminal) as progress:
                 total = bag.topics[topics.image_topic][1]
@@ -110,7 +110,7 @@ class DatasetWriter:
                         at += 1
                     keys.add(key)
                     frames.append({"key": key, **found})
-                    writer = writer or PartWriter(self.folder, f"part-{number:05}", options.packed)
+                    writer = writer or ShardWriter(self.folder, f"part-{number:05}", options.packed)
                     writer.add(frames[-1], files)
                     if len(writer.frames) == FRAMES_PER_PART:
                         writer.finish(recording=name, **asdict(upto))

@@ -55,7 +55,7 @@ class TeacherFile(LabelTeacher):
         self.file, self.classes, self.size = file, classes, size
         self._teacher: Teacher | None = None
 
-    def shares(self, images_NHW3: Tensor, classes: Sequence[SemanticClass]) -> Tensor:
+    def probabilities(self, images_NHW3: Tensor, classes: Sequence[SemanticClass]) -> Tensor:
         """See `LabelTeacher`; raises `TrainingError` if the teacher cannot be loaded."""
         if self._teacher is None:
             mapping = None if self.classes is None else read_map(self.classes)

@@ -41,8 +41,8 @@ from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..data.classes import CLASS_LISTS
 from ..data.label_spaces import read_map
-from ..data.parts import PartWriter, Shard, complete_parts, depth_to_png, to_png, write_json
 from ..data.refined_labels import CARD
+from ..data.shards import Shard, ShardWriter, complete_shards, depth_to_png, to_png, write_json
 from ..data.sources import open_source, parse, parse_yaml
 from ..devices import chosen_device
 from ..errors import TrainingError
@@ -93,7 +93,7 @@ def refine_labels(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Label a recording's data set; raises `TrainingError` and `ModelFileError`."""
-    parts, folder = complete_parts(options.data), options.data / "labels"
+    parts, folder = complete_shards(options.data), options.data / "labels"
     if not parts:
         raise TrainingError(
             f"{options.data} has no complete part-*.json, expected a data set of `training bag`"
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     mapping = None if options.classes is None else read_map(options.classes)
     card = _card(options, mapping)
     try:
-        done = [part.name for part in complete_parts(folder)]
+        done = [part.name for part in complete_shards(folder)]
         if done:
             try:
                 before = dict(json.loads((folder / CARD).read_text()))
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> None:
             folder.mkdir(exist_ok=True)
             write_json(folder / CARD, card)
             _label(labeller, own_parts, folder)
-        done = [part.name for part in complete_parts(folder)]
+        done = [part.name for part in complete_shards(folder)]
         if {part.name for part in parts} <= set(done):
             print(label_report.write(options.data, options.pictures))
         else:
@@ -205,7 +205,7 @@ def _label(labeller: Labeller, parts: list[Shard], folder: Path) -> None:
             bar.update(task, description=part.name)
             for _ in labeller.label(part, folder, pool):
                 bar.advance(task)
-    labelled = {part.name: part for part in complete_parts(folder)}
+    labelled = {part.name: part for part in complete_shards(folder)}
     without = sum(entry["scale"] is None for part in parts for entry in labelled[part.name].frames)
     if without:
         print(f"{without} frames have no depth: its scale is unknown", file=sys.stderr)
@@ -258,7 +258,7 @@ class Labeller:
             TrainingError: An image cannot be read, or there is not enough memory.
             OSError: The labels cannot be written.
         """
-        writer = PartWriter(folder, part.name, part.packed)
+        writer = ShardWriter(folder, part.name, part.packed)
         try:
             # Smoothing needs the scales of all frames of the part. Until then predictions are on
             # disk, because they take 8 bytes per pixel.

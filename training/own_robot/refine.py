@@ -40,8 +40,8 @@ from depthseg_ros.files import whole
 from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..data.label_spaces import ClassSets
-from ..data.parts import to_png, write_json
 from ..data.refined_labels import CARD, files_of, read_card
+from ..data.shards import to_png, write_json
 from ..data.sources import Source
 from ..errors import TrainingError
 from ..options import check_same

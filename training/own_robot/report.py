@@ -33,7 +33,7 @@ from depthseg_ros.imaging.rendering import color_depth, color_labels
 from depthseg_ros.model_card import UNLABELLED, SemanticClass
 
 from ..data.classes import CLASS_LISTS
-from ..data.parts import Shard, complete_parts
+from ..data.shards import Shard, complete_shards
 from ..errors import TrainingError
 
 if TYPE_CHECKING:  # it takes long to import
@@ -79,10 +79,10 @@ def write(data: Path, count: int = 12) -> Path:
     """
     folder = data / "labels"
     card = json.loads((folder / "card.json").read_text())
-    parts = {part.name: part for part in complete_parts(data)}
+    parts = {part.name: part for part in complete_shards(data)}
     frames = [
         LabelledFrame(parts[labels.name], frame, labels, entry)
-        for labels in complete_parts(folder)
+        for labels in complete_shards(folder)
         if labels.name in parts
         for frame, entry in zip(parts[labels.name].frames, labels.frames, strict=True)
     ]

@@ -44,7 +44,7 @@ from depthseg_ros.imaging.images import (
 )
 from depthseg_ros.texts import shortened
 
-from ..data.parts import depth_to_png, to_png
+from ..data.shards import depth_to_png, to_png
 from ..errors import TrainingError
 from .recordings import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, Recording, parsed, stamp_of
 

@@ -434,19 +434,19 @@ def test_options_of_export_that_exclude_each_other_are_errors(run, options, mess
         (["evaluate", "--checkpoint", "bad.onnx", "--data", "streets"], "bad.onnx is not an ONNX"),
         (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "none"], "no data set 'none'"),
         (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "camvid"], "camvid=FOLDER"),
-        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "camvid=no"], "no CamVid pict"),
+        (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "camvid=no"], "no CamVid imag"),
         (["evaluate", "--checkpoint", "runs/last.ckpt", "--data", "composites"], "classes 'mask'"),
         (["export", "--checkpoint", "cut.ckpt", "--output", "o.onnx"], "cut.ckpt is not a checkp"),
         (["export", "--checkpoint", "runs/last.ckpt", "--output", "o.onnx", "--metrics", "bad"],
          "is not what"),
-        (["fit", "--config", "small.yaml", "--data.folders.camvid", "no"], "no CamVid pictures"),
+        (["fit", "--config", "small.yaml", "--data.folders.camvid", "no"], "no CamVid images"),
         (["fit", "--config", "small.yaml"], "--data.folders.camvid FOLDER"),
         (["fit", "--config", "small.yaml", "--data.train", "{foo: 1}"], "no data set 'foo'"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.options", "{streets: {a: 1}}"], "'a'"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.folders.camvid", "x"],
          "data.folders or data.options has entries for unused data sets camvid: remove them"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.classes", "cityscapes"],
-         "streets has the classes 'camvid', which are not the model's, 'cityscapes': give"),
+         "streets has the classes 'camvid', which are not the model's, 'cityscapes': set"),
         (["fit", "--config", "small.yaml", *STREETS, "--data.crop_schedule", "[[0.5, 1]]"],
          "data.crop_schedule"),
         (["fit", "--config", "small.yaml", *STREETS, "--model.classes", "foo"],
@@ -520,7 +520,7 @@ def test_mistakes_found_while_loading_get_one_line_too(run, tmp_path, camvid):
     assert result.code == 1 and "Traceback" not in result.err
     assert result.err.splitlines()[-1] == (
         f"training: {tmp_path}/valannot/a.png has the class ids 99 (19200 pixels), expected 0..11,"
-        " or 255 for unlabelled: of another class list?"
+        " or 255 for unlabelled: does the file use another class list?"
     )
 
 

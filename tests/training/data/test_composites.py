@@ -71,7 +71,7 @@ def test_the_mask_is_exactly_where_scene_and_background_differ(folders):
     data = Composites("train", 20, (WIDTH, HEIGHT), **folders)
     shares = []
     for index in range(20):
-        made = data.composed(index)
+        made = data.composite(index)
         np.testing.assert_array_equal(made.mask, (made.scene != made.background).any(-1))
         np.testing.assert_array_equal(made.mask, made.scene[..., 0] > 0)
         assert (data[index].labels == made.mask).all()
@@ -83,7 +83,7 @@ def test_figures_are_nearer_than_what_they_hide_and_stand_on_the_ground(folders)
     data = Composites("train", 20, (WIDTH, HEIGHT), **folders)
     stood = 0
     for index in range(20):
-        made = data.composed(index)
+        made = data.composite(index)
         nearer = made.depth[made.mask] < made.background_depth[made.mask]
         assert nearer.mean() > 0.95  # the feet touch the ground, to the last bit
         assert (made.depth <= made.background_depth).all()
@@ -109,7 +109,7 @@ def test_what_is_nearer_hides_a_figure(tmp_path):
     )
     behind = above = 0
     for index in range(40):
-        made = data.composed(index)
+        made = data.composite(index)
         behind += made.mask[made.background_depth == 0.5].sum()
         above += made.mask[made.background_depth == 30].sum()
     assert behind == 0 and above > 0
@@ -130,7 +130,7 @@ def test_both_pictures_have_noise_and_exposure_of_their_own(folders):
     data = Composites("train", 10, (WIDTH, HEIGHT), **folders)
     differences = []
     for index in range(10):
-        sample, made = data[index], data.composed(index)
+        sample, made = data[index], data.composite(index)
         scene = sample.image.astype(float) - sample.views["background"]
         far = ~cv2.dilate(made.mask.astype(np.uint8), np.ones((7, 7))).astype(bool)
         differences.append(scene[far].mean())
@@ -159,7 +159,7 @@ def test_unknown_depth_stays_unknown_beside_the_figures(tmp_path):
     )
     over_unknown = 0
     for index in range(20):
-        sample, made = data[index], data.composed(index)
+        sample, made = data[index], data.composite(index)
         unknown = np.isnan(made.background_depth)
         assert unknown[:20].all() and not unknown[20:].any()
         np.testing.assert_array_equal(np.isnan(sample.depth), unknown & ~made.mask)
@@ -172,7 +172,7 @@ def test_pictures_and_figures_are_seen_mirrored_too(folders):
     data = Composites("train", 40, (WIDTH, HEIGHT), **folders)
     picture_ways, figure_ways = set(), set()
     for index in range(40):
-        made = data.composed(index)
+        made = data.composite(index)
         green = made.background[0, :, 1].astype(int)
         picture_ways.add(bool(green[0] < green[-1]))
         with_green = made.mask & (made.scene[..., 1] > made.scene[..., 2])
@@ -234,7 +234,7 @@ def test_people_and_cars_are_put_into_streets_without_any_folder(tmp_path):
     assert file.name == "2000000-0.npz" and file.parent.name.endswith("-480x360")
     masked = 0
     for index in range(12):
-        made = data.composed(index)
+        made = data.composite(index)
         assert not (made.scene != made.background).any(-1)[~made.mask].any()
         assert (made.depth <= made.background_depth).all()
         assert made.depth.max() <= FARTHEST
@@ -289,8 +289,8 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_empty_folders_are_named(folders, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(r"empty has 0 of \*\.bmp, .*\*\.jpeg, \*\.jpg", backgrounds=empty)
-    refused(r"absent has 0 of \*\.png", **{**folders, "foregrounds": tmp_path / "absent"})
+    refused(r"empty has 0 files \*\.bmp, .*\*\.jpeg, \*\.jpg", backgrounds=empty)
+    refused(r"absent has 0 files \*\.png", **{**folders, "foregrounds": tmp_path / "absent"})
 
 
 def test_what_a_mac_left_is_skipped_and_what_else_is_there_is_counted(folders, caplog):
@@ -302,7 +302,7 @@ def test_what_a_mac_left_is_skipped_and_what_else_is_there_is_counted(folders, c
     after = Composites("train", 3, (WIDTH, HEIGHT), **folders)[2].image
     np.testing.assert_array_equal(before, after)
     (message,) = {record.message for record in caplog.records}
-    assert message.endswith("1 files are left out, not what is looked for: 1 .txt")
+    assert message.endswith("1 files are left out, not *.png, *.webp: 1 .txt")
 
 
 def test_a_picture_without_transparency_is_no_cut_out(folders):
@@ -311,7 +311,7 @@ def test_a_picture_without_transparency_is_no_cut_out(folders):
     refused(r"\.png has shape \(20, 20, 3\) .* transparency: 8-bit RGBA", **folders)
     for file in folders["foregrounds"].iterdir():
         cv2.imwrite(str(file), np.zeros((20, 20, 4), np.uint8))
-    refused("transparent everywhere", **folders)
+    refused("fully transparent", **folders)
     for file in folders["foregrounds"].iterdir():
         file.write_bytes(b"no picture")
     refused("cannot be read as an image", **folders)
@@ -331,7 +331,7 @@ def test_large_pictures_and_cut_outs_are_shrunk_to_what_is_needed(folders):
 
 
 def test_small_pictures_are_refused(folders):
-    refused("is 64x48, smaller than the wanted 64x49 pixels", **folders, size=(64, 49))
+    refused("is 64x48 pixels, smaller than the samples, 64x49", **folders, size=(64, 49))
 
 
 def test_missing_and_wrong_depths_are_named(folders):

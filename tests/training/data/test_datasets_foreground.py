@@ -147,7 +147,7 @@ def test_a_wrong_museum_is_named(tmp_path):
     mask = tmp_path / "bg_fg_mask" / "bg001_fg001_02_mask.jpeg"
     mask.unlink()
     message = message_of(lambda: Museum(tmp_path, "train"))
-    assert f"1 pictures of {tmp_path}/file_map.txt are missing, the first is {mask}" in message
+    assert f"1 images of {tmp_path}/file_map.txt are missing, the first is {mask}" in message
     for line in (
         lines[0].replace("\t", " "),
         lines[0] + "\tmore",
@@ -233,7 +233,7 @@ def test_composites_folders_have_the_names_they_are_given(tmp_path):
     make_composites(tmp_path, [1], 1, names)
     assert len(BackgroundForeground(tmp_path, "train", names, variants=1)) == 1
     message = message_of(lambda: BackgroundForeground(tmp_path, "train", variants=1))
-    assert message == f"no pictures found as {tmp_path}/bg/N.jpg"
+    assert message == f"no images found as {tmp_path}/bg/N.jpg"
 
 
 def test_composites_take_any_ending_and_skip_what_a_mac_left(tmp_path):
@@ -250,25 +250,25 @@ def test_composites_take_any_ending_and_skip_what_a_mac_left(tmp_path):
     assert "is a mask of 0 and 1, expected 0 and 255" in message_of(lambda: data[0])
     mask.with_suffix(".bmp").write_bytes(b"")
     message = message_of(lambda: BackgroundForeground(tmp_path, "all", variants=1))
-    assert "has 2 pictures of number" in message and "remove one" in message
+    assert "has 2 images with number" in message and "remove one" in message
 
 
 def test_wrong_composites_are_named(tmp_path):
     make_composites(tmp_path, [1], 4)
     message = message_of(lambda: BackgroundForeground(tmp_path, "train"))
-    assert f"{tmp_path}/fg_bg/1 has 4 pictures, no multiple of variants 40" in message
+    assert f"{tmp_path}/fg_bg/1 has 4 images, expected a multiple of 40" in message
     message = message_of(lambda: BackgroundForeground(tmp_path, "val", variants=1))
     assert "none of 4 composites is in split 'val'" in message
     (tmp_path / "fg_bg_mask" / "1" / "99.jpg").rename(tmp_path / "fg_bg_mask" / "1" / "a.jpg")
     message = message_of(lambda: BackgroundForeground(tmp_path, "train", variants=1))
-    assert f"{tmp_path}/fg_bg_mask/1 has a.jpg, expected only pictures N.jpg" in message
+    assert f"{tmp_path}/fg_bg_mask/1 has a.jpg, expected only images N.jpg" in message
     (tmp_path / "fg_bg_mask" / "1" / "a.jpg").unlink()
     message = message_of(lambda: BackgroundForeground(tmp_path, "train", variants=1))
     assert f"{tmp_path} has {{'fg_bg/1': 4, 'fg_bg_mask/1': 3, 'dense_depth/1': 4}}" in message
     write(tmp_path / "bg" / "7.jpg", flat(7))
     (tmp_path / "bg" / "1.jpg").unlink()
     message = message_of(lambda: BackgroundForeground(tmp_path, "train", variants=1))
-    assert f"no pictures found as {tmp_path}/fg_bg/7/N.jpg" in message
+    assert f"no images found as {tmp_path}/fg_bg/7/N.jpg" in message
 
 
 def test_composite_readers_work_in_a_worker_process(tmp_path):

@@ -163,7 +163,7 @@ def test_views_lie_so_many_frames_apart_and_never_in_another_split(tmp_path):
 
 
 def test_wrong_sequences_are_refused(tmp_path):
-    with pytest.raises(TrainingError, match=r"no RGB-D pictures found as .*color\.jpg or \.png"):
+    with pytest.raises(TrainingError, match=r"no RGB-D images found as .*color\.jpg or \.png"):
         RgbdSequence(tmp_path, "all")
     make_sequence(tmp_path, count=5)
     with pytest.raises(TrainingError, match="got split 'test', an RGB-D sequence has"):
@@ -265,7 +265,7 @@ def test_nyu_labels_outside_the_mapping_are_refused(tmp_path):
     labels = np.zeros((5, WIDTH, HEIGHT), np.uint16)
     labels[2, 3, 3] = 895
     make_nyu(tmp_path, labels)
-    with pytest.raises(TrainingError, match=r"has label 895 in picture 3, .* ends at 894"):
+    with pytest.raises(TrainingError, match=r"has label 895 in image 3, .* ends at 894"):
         NyuV2(tmp_path, "train")[0]
 
 
@@ -275,8 +275,8 @@ def test_nyu_labels_outside_the_mapping_are_refused(tmp_path):
         (lambda r: (r / "splits.mat").unlink(), r"splits\.mat is missing, expected a MATLAB file"),
         (lambda r: (r / "splits.mat").write_text("x" * 200), "cannot be read as a MATLAB file"),
         (lambda r: write_mat(r / "splits.mat", x=1), "has no variable trainNdxs"),
-        (lambda r: write_mat(r / "splits.mat", trainNdxs=[[0]]), r"other pictures than 1\.\.5"),
-        (lambda r: write_mat(r / "splits.mat", trainNdxs=[[6]]), r"other pictures than 1\.\.5"),
+        (lambda r: write_mat(r / "splits.mat", trainNdxs=[[0]]), r"indices outside 1\.\.5"),
+        (lambda r: write_mat(r / "splits.mat", trainNdxs=[[6]]), r"indices outside 1\.\.5"),
         (lambda r: write_mat(r / "classMapping40.mat", mapClass=[[41]]), r"maps to 0\.\.41"),
         (lambda r: write_mat(r / "class13Mapping.mat", classMapping13=[[1]]), "no MATLAB struct"),
         (
@@ -407,9 +407,9 @@ def rewrite_split(root, *paths):
         (lambda r: rewrite_split(r, "/elsewhere/SUNRGBD/a", "/b"), "expected a path below /n/fs"),
         (
             lambda r: rewrite_split(r, "/n/fs/sun3d/data/SUNRGBD/a", "/n/fs/sun3d/data/SUNRGBD/b"),
-            "names 2 folders, 2 of which are not in .* the first is SUNRGBD/a",
+            "lists 2 folders, 2 of them are not in .* the first is SUNRGBD/a",
         ),
-        (lambda r: (r / SUN_FOLDERS[0] / "image/0.png").unlink(), r"1 pictures are missing"),
+        (lambda r: (r / SUN_FOLDERS[0] / "image/0.png").unlink(), r"1 images are missing"),
         (lambda r: (r / SUN_FOLDERS[1] / "depth_bfx/d1.png").unlink(), r"1 depth files are miss"),
         (lambda r: (r / SUN_FOLDERS[1] / "intrinsics.txt").unlink(), r"1 intrinsics are missing"),
     ],
@@ -496,7 +496,7 @@ def test_what_is_no_distance_is_unknown():
 
 
 def test_wrong_hypersim_folders_are_refused(tmp_path):
-    with pytest.raises(TrainingError, match=r"no Hypersim pictures found as .*tonemap\.\*"):
+    with pytest.raises(TrainingError, match=r"no Hypersim images found as .*tonemap\.\*"):
         Hypersim(tmp_path, "all")
     make_hypersim(tmp_path, with_split=False)
     with pytest.raises(TrainingError, match=r"split_scene_v1\.csv is missing, .* split 'train'"):
@@ -505,7 +505,7 @@ def test_wrong_hypersim_folders_are_refused(tmp_path):
     with pytest.raises(TrainingError, match="got split 'nyu', Hypersim has train, val, test and"):
         Hypersim(tmp_path, "nyu")
     make_hypersim(tmp_path)
-    with pytest.raises(TrainingError, match=r"none of the pictures in .* is in split 'test'"):
+    with pytest.raises(TrainingError, match=r"none of the images in .* is in split 'test'"):
         Hypersim(tmp_path, "test")
     for text, message in (
         ("scene,camera\n", r"has the columns \['scene', 'camera'\], expected"),

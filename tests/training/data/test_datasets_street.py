@@ -177,7 +177,7 @@ def test_cityscapes_pairs_and_neighbours_are_there_when_asked_for(tmp_path):
 def test_wrong_cityscapes_is_named(tmp_path):
     make_cityscapes(tmp_path)
     message = message_of(lambda: Cityscapes(tmp_path, "val"))
-    assert f"no Cityscapes pictures found as {tmp_path}/leftImg8bit/val/*/*" in message
+    assert f"no Cityscapes images found as {tmp_path}/leftImg8bit/val/*/*" in message
     message = message_of(lambda: Cityscapes(tmp_path, "train", neighbours=True))
     assert f"found in {tmp_path}/leftImg8bit_sequence/train, expected" in message
     for kind, name in [

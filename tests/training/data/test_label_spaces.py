@@ -291,7 +291,7 @@ def test_the_pixels_of_a_set_count_for_its_classes_as_these_are_labelled(opened)
 def test_a_loss_that_does_not_learn_sets_is_warned_of(opened):
     opened["a"] = source("a")
     mixture = MultiDataModule({"a": 0}, {}, crop=(64, 48), batch_size=2, workers=0)
-    with pytest.warns(UserWarning, match="only the loss cross_entropy learns from"):
+    with pytest.warns(UserWarning, match="only the loss cross_entropy supports"):
         task = set_up(mixture, {"focal": 1})
     assert task.objective.sets.shape == (2, 11)
 

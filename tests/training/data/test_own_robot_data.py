@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader
 
 from depthseg_ros.model_card import UNLABELLED
 from training.cli.own_robot import DEPTH_TEACHER, SEGMENTATION_TEACHER
-from training.data.parts import PartWriter, depth_to_png, to_png, write_json
 from training.data.readers.own_robot import OwnRobot, OwnRobotHand, OwnRobotTruth
+from training.data.shards import ShardWriter, depth_to_png, to_png, write_json
 from training.data.sources import open_source
 from training.errors import TrainingError
 
@@ -54,8 +54,8 @@ def make(folder, recordings=(10,), packed=False, camera=CAMERA, truth=(), labell
     number = part = 0
     for recording, count in enumerate(recordings):
         for begin in range(0, count, size):
-            writer = PartWriter(folder, f"part-{part:05}", packed)
-            labels = PartWriter(folder / "labels", f"part-{part:05}", packed)
+            writer = ShardWriter(folder, f"part-{part:05}", packed)
+            labels = ShardWriter(folder / "labels", f"part-{part:05}", packed)
             for _ in range(min(size, count - begin)):
                 key = f"{recording:03}-{number:019}"
                 frame = {
@@ -100,8 +100,10 @@ def test_a_frame_has_what_teachers_said_and_how_sure_they_were(packed, tmp_path)
     assert (sample.labels == 3).all() and sample.fx == 9
     assert np.isnan(sample.depth[0, 0]) and (sample.depth.ravel()[1:] == 4).all()
     assert sample.depth.dtype == np.float32
-    assert (sample.labels_trust[:, :4] == 100).all() and (sample.labels_trust[:, 4:] == 200).all()
-    assert (sample.depth_trust == 255 - sample.labels_trust).all()
+    assert (sample.labels_confidence[:, :4] == 100).all() and (
+        sample.labels_confidence[:, 4:] == 200
+    ).all()
+    assert (sample.depth_confidence == 255 - sample.labels_confidence).all()
     assert list(sample.views) == ["previous"] == list(sample.motions)
     assert abs(int(sample.views["previous"][0, 0, 0]) - 35) < 3
     assert sample.motions["previous"].shape == (4, 4)
@@ -118,7 +120,7 @@ def test_of_each_recording_the_last_fifth_of_its_time_is_held_out(tmp_path):
 
 def test_where_nothing_weighs_by_trust_only_what_is_trusted_is_there(tmp_path):
     sample = OwnRobot(make(tmp_path), "val")[0]
-    assert sample.labels_trust is None and sample.depth_trust is None
+    assert sample.labels_confidence is None and sample.depth_confidence is None
     assert (sample.labels[:, :4] == UNLABELLED).all() and (sample.labels[:, 4:] == 8).all()
     assert np.isnan(sample.depth[:, 4:]).all() and (sample.depth[1:, :4] == 9).all()
 
@@ -128,7 +130,7 @@ def test_truth_takes_the_place_of_what_teachers_said(tmp_path):
     data = OwnRobotTruth(folder, "val")
     assert numbers(data) == [8, 9] and data.classes == "camvid"
     assert (data[0].depth == 108).all() and (data[0].labels == 2).all()
-    assert data[0].labels_trust is None and data[0].views == {}
+    assert data[0].labels_confidence is None and data[0].views == {}
     assert OwnRobotTruth(folder, "val", classes="cityscapes").classes == "cityscapes"
 
 
@@ -139,14 +141,14 @@ def test_frames_without_truth_are_left_out(tmp_path):
     data = OwnRobotTruth(folder, "val")
     assert numbers(data) == [9] and data.classes is None and data[0].labels is None
     with pytest.raises(
-        TrainingError, match=r"no frames with truth .*--depth-topic.* in split 'val'"
+        TrainingError, match=r"no frames with ground truth .*--depth-topic.* in split 'val'"
     ):
         OwnRobotTruth(make(tmp_path / "other"), "val")
 
 
 def test_without_a_focal_length_there_is_no_depth(tmp_path):
     sample = OwnRobot(make(tmp_path, camera=None, truth=("depth", "labels")), "train")[0]
-    assert sample.depth is None and sample.depth_trust is None and sample.fx is None
+    assert sample.depth is None and sample.depth_confidence is None and sample.fx is None
     assert OwnRobotTruth(tmp_path, "val")[0].depth is None
 
 
@@ -170,10 +172,10 @@ def test_frames_that_were_labelled_by_hand(tmp_path):
     with pytest.raises(TrainingError, match=r"has the class ids 11 \(48 pixels\), expected 0..10,"):
         data[0]
     (folder / "hand" / f"000-{2:019}.png").write_bytes(to_png(flat(7, shape=(3, 3))))
-    with pytest.raises(TrainingError, match=r"is \(3, 3\), its picture \(6, 8\)"):
+    with pytest.raises(TrainingError, match=r"is \(3, 3\), its image \(6, 8\)"):
         data[0]
     (folder / "hand" / "000-7.png").write_bytes(to_png(flat(7)))
-    with pytest.raises(TrainingError, match=r"000-7\.png is named after no frame"):
+    with pytest.raises(TrainingError, match=r"000-7\.png does not belong to a frame"):
         OwnRobotHand(folder, "train")
 
 
@@ -204,14 +206,14 @@ def test_labels_of_other_frames_than_these_are_refused(tmp_path):
     about = json.loads(index.read_text())
     about["frames"][0]["key"] = "000-5"
     index.write_text(json.dumps(about))
-    with pytest.raises(TrainingError, match="part-00000 is not labelled, or anew since then"):
+    with pytest.raises(TrainingError, match="part-00000 is not labelled, or has changed"):
         OwnRobot(folder, "train")
 
 
 @pytest.mark.parametrize(
     ("root", "split", "says"),
     [
-        ("nothing", "train", r"nothing has no card\.json: expected what .*training bag"),
+        ("nothing", "train", r"nothing has no card\.json: expected an output .*training bag"),
         ("", "test", "got split 'test', a recording has train, val and all"),
         ("short", "train", "short has no frames in split 'train'"),
     ],

@@ -24,9 +24,9 @@ from training.data.sample import Sample
 from training.data.transforms import (
     EvalDataset,
     TrainDataset,
+    apply_jitter,
+    color_jitter,
     degradation,
-    recolor,
-    recoloring,
     unknown,
 )
 from training.errors import TrainingError
@@ -196,7 +196,7 @@ def test_metres_are_refused_by_a_model_of_normalised_depth():
 
 def test_recolouring_changes_values_and_not_shapes():
     image = scene().image
-    changed = recolor(image, *recoloring(np.random.default_rng(1)))
+    changed = apply_jitter(image, *color_jitter(np.random.default_rng(1)))
     assert changed.shape == image.shape and changed.dtype == np.uint8 and (changed != image).any()
 
 
@@ -208,10 +208,10 @@ def test_unknown_is_unlabelled_and_nan():
 
 def test_a_label_is_learned_as_often_as_it_is_trusted():
     sample = scene()
-    sample.labels_trust = np.full((48, 64), 64, np.uint8)
-    sample.labels_trust[:24] = 255
-    sample.depth_trust = np.zeros((48, 64), np.uint8)
-    sample.depth_trust[:, :32] = 255
+    sample.labels_confidence = np.full((48, 64), 64, np.uint8)
+    sample.labels_confidence[:24] = 255
+    sample.depth_confidence = np.zeros((48, 64), np.uint8)
+    sample.depth_confidence[:, :32] = 255
     seen = crops(sample, (1, 1), 200, (64, 48), hflip_prob=0)
     kept = np.mean([(item["labels"] != 255).numpy() for item in seen], axis=0)
     assert kept[:24].min() == 1 and 0.2 < kept[24:].mean() < 0.3

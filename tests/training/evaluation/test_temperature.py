@@ -100,7 +100,7 @@ def test_the_temperature_of_logits_that_are_too_sharp_is_found(task, source, mon
 def test_labels_of_another_class_list_are_refused(task, source):
     source.classes = "cityscapes"
     with pytest.raises(
-        TrainingError, match=r"streets has the classes 'cityscapes', .*'s, 'camvid': give"
+        TrainingError, match=r"streets has the classes 'cityscapes', .*'s, 'camvid': set"
     ):
         temperature(task.served, [source])
 

@@ -125,7 +125,7 @@ def test_the_default_system_takes_any_encoder():
     assert isinstance(system.encoder, EfficientNetLite0)
     assert prediction["logits"].shape == (1, 11, 32, 48)
     assert prediction["depth"].shape == (1, 1, 32, 48)
-    with pytest.raises(TrainingError, match="Lite0 gives no features at 1/2: set half: true"):
+    with pytest.raises(TrainingError, match="Lite0 does not return features at 1/2"):
         SharedEncoder(encoder=EfficientNetLite0())
 
 
@@ -252,12 +252,12 @@ def test_a_trained_depth_side_is_taken_over_from_a_checkpoint(tmp_path):
     image = picture()
     with torch.inference_mode():
         assert torch.equal(system(image)["depth"], trained(image)["depth"])
-    with pytest.raises(TrainingError, match=r"depth\.ckpt does not hold the weights of ResNet50"):
+    with pytest.raises(TrainingError, match=r"depth\.ckpt does not have the weights of ResNet50"):
         depthsegnet(encoder=ResNet50(8, (1, 1)), depth_weights=path)
 
 
 def test_options_that_make_no_sense_are_told():
-    with pytest.raises(TrainingError, match="nothing would train"):
+    with pytest.raises(TrainingError, match="there is nothing to train"):
         depthsegnet(tasks=("depth",), freeze_depth=True)
     with pytest.raises(TrainingError, match="features at 3 resolutions, expected 4 to 5"):
         depthsegnet(encoder=Vgg((8, 8, 8)))

@@ -103,7 +103,7 @@ def test_the_transformer_is_neither_trained_nor_saved_nor_copied(folder):
     described = Distilled(json.loads(json.dumps(objective.described[folder])))
     described.prepare(student())
     described.load_state_dict(objective.state_dict())
-    with pytest.raises(TrainingError, match=r"give its name or folder as model\.objective"):
+    with pytest.raises(TrainingError, match=r"set model\.objective"):
         losses(described, student(), unlabelled())
 
 
@@ -111,7 +111,7 @@ class Says(LabelTeacher):
     def __init__(self, shares):
         self.given = shares
 
-    def shares(self, images_NHW3, classes):
+    def probabilities(self, images_NHW3, classes):
         assert images_NHW3.dtype == torch.uint8 and len(classes) == 3
         return self.given
 
@@ -222,7 +222,7 @@ def test_a_model_file_teaches_and_its_terms_go_on(pytestconfig):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "Distilled has no teacher: give vit, teacher or both"),
+        ({}, "Distilled has no teacher: set vit, teacher or both"),
         (
             {"teacher": Says(None), "temperature": 0.5},
             r"temperature is 0\.5, expected a number >= 1",

@@ -296,7 +296,7 @@ def test_half_precision_is_enough(batch):
 
 
 def test_the_losses_against_truth_stay_what_they_are(batch):
-    system = Says(batch["depth"], 1.1)  # of the whole size: nothing is thinned by chance
+    system = Says(batch["depth"], 1.1)  # of the whole size: nothing is subsampled by chance
     expected, _ = Supervised()(Context(system, batch, WEIGHTS, CANONICAL))
     parts, present = Neighbours()(Context(system, batch, WEIGHTS, CANONICAL))
     assert set(parts["depth"]) == {*expected["depth"], "photometric", "smoothness"}
@@ -310,7 +310,7 @@ def test_without_weight_no_views_are_asked_for(batch):
     assert objective.views == () and Neighbours().views == ("previous", "next")
     seen = {name: value for name, value in batch.items() if "previous" not in name}
     parts, _ = objective(Context(Says(batch["depth"]), seen, WEIGHTS, CANONICAL))
-    assert set(parts["depth"]) == set(Supervised.usual_depth)
+    assert set(parts["depth"]) == set(Supervised.default_depth)
 
 
 def test_the_default_system_learns_from_neighbours(batch):
@@ -328,7 +328,7 @@ def test_the_default_system_learns_from_neighbours(batch):
 def test_depth_up_to_scale_is_refused(batch):
     system = Says(batch["depth"])
     system.depth_kind = "up-to-scale"
-    with pytest.raises(TrainingError, match="Says has depth that is up-to-scale"):
+    with pytest.raises(TrainingError, match="Says has up-to-scale depth"):
         losses(system, batch)
 
 

@@ -23,7 +23,7 @@ from torch import nn
 from training.errors import TrainingError
 from training.losses import by_name as losses
 from training.models.base import System
-from training.objectives.base import Context, thinned
+from training.objectives.base import Context, subsampled
 from training.objectives.stereo import Stereo
 from training.objectives.supervised import Supervised
 from training.objectives.video import Video
@@ -135,7 +135,7 @@ def test_deep_supervision_adds_every_output():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth": {"l3": 1.0}}, "no depth loss 'l3', expected any of l1"),
+        ({"depth": {"l3": 1.0}}, "no depth loss 'l3', expected one of l1"),
         ({"segmentation": {"dice": -1.0}}, "weight of the segmentation loss dice is -1"),
     ],
 )
@@ -147,12 +147,12 @@ def test_losses_that_there_are_not_are_refused(options, message):
 def test_truth_is_thinned_without_bias_or_blending():
     torch.manual_seed(0)
     truth = torch.arange(8.0).expand(1, 4, 8)
-    seen = torch.stack([thinned([truth], (2, 4))[0][0, 0] for _ in range(400)])
+    seen = torch.stack([subsampled([truth], (2, 4))[0][0, 0] for _ in range(400)])
     assert set(seen[:, 0].tolist()) == {0.0, 1.0} and set(seen[:, 3].tolist()) == {6.0, 7.0}
     assert seen.mean(0).tolist() == pytest.approx([0.5, 2.5, 4.5, 6.5], abs=0.1)
-    labels, depth = thinned([truth, truth * 2], (2, 4))
+    labels, depth = subsampled([truth, truth * 2], (2, 4))
     assert torch.equal(labels * 2, depth)
-    assert thinned([truth], (4, 8))[0] is truth
+    assert subsampled([truth], (4, 8))[0] is truth
 
 
 def test_losses_of_accumulated_batches_are_means_over_the_pixels_of_all():
@@ -185,7 +185,7 @@ def test_thinning_stays_within_the_picture(monkeypatch):
     almost_one = torch.tensor(1 - 2**-24)  # the greatest that torch.rand gives
     monkeypatch.setattr(torch, "rand", lambda *_, **__: almost_one)
     truth = torch.arange(288.0).expand(1, 288, 288)
-    assert thinned([truth], (144, 144))[0][0, 0, -1] == 287
+    assert subsampled([truth], (144, 144))[0][0, 0, -1] == 287
 
 
 def stereo_batch():
@@ -231,11 +231,11 @@ def test_a_sample_without_right_view_teaches_no_depth():
 def test_stereo_and_video_name_the_system_that_they_are_for():
     system = Says(depth=torch.ones(2, 1, H, W))
     # Their data has no views either, since the system asks for none.
-    with pytest.raises(TrainingError, match="gives no disparities"):
+    with pytest.raises(TrainingError, match="has no output disparities"):
         Stereo()(Context(system, batch(), WEIGHTS, CANONICAL))
     with pytest.raises(TrainingError, match="has no pose network"):
         Video()(Context(system, batch(), WEIGHTS, CANONICAL))
-    with pytest.raises(TrainingError, match="gives no side_depths"):
+    with pytest.raises(TrainingError, match="has no output side_depths"):
         Supervised(deep_supervision=True)(Context(system, batch(), WEIGHTS, CANONICAL))
 
 

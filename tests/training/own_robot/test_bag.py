@@ -28,7 +28,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from training.__main__ import main
-from training.data.parts import PartWriter, complete_parts
+from training.data.shards import ShardWriter, complete_shards
 from training.errors import TrainingError
 from training.own_robot import dataset_writer
 from training.own_robot.recordings import Recording
@@ -157,7 +157,7 @@ def take(path, output, *more):
 
 
 def frames_of(output):
-    return [(part, frame) for part in complete_parts(output) for frame in part.frames]
+    return [(part, frame) for part in complete_shards(output) for frame in part.frames]
 
 
 def content(output):
@@ -477,7 +477,7 @@ def test_a_stopped_run_is_resumed(plugin, packed, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_writer, "FRAMES_PER_PART", 2)
     bag = write_bag(tmp_path / "bag", drive(120, still=range(35, 62)), plugin)
     take(bag, tmp_path / "at_once", *packed)
-    finish, finished = PartWriter.finish, []
+    finish, finished = ShardWriter.finish, []
 
     def stop(writer, **more):
         if len(finished) == 2:
@@ -485,9 +485,9 @@ def test_a_stopped_run_is_resumed(plugin, packed, tmp_path, monkeypatch):
         finished.append(finish(writer, **more))
         return finished[-1]
 
-    monkeypatch.setattr(PartWriter, "finish", stop)
+    monkeypatch.setattr(ShardWriter, "finish", stop)
     assert run("--input", bag, "--output", tmp_path / "data", *packed) == 130
-    monkeypatch.setattr(PartWriter, "finish", finish)
+    monkeypatch.setattr(ShardWriter, "finish", finish)
     names = sorted(path.name for path in (tmp_path / "data").iterdir())
     ending = ".tar" if packed else ""
     assert names == [
@@ -509,7 +509,7 @@ def test_finished_bags_are_not_repeated_and_others_are_added(driven, tmp_path, c
     assert run("--input", driven, other, "--output", tmp_path / "data") == 0
     card = json.loads((tmp_path / "data" / "card.json").read_text())
     assert [(r["name"], r["frames"]) for r in card["recordings"]] == [("000", 7), ("001", 3)]
-    parts = complete_parts(tmp_path / "data")
+    parts = complete_shards(tmp_path / "data")
     assert [part.about["recording"] for part in parts] == ["000", "001"]
     # Neither bag is needed any more.
     shutil.rmtree(other)
@@ -537,7 +537,7 @@ def test_other_options_need_another_folder(driven, tmp_path, capsys):
 @pytest.mark.parametrize("packed", [[], ["--packed"]])
 def test_a_full_disk_costs_the_part_that_did_not_fit(packed, driven, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dataset_writer, "FRAMES_PER_PART", 2)
-    add, added = PartWriter.add, []
+    add, added = ShardWriter.add, []
 
     def fail(writer, frame, files):
         added.append(frame)
@@ -545,13 +545,13 @@ def test_a_full_disk_costs_the_part_that_did_not_fit(packed, driven, tmp_path, m
             raise OSError(errno.ENOSPC, "No space left on device")
         add(writer, frame, files)
 
-    monkeypatch.setattr(PartWriter, "add", fail)
+    monkeypatch.setattr(ShardWriter, "add", fail)
     assert run("--input", driven, "--output", tmp_path / "data", *packed) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "no space left" in line and "to resume" in line
     names = {path.name for path in (tmp_path / "data").iterdir()}
     assert names == {"card.json", f"part-00000{'.tar' if packed else ''}", "part-00000.json"}
-    monkeypatch.setattr(PartWriter, "add", add)
+    monkeypatch.setattr(ShardWriter, "add", add)
     take(driven, tmp_path / "data", *packed)
     take(driven, tmp_path / "at_once")
     assert content(tmp_path / "data") == content(tmp_path / "at_once")

@@ -30,7 +30,7 @@ import transformers as tf
 from depthseg_ros.street import Street
 from training.cli.pseudo_label import main
 from training.data.classes import CAMVID
-from training.data.parts import PartWriter, complete_parts, write_json
+from training.data.shards import ShardWriter, complete_shards, write_json
 from training.errors import TrainingError
 from training.own_robot import labeller as pseudo_label
 from training.own_robot.alignment import Alignment
@@ -71,7 +71,7 @@ def encoded(depth):
 
 def write_part(data, number, scene, indices, packed=False, back=0, calibrated=True, truth=True):
     """A part as `training bag` writes it; `back`: how many frames before it the view `previous`."""
-    writer = PartWriter(data, f"part-{number:05}", packed)
+    writer = ShardWriter(data, f"part-{number:05}", packed)
     for index in indices:
         frame = scene(index)
         camera = frame.intrinsics
@@ -145,8 +145,8 @@ def label(data, maker):
     """Labels of the first part, as a part."""
     (data / "labels").mkdir(exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
-        list(maker.label(complete_parts(data)[0], data / "labels", pool))
-    return complete_parts(data / "labels")[0]
+        list(maker.label(complete_shards(data)[0], data / "labels", pool))
+    return complete_shards(data / "labels")[0]
 
 
 # --- The whole command
@@ -202,7 +202,7 @@ def test_labels_of_a_small_teacher_carry_information(tmp_path):
         *("--classes", tmp_path / "map.yaml", "--min-trust", 0.4),
         teachers=["--scales", "1.0", "1.25"],
     )
-    (part,) = complete_parts(data / "labels")
+    (part,) = complete_shards(data / "labels")
     truth = np.stack([streets[0](i).labels for i in moments])
     output = np.stack([picture(part, key, "labels.png") for key in part.keys])
     trust = np.stack([picture(part, key, "labels_trust.png") for key in part.keys])
@@ -228,7 +228,7 @@ def test_our_own_model_labels_a_data_set_in_the_format_that_readers_expect(
     card = json.loads((tmp_path / "labels" / "card.json").read_text())
     assert card["format"] == 1 and card["classes"] == "camvid" and card["min_trust"] == 0.5
     assert card["depth_teacher"] == card["segmentation_teacher"] == STREET
-    (part,), (pictures,) = complete_parts(tmp_path / "labels"), complete_parts(tmp_path)
+    (part,), (pictures,) = complete_shards(tmp_path / "labels"), complete_shards(tmp_path)
     assert part.packed and part.keys == pictures.keys and part.name == "part-00000"
     for words, index in zip(part.frames, (0, 30), strict=True):
         key, frame = words["key"], scene(index)
@@ -254,13 +254,13 @@ def test_depth_alone_can_be_labelled_and_the_mounting_places_the_ground(scene, t
     write_part(tmp_path, 0, scene, [0])
     depth_alone = ["--depth-teacher", STREET, "--segmentation-teacher", "none", "--scales", "1.0"]
     run(tmp_path, teachers=depth_alone)
-    (part,) = complete_parts(tmp_path / "labels")
+    (part,) = complete_shards(tmp_path / "labels")
     assert (picture(part, part.keys[0], "labels.png") == 255).all()
     assert part.frames[0]["coverage"]["labels"] == 0 < part.frames[0]["coverage"]["depth"]
     (tmp_path / "labels").rename(tmp_path / "alone")
     run(tmp_path, "--camera-height", scene.street.camera_height, "--camera-pitch",
         -scene.street.pitch)  # fmt: skip
-    (part,) = complete_parts(tmp_path / "labels")
+    (part,) = complete_shards(tmp_path / "labels")
     labels, depth = (picture(part, part.keys[0], f"{n}.png") for n in ("labels", "depth"))
     true = scene(0).depth
     near = (labels == 3) & (scene(0).labels == 3) & (depth > 0) & (true < 10)
@@ -273,7 +273,7 @@ def test_the_camera_height_scales_depth(scene, tmp_path):
     medians = []
     for metres in (height, 2 * height):
         run(tmp_path, "--camera-height", metres)
-        (part,) = complete_parts(tmp_path / "labels")
+        (part,) = complete_shards(tmp_path / "labels")
         depth = np.stack([picture(part, key, "depth.png") for key in part.keys])
         medians.append(np.median(depth[depth > 0]))
         (tmp_path / "labels").rename(tmp_path / f"labels-{metres}")
@@ -284,14 +284,14 @@ def test_the_camera_height_scales_depth(scene, tmp_path):
 def test_a_full_disk_leaves_complete_parts_and_the_next_run_resumes(scene, tmp_path, monkeypatch):
     for number in range(3):
         write_part(tmp_path, number, scene, [30 * number])
-    add = PartWriter.add
+    add = ShardWriter.add
 
     def full(writer, frame, files):
         if writer._name == "part-00001":
             raise OSError(28, "No space left on device")
         add(writer, frame, files)
 
-    monkeypatch.setattr(PartWriter, "add", full)
+    monkeypatch.setattr(ShardWriter, "add", full)
     with pytest.raises(TrainingError, match=r"labels cannot be written: No space left on device;"):
         run(tmp_path)
     labels = tmp_path / "labels"
@@ -304,7 +304,7 @@ def test_a_full_disk_leaves_complete_parts_and_the_next_run_resumes(scene, tmp_p
     before = (labels / "part-00000.json").stat().st_mtime_ns
     run(tmp_path)
     assert (labels / "part-00000.json").stat().st_mtime_ns == before
-    assert len(complete_parts(labels)) == 3 and (labels / "report.html").is_file()
+    assert len(complete_shards(labels)) == 3 and (labels / "report.html").is_file()
     monkeypatch.setattr(pseudo_label, "_labeller", None)  # nothing is left to label
     run(tmp_path, "--pictures", 1)
 
@@ -333,19 +333,19 @@ def test_processes_share_the_parts_and_the_last_writes_the_report(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     run(tmp_path)
-    assert [part.name for part in complete_parts(labels)] == ["part-00000", "part-00002"]
+    assert [part.name for part in complete_shards(labels)] == ["part-00000", "part-00002"]
     assert not (labels / "report.html").exists()
     assert "2 of 3 parts are labelled" in capsys.readouterr().out
     monkeypatch.setenv("RANK", "1")
     run(tmp_path)
-    assert len(complete_parts(labels)) == 3 and (labels / "report.html").is_file()
+    assert len(complete_shards(labels)) == 3 and (labels / "report.html").is_file()
 
 
 def test_a_range_of_parts_can_be_chosen(scene, tmp_path):
     for number in range(3):
         write_part(tmp_path, number, scene, [30 * number])
     run(tmp_path, "--parts", "1-7")
-    names = [part.name for part in complete_parts(tmp_path / "labels")]
+    names = [part.name for part in complete_shards(tmp_path / "labels")]
     assert names == ["part-00001", "part-00002"]
     for wrong, message in (("7-9", "no complete part with these"), ("a-b", "expected FIRST-LAST")):
         with pytest.raises(TrainingError, match=message):

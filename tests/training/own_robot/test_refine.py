@@ -145,8 +145,8 @@ def test_refined_labels_are_trained_on_and_not_scored(data):
     assert sample.labels[8, middles].tolist() == [BUILDING, TREE, 11]
     assert sample.labels[24, middles].tolist() == [ROAD] * 3
     assert sample.labels[40, middles].tolist() == [BUILDING, TREE, ROAD]
-    assert sample.labels_trust[8, 40] == sample.labels_trust[24, 8] == 255
-    assert 200 < sample.labels_trust[40, 8] <= 255
+    assert sample.labels_confidence[8, 40] == sample.labels_confidence[24, 8] == 255
+    assert 200 < sample.labels_confidence[40, 8] <= 255
     item = TrainDataset(mapped.samples, (48, 48), CARD, (1, 1), sets=mapped.sets)[0, 1]
     assert set(item["labels"].unique().tolist()) <= {BUILDING, ROAD, TREE, 11, 255}
     scored = source.mapped(CAMVID)
@@ -189,7 +189,7 @@ def test_refined_labels_are_kept_and_other_options_refused(data):
 def test_wrong_calls_are_one_clear_line(data, capsys):
     with pytest.raises(TrainingError, match="--classes has 2 maps for 1 teachers"):
         refined(data, "--classes", "a", "b")
-    with pytest.raises(TrainingError, match="streets takes no option `refined`"):
+    with pytest.raises(TrainingError, match="streets has no option `refined`"):
         open_source("streets", "val", None, 1, {"refined": "x"})
     for arguments, message in (
         (["--data", "a=b"], "needs --output"),

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One reader for each data set, and `folder` for any folder that a YAML file describes.
+"""Readers of public data sets, of own recordings, and of any folder described by a YAML file.
 
-A reader is a `Dataset` of `training.data.sample.Sample`, in a file that also has `SOURCE`, `TERMS`
-and `CLASSES`. Imports `training.data` except `sources`, which opens readers by name.
+A reader is a `Dataset` of `training.data.sample.Sample`. Its file also defines `SOURCE`, `TERMS`
+and `CLASSES`. May import `training.data`, except `sources`, which opens readers by name.
 Start with `camvid`.
 """

@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Scenes made by pasting foregrounds into backgrounds: system 001's layout, and what it shares.
+"""Read composites of foregrounds and backgrounds, in the layout of the data of system 001.
 
-`bg/N.jpg` beside `{fg_bg,fg_bg_mask,dense_depth}/N/*.jpg`, which for each background N belong
-together by their position in the order of their numbers. The foregrounds come in the same order
-for each background, `variants` pictures (places and mirrorings) of each in a row.
+The folder has `bg/N.jpg` and `{fg_bg,fg_bg_mask,dense_depth}/N/*.jpg`. The k-th file, by number, of
+each folder belongs to one sample. The foregrounds have the same order for each background, with
+`variants` consecutive images (positions and flips) of each.
 
-Such data are every background with every foreground, so that a random split has seen all of both:
-`in_split` says which splits leak, and which do not.
+Such data combine every background with every foreground. A random split leaks: the same
+backgrounds and foregrounds are in train and val. `in_split` offers both kinds of splits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ...errors import TrainingError
-from ..images import names_of_images, read_rgb, require_same_size
+from ..images import image_names, read_rgb, require_same_size
 from ..sample import Sample
 
 SOURCE = "background/foreground composites"
@@ -44,11 +44,11 @@ TERMS = "the composites' terms are not stated"
 CLASSES = "mask"
 
 _HELD_OUT = 5
-"""One background, and one foreground, of so many is held out: those whose number it divides."""
+"""Backgrounds and foregrounds with a number divisible by this are held out."""
 
 
 class Composite(NamedTuple):
-    """Files of one sample, relative to the data set's root."""
+    """Files of one sample, relative to the root of the data set."""
 
     background: str
     scene: str
@@ -57,7 +57,7 @@ class Composite(NamedTuple):
 
 
 class BackgroundForeground(Dataset[Sample]):
-    """Masks as labels, depth of 0 to 1, and the view `background`."""
+    """Masks as labels, depth from 0 to 1, and the view `background`."""
 
     def __init__(
         self,
@@ -70,16 +70,16 @@ class BackgroundForeground(Dataset[Sample]):
         """List a split.
 
         Args:
-            root: The folder that has those of `names`.
+            root: The parent folder of `names`.
             split: `train`, `val` or `all`, see `in_split`.
-            names: Folders of the backgrounds, the scenes, the masks and the depth.
-            variants: How many pictures in a row show the same foreground: the only way to tell
-                which it is. The published sets have 4000 pictures of 100 foregrounds for each
+            names: Folders of the backgrounds, scenes, masks and depth.
+            variants: Number of consecutive images with the same foreground; identifies the
+                foreground. The published sets have 4000 images of 100 foregrounds for each
                 background.
             leaking: Split at random, see `in_split`.
 
         Raises:
-            TrainingError: if folders or pictures are missing, or do not pair.
+            TrainingError: folders or images are missing, or do not match each other.
         """
         self.root = Path(root)
         files: list[Composite] = []
@@ -92,11 +92,12 @@ class BackgroundForeground(Dataset[Sample]):
             counts = [len(part) for part in parts]
             if len(set(counts)) > 1:
                 found = dict(zip(folders, counts, strict=True))
-                raise TrainingError(f"{self.root} has {found} pictures, expected as many of each")
+                raise TrainingError(f"{self.root} has {found} images, expected equal numbers")
             if variants < 1 or counts[0] % variants:
                 raise TrainingError(
-                    f"{self.root / folders[0]} has {counts[0]} pictures, no multiple of variants"
-                    f" {variants}: give how many pictures in a row show the same foreground"
+                    f"{self.root / folders[0]} has {counts[0]} images, expected a multiple of"
+                    f" {variants}: set `variants` to the number of consecutive images with the same"
+                    " foreground"
                 )
             files += [Composite(background, *group) for group in zip(*parts, strict=True)]
             backgrounds += [int(number)] * counts[0]
@@ -111,7 +112,7 @@ class BackgroundForeground(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Read one scene; its depth is divided by its own maximum."""
         sample, depth = read_composite(self.root, self.files[index])
-        # Black all over says nothing about depth.
+        # Depth is unknown if all values are 0.
         sample.depth = depth.astype(np.float32) / (float(depth.max()) or np.nan)
         return sample
 
@@ -119,26 +120,27 @@ class BackgroundForeground(Dataset[Sample]):
 def in_split(
     split: str, backgrounds: Sequence[int], foregrounds: Sequence[int], leaking: bool = False
 ) -> NDArray[np.bool_]:
-    """Choose the samples of a split.
+    """Select the samples of a split.
 
-    `train` and `val` have neither a background nor a foreground in common: every fifth of both is
-    held out, `val` (4 %) has only those, `train` (64 %) none of them, the rest is left out.
+    By default, `train` and `val` share neither backgrounds nor foregrounds. Every fifth background
+    and foreground is held out. `val` (4 %) combines held-out ones only, `train` (64 %) combines the
+    others, and mixed samples are not used.
 
-    Where `leaking`, each sample is in `val` with a chance of a fifth, and else in `train`, like in
-    the original systems: all backgrounds and foregrounds are in both, and what is measured on such
-    a `val` reads too high.
+    With `leaking`, a random fifth of the samples is `val` and the others are `train`, as in the
+    original systems. Both contain all backgrounds and foregrounds, so metrics on `val` are too
+    optimistic.
 
     Args:
         split: `train`, `val` or `all`.
-        backgrounds: Number of each sample's background.
-        foregrounds: Number of each sample's foreground.
+        backgrounds: Background number of each sample.
+        foregrounds: Foreground number of each sample.
         leaking: Split at random.
 
     Returns:
-        For each sample whether it is in.
+        Whether each sample is in the split.
 
     Raises:
-        TrainingError: if there is no such split, or nothing is in it.
+        TrainingError: the split is unknown or empty.
     """
     if leaking:
         val = np.random.default_rng(0).random(len(backgrounds)) < 1 / _HELD_OUT
@@ -152,14 +154,14 @@ def in_split(
         raise TrainingError(f"split {split!r} of composites, expected one of {list(choices)}")
     if not choices[split].any():
         raise TrainingError(
-            f"none of {len(backgrounds)} composites is in split {split!r}:"
-            f" that needs backgrounds and foregrounds numbered up to {_HELD_OUT} at least"
+            f"none of {len(backgrounds)} composites is in split {split!r}, which needs backgrounds"
+            f" and foregrounds with numbers up to at least {_HELD_OUT}"
         )
     return choices[split]
 
 
 def read_composite(root: Path, files: Composite) -> tuple[Sample, NDArray[np.uint8]]:
-    """Read all but the depth's scale: a sample without depth, and (H, W) uint8 depth as stored."""
+    """Read a sample without depth, and its depth as stored, (H, W) uint8 without a scale."""
     image = read_rgb(root / files.scene)
     background = read_rgb(root / files.background)
     mask = _read_brightness(root / files.mask)
@@ -167,28 +169,28 @@ def read_composite(root: Path, files: Composite) -> tuple[Sample, NDArray[np.uin
         raise TrainingError(f"{root / files.mask} is a mask of 0 and 1, expected 0 and 255")
     depth = _read_brightness(root / files.depth)
     require_same_size(root / files.scene, image, background=background, mask=mask, depth=depth)
-    # JPEG blurs the mask's 0 and 255.
+    # JPEG compression changes the values 0 and 255 of masks.
     labels = (mask > 127).astype(np.uint8)
     return Sample(image, labels, views={"background": background}), depth
 
 
 def _read_brightness(path: Path) -> NDArray[np.uint8]:
-    """(H, W), whether it is stored in one channel or in three that are equal."""
+    """Read a gray image, stored in one or three channels, as (H, W)."""
     brightness: NDArray[Any] = cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2GRAY)
     return brightness
 
 
 def _by_number(root: Path, folder: str) -> list[str]:
-    """Pictures of a folder in the order of their numbers, relative to `root`."""
-    # There are more than a million files: names are quicker to handle than paths.
-    names = [(os.path.splitext(name)[0], name) for name in names_of_images(root / folder)]
+    """List the images of a folder, relative to `root`, sorted by number."""
+    # There are more than a million files: strings are faster than paths.
+    names = [(os.path.splitext(name)[0], name) for name in image_names(root / folder)]
     if not names:
-        raise TrainingError(f"no pictures found as {root / folder}/N.jpg")
-    strange = [name for stem, name in names if not stem.isdecimal()]
-    if strange:
-        raise TrainingError(f"{root / folder} has {min(strange)}, expected only pictures N.jpg")
+        raise TrainingError(f"no images found as {root / folder}/N.jpg")
+    invalid = [name for stem, name in names if not stem.isdecimal()]
+    if invalid:
+        raise TrainingError(f"{root / folder} has {min(invalid)}, expected only images N.jpg")
     numbers = Counter(int(stem) for stem, _ in names)
     number, count = numbers.most_common(1)[0]
     if count > 1:
-        raise TrainingError(f"{root / folder} has {count} pictures of number {number}: remove one")
+        raise TrainingError(f"{root / folder} has {count} images with number {number}: remove one")
     return [f"{folder}/{name}" for _, name in sorted(names, key=lambda name: int(name[0]))]

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""CamVid, 11 classes, in the layout of SegNet's tutorial.
+"""Read CamVid with 11 classes, in the layout of SegNet's tutorial.
 
-`{split}/NAME.png` (or .jpg and the like) beside `{split}annot/NAME.png`, ids 0..10, 11 for
-unlabelled.
+Images are `{split}/NAME.png` (or another image format). Labels are `{split}annot/NAME.png` with the
+ids 0..10, and 11 for unlabelled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ...errors import TrainingError
 from ..classes import CAMVID
-from ..images import images_of, labels_of, read_ids, read_rgb, require_same_size, warn_of_masks
+from ..images import (
+    images_by_stem,
+    label_files_by_stem,
+    read_ids,
+    read_rgb,
+    require_same_size,
+    warn_if_masks,
+)
 from ..sample import Sample
 
 SOURCE = "CamVid (11 classes)"
@@ -40,7 +47,7 @@ _UNLABELLED_ID = len(CAMVID)
 
 
 class CamVid(Dataset[Sample]):
-    """Labels only; the pictures' focal length and depth are not known."""
+    """Labels only; focal length and depth are unknown."""
 
     def __init__(
         self, root: str | Path, split: str, held_out: str | list[str] | None = None
@@ -48,21 +55,21 @@ class CamVid(Dataset[Sample]):
         """List a split.
 
         Args:
-            root: The data set's folder.
+            root: The folder of the data set.
             split: `train`, `val` or `test`.
-            held_out: A drive or several, by what the file names begin with before `_`, such as
-                0006R0: `val` is these drives' images in train and val, `train` all others there;
-                `[]` trains on all. By default the published splits, whose val lies between train's
-                frames of the same drive and says little about other streets.
+            held_out: One or more drives (file name prefixes up to `_`, for example 0006R0) to use
+                for `val` instead of the published split: `train` has all other images of train and
+                val, so `[]` trains on all. In the published split, val and train frames come from
+                the same drives, so it does not measure generalisation to other streets.
 
         Raises:
-            TrainingError: images or their labels are missing, or there is no such drive.
+            TrainingError: images or labels are missing, or a drive is unknown.
         """
         folders = [split] if held_out is None or split == "test" else ["train", "val"]
         self.pairs = [pair for folder in folders for pair in _pairs(Path(root), folder)]
         if held_out is not None and split != "test":
             drives = [held_out] if isinstance(held_out, str) else held_out
-            known = sorted({_drive(picture) for picture, _ in self.pairs})
+            known = sorted({_drive(image_file) for image_file, _ in self.pairs})
             unknown = [drive for drive in drives if drive not in known]
             if unknown:
                 raise TrainingError(
@@ -72,45 +79,45 @@ class CamVid(Dataset[Sample]):
             self.pairs = [p for p in self.pairs if (_drive(p[0]) in drives) == (split == "val")]
             if not self.pairs:
                 raise TrainingError(
-                    f"{root} has nothing for {split!r} where held_out is {held_out!r}"
+                    f"{root} has no images for {split!r} if held_out is {held_out!r}"
                 )
-        warn_of_masks([file for _, file in self.pairs])
+        warn_if_masks([file for _, file in self.pairs])
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture and its labels."""
-        picture, label_file = self.pairs[index]
-        image = read_rgb(picture)
+        """Read one image and its labels."""
+        image_file, label_file = self.pairs[index]
+        image = read_rgb(image_file)
         labels = read_labels(label_file)
-        require_same_size(picture, image, labels=labels)
+        require_same_size(image_file, image, labels=labels)
         return Sample(image, labels)
 
 
 def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """Images and labels of a folder."""
+    """List the pairs of image and label file of a published split."""
     folder, label_folder = root / split, root / f"{split}annot"
-    pictures, labels = images_of(folder), labels_of(label_folder)
-    if not pictures:
-        raise TrainingError(f"no CamVid pictures found as {folder}/*.png or *.jpg")
-    missing = [stem for stem in sorted(pictures) if stem not in labels]
+    images, labels = images_by_stem(folder), label_files_by_stem(label_folder)
+    if not images:
+        raise TrainingError(f"no CamVid images found as {folder}/*.png or *.jpg")
+    missing = [stem for stem in sorted(images) if stem not in labels]
     if missing:
         raise TrainingError(
             f"{len(missing)} label files are missing, the first is {label_folder / missing[0]}.png"
         )
-    unused = [file for stem, file in labels.items() if stem not in pictures]
-    report_left_out(label_folder, unused, "labels of no image")
-    return [(pictures[stem], labels[stem]) for stem in sorted(pictures)]
+    unused = [file for stem, file in labels.items() if stem not in images]
+    report_left_out(label_folder, unused, "labels without an image")
+    return [(images[stem], labels[stem]) for stem in sorted(images)]
 
 
-def _drive(picture: Path) -> str:
-    return picture.name.partition("_")[0]
+def _drive(image_file: Path) -> str:
+    return image_file.name.partition("_")[0]
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Read a label file: (H, W) uint8 ids, 255 for unlabelled; `TrainingError` if it is not one."""
+    """Read a label file as (H, W) uint8 ids, 255 for unlabelled; raises `TrainingError`."""
     labels = read_ids(path, range(_UNLABELLED_ID + 1))
     labels[labels == _UNLABELLED_ID] = UNLABELLED
     return labels

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Cityscapes (Cordts et al. 2016): fine or coarse labels, depth from stereo, pairs, videos.
+"""Read Cityscapes (Cordts et al. 2016): fine or coarse labels, stereo depth, stereo pairs, videos.
 
-Files are named `{type}/{split}/{city}/{city}_{seq:06}_{frame:06}_{type}{ext}`, as its archives
-unpack. Pictures, labels and disparity keep their original size: disparity counts its pixels.
+The files are `{type}/{split}/{city}/{city}_{seq:06}_{frame:06}_{type}{ext}`, as in the archives.
+They must have their original size, since disparity is in pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ...errors import TrainingError
 from ..arrays import read_text
-from ..images import AnyEnding, read_gray, read_ids, read_rgb, require_files, require_same_size
+from ..images import StemIndex, read_gray, read_ids, read_rgb, require_files, require_same_size
 from ..sample import Sample
 
 SOURCE = "Cityscapes"
@@ -39,14 +39,14 @@ TERMS = "Cityscapes is for non-commercial use"
 CLASSES = "cityscapes"
 
 EVALUATED_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
-"""What `_labelIds.png` has for classes 0 to 18. The id -1 (licence plate) is stored as 255."""
+"""Ids in `_labelIds.png` of the classes 0 to 18. The id -1 (licence plate) is stored as 255."""
 
 _CLASS_OF_ID = np.full(256, UNLABELLED, np.uint8)
 _CLASS_OF_ID[list(EVALUATED_IDS)] = np.arange(len(EVALUATED_IDS))
 
 
 class Cityscapes(Dataset[Sample]):
-    """Labels, and where `disparity/{split}` is there, metric depth with its focal length."""
+    """Labels; metric depth and focal length too if `disparity/{split}` exists."""
 
     def __init__(
         self,
@@ -60,24 +60,24 @@ class Cityscapes(Dataset[Sample]):
         """List a split.
 
         Args:
-            root: The folder that has `leftImg8bit`.
+            root: The parent folder of `leftImg8bit`.
             split: `train` or `val`; with coarse labels also `train_extra`.
             labels: `gtFine` or `gtCoarse`.
-            stereo: Give the view `right` and the baseline, from `rightImg8bit` and `camera`.
-            neighbours: Give the views `previous` and `next`, the frames beside each picture in
-                `leftImg8bit_sequence`, where they are there.
-            cut_bottom: Share of the height to cut away below, where the car's own bonnet is.
+            stereo: Read the view `right` and the baseline, from `rightImg8bit` and `camera`.
+            neighbours: Read the views `previous` and `next`, the neighbouring frames in
+                `leftImg8bit_sequence`, if they exist.
+            cut_bottom: Fraction of the height to remove at the bottom, the bonnet of the car.
 
         Raises:
-            TrainingError: if there are no pictures, or what belongs to them is missing.
+            TrainingError: there are no images, or files that belong to them are missing.
         """
         if not 0 <= cut_bottom < 1:
-            raise TrainingError(f"cut_bottom is {cut_bottom}, expected a share from 0 to below 1")
+            raise TrainingError(f"cut_bottom is {cut_bottom}, expected a fraction below 1, or 0")
         self.kept = 1 - cut_bottom
         if labels not in ("gtFine", "gtCoarse"):
-            raise TrainingError(f"Cityscapes' labels {labels!r}, expected gtFine or gtCoarse")
+            raise TrainingError(f"Cityscapes labels are {labels!r}, expected gtFine or gtCoarse")
         self.root, self.split, self.labels = Path(root), split, labels
-        folder, self.find = self.root / "leftImg8bit" / split, AnyEnding()
+        folder, self.find = self.root / "leftImg8bit" / split, StemIndex()
         self.stems = sorted(
             f"{city.name}/{stem.removesuffix('_leftImg8bit')}"
             for city in (folder.glob("[!.]*") if folder.is_dir() else ())
@@ -86,7 +86,7 @@ class Cityscapes(Dataset[Sample]):
         )
         """`{city}/{city}_{seq}_{frame}` of each sample."""
         if not self.stems:
-            raise TrainingError(f"no Cityscapes pictures found as {folder}/*/*_leftImg8bit.png")
+            raise TrainingError(f"no Cityscapes images found as {folder}/*/*_leftImg8bit.png")
         self.stereo = stereo
         self.has_depth = (self.root / "disparity" / split).is_dir()
         self.has_camera = self.has_depth or stereo or (self.root / "camera" / split).is_dir()
@@ -98,11 +98,11 @@ class Cityscapes(Dataset[Sample]):
         self.neighbours = [self._neighbours(s) if neighbours else {} for s in self.stems]
 
     def __len__(self) -> int:
-        """Number of labelled pictures."""
+        """Number of labelled images."""
         return len(self.stems)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture and what belongs to it."""
+        """Read one sample."""
         stem = self.stems[index]
         path = self._file("leftImg8bit", stem, ".png")
         image = read_rgb(path)
@@ -148,17 +148,17 @@ class Cityscapes(Dataset[Sample]):
 
 
 def read_train_ids(path: Path) -> NDArray[np.uint8]:
-    """Read `_labelIds.png`: (H, W) uint8 classes 0 to 18, 255 for what is not evaluated."""
+    """Read `_labelIds.png` as (H, W) uint8 classes 0 to 18, 255 for other classes."""
     return _CLASS_OF_ID[read_ids(path, range(34))]
 
 
 def depth_from_disparity(
     encoded: NDArray[np.uint16], fx: float, baseline: float
 ) -> NDArray[np.float32]:
-    """Depth (H, W) in metres from Cityscapes' disparity pictures, NaN where unknown.
+    """Convert Cityscapes disparity images to depth (H, W) in metres, NaN for unknown.
 
-    Their value p is 0 where nothing is known, else the disparity is (p - 1) / 256 pixels and depth
-    is fx * baseline / disparity. A disparity of 0, which is endless depth, is unknown too.
+    The value 0 means unknown. Otherwise, disparity is (value - 1) / 256 pixels, and depth is
+    fx * baseline / disparity. Infinite depth (disparity 0) becomes unknown.
     """
     known = encoded > 1
     depth = np.full(encoded.shape, np.nan, np.float32)
@@ -167,7 +167,7 @@ def depth_from_disparity(
 
 
 def read_camera(path: Path) -> tuple[float, float]:
-    """Read `_camera.json`: focal length in pixels and stereo baseline in metres."""
+    """Read focal length (pixels) and stereo baseline (metres) from `_camera.json`."""
     try:
         camera = json.loads(read_text(path))
         return float(camera["intrinsic"]["fx"]), float(camera["extrinsic"]["baseline"])

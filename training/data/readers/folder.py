@@ -12,12 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Any folder of images with masks, depth or both, described by one YAML file.
+"""Read any folder of images with masks, depth or both, described by a YAML file.
 
 The file is `dataset.yaml` in the folder, or one of `training/configs/datasets`, which describe
-public data sets. All entries but `classes` (where there are masks) and `depth_unit` (where there is
-depth) have defaults; `Description` and `Splits` say what each means. docs/tutorials/own_images.md
-begins with a folder of images and ends with a model.
+public data sets. `Description` and `Splits` document its entries. `classes` is required for masks,
+and `depth_unit` for depth. docs/tutorials/own_images.md shows how to train on a folder of images.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ from ..images import (
     read_rgb,
     read_unchanged,
     require_same_size,
-    warn_of_masks,
+    warn_if_masks,
 )
 from ..label_spaces import read_map
 from ..protocols import PROTOCOLS
@@ -61,11 +60,11 @@ SOURCE = "a folder of images"
 TERMS = "those of the images' owner"
 DESCRIPTION = "dataset.yaml"
 OTHER = {"val": "test", "test": "val"}
-"""Which split is taken where one does not exist."""
+"""Split -> the one to use if it does not exist."""
 EVERY = 5
 
 Files = dict[tuple[str, ...], Path]
-"""Files by what the wildcards of their pattern stand for."""
+"""Files by the strings that match the wildcards of their pattern."""
 
 
 @dataclass
@@ -73,59 +72,59 @@ class Description:
     """The entries of the YAML file."""
 
     name: str | None = None
-    """For the model card; default: the folder's name."""
+    """Name of the data set for the model card; default: the folder's name."""
     terms: str = TERMS
-    """Of use, for the model card."""
+    """Terms of use for the model card."""
     images: str = "images/**/*"
-    """Where the images are, below the folder. `*` is any part of a name, `**/` any folders, and
-    `{split}` the name of the split's folder. Without an ending, any image file."""
+    """Path pattern of the images, relative to the folder. `*` matches any part of a name, `**/` any
+    folders, and `{split}` the name of the split's folder. Without an extension, the pattern matches
+    all image files."""
     masks: str | None = None
-    """The same of label files; each `*` stands for what it does in `images`. Default: `masks/**/*`
-    if there is a folder `masks`."""
+    """Path pattern of the label files; each `*` matches the same string as in `images`. Default:
+    `masks/**/*` if there is a folder `masks`."""
     depth: str | None = None
-    """The same of depth files. Default: `depth/**/*` if there is a folder `depth`."""
+    """Path pattern of the depth files. Default: `depth/**/*` if there is a folder `depth`."""
     classes: str | list[Any] | dict[Any, Any] | None = None
-    """A name in `classes.CLASS_LISTS`; or id -> name, or id -> `{name, color, flags}`, where a name
-    of null is unlabelled; or a list of these, whose ids are 0, 1, and so on. Id 255 is unlabelled
-    where no class has it. A color is [R, G, B] or "#rrggbb"."""
+    """A name in `classes.CLASS_LISTS`; or id -> name, or id -> `{name, color, flags}`; or a list of
+    these with the ids 0, 1, and so on. A null name means unlabelled, and so does id 255 unless a
+    class has it. A color is [R, G, B] or "#rrggbb"."""
     mask_values: str = "ids"
-    """`ids`: masks are images of class ids, in gray or of a palette; `colors`: of the classes'
-    colors."""
+    """Content of masks: `ids` (gray or with a palette) or `colors` of the classes."""
     map: str | dict[Any, Any] | None = None
-    """How the classes become the model's, see `label_spaces`: content, or a file. Not needed where
-    all have the names of the model's."""
+    """Map to the model's classes, see `label_spaces`: a mapping or a file. Not needed if the
+    classes have the same names as the model's."""
     groups: str | dict[Any, Any] | None = None
-    """The same for scoring; default: as `map`."""
+    """Map to the model's classes for scoring; default: `map`."""
     depth_unit: float | None = None
-    """Metres per step of the depth files, e.g. 0.001 for millimetres. 0 is unknown, in 16 bits also
-    65535, in floating point what is not finite."""
+    """Metres per step of the depth files, e.g. 0.001 for millimetres. Unknown depth is 0, 65535 in
+    16 bits, or not finite in floating point."""
     fx: float | None = None
-    """Focal length in pixels of the images as they are stored."""
+    """Focal length in pixels of the stored images."""
     camera: str | None = None
-    """In place of `fx` a file below the folder: nine numbers of a 3x3 matrix, or a calibration file
-    (YAML) of ROS."""
+    """Instead of `fx`, a file relative to the folder: the nine numbers of a 3x3 matrix, or a ROS
+    calibration file (YAML)."""
     splits: str | dict[str, Any] | None = None
-    """`all`: every split has all images; or see `Splits`."""
+    """`all`: every split has all images; or the entries of `Splits`."""
     protocol: str | None = None
-    """For depth, one of `metrics.PROTOCOLS`; default: `whole`."""
+    """Depth evaluation protocol, one of `protocols.PROTOCOLS`; default: `whole`."""
 
 
 @dataclass
 class Splits:
-    """Which images are for validation."""
+    """Selection of the validation images."""
 
     folders: dict[str, str] | None = None
-    """Split -> what `{split}` stands for; default: the split's own name."""
+    """Split -> value of `{split}`; default: the name of the split."""
     group: str | None = None
-    """A regular expression: all that it finds in an image's path below the folder is the name of
-    its group, of which all images go to one split. Default: each image is a group."""
+    """A regular expression. Its matches in the relative path of an image form the name of its
+    group. All images of a group are in the same split. Default: each image is a group."""
     every: int | None = None
-    """Of so many groups, in natural order, one is val; default 5 where no path has `{split}`."""
+    """One of so many groups, in natural order, is val; default 5 if no path has `{split}`."""
     share: float | None = None
-    """In place of `every`: groups with about this share of the images are val, chosen by a hash of
-    their names, so that more groups change little."""
+    """Instead of `every`: groups with about this fraction of the images are val. They are chosen by
+    a hash of their names, so that additional groups change little."""
     held_out: list[str] | None = None
-    """In place of `every`: the groups that are val; those that are missing are reported."""
+    """Instead of `every`: the names of the val groups; missing ones are logged."""
 
     def __post_init__(self) -> None:
         given = [x for x in (self.every, self.share, self.held_out) if x is not None]
@@ -137,11 +136,11 @@ class Splits:
 
     @property
     def holds_out(self) -> bool:
-        """Whether one of them is given."""
+        """Whether a rule for val groups is given."""
         return any(x is not None for x in (self.every, self.share, self.held_out))
 
     def val(self, counts: Mapping[str, int]) -> set[str]:
-        """The groups that are val, of group -> number of images; raises `TrainingError`."""
+        """Select the val groups from {group: number of images}; raises `TrainingError`."""
         groups = sorted(counts, key=_natural)
         if self.held_out is not None:
             unknown = [name for name in self.held_out if name not in counts]
@@ -155,8 +154,8 @@ class Splits:
             return set(self.held_out)
         if len(groups) < 2:
             raise TrainingError(
-                f"splits: there is one group, {groups[0]!r}: nothing can be held out; give another"
-                " `group`, or `splits: all`"
+                f"splits: there is only one group, {groups[0]!r}, so none can be held out: set"
+                " another `group`, or `splits: all`"
             )
         if self.share is None:
             every = self.every or EVERY
@@ -174,17 +173,17 @@ def _some(names: Sequence[str]) -> str:
 
 
 class Pattern:
-    """Files below a folder by a pattern such as `images/**/*`, and what its wildcards stand for."""
+    """A path pattern such as `images/**/*` that extracts the matches of its wildcards."""
 
     def __init__(self, text: str, endings: frozenset[str]) -> None:
-        """Prepare a pattern; without an ending it is for files with one of `endings`."""
+        """Compile a pattern; without an extension it matches files with one of `endings`."""
         self.text, self.endings = text, endings
         ending = os.path.splitext(text)[1].lower()
         self.any_ending = ending not in IMAGES
         stem = text.removesuffix(".*") if self.any_ending else text[: -len(ending)]
         parts = re.split(r"(\*\*/|\*|\?)", stem)
         self.first = parts[0].rpartition("/")[0]
-        """Folder that all files are below."""
+        """Folder that contains all files."""
         wild = {"**/": "((?:.*/)?)", "*": "([^/]*)", "?": "([^/])"}
         expression = "".join(wild.get(p, re.escape(p)) for p in parts)
         last = r"\.[^./]+" if self.any_ending else f"(?i:{re.escape(ending)})"
@@ -193,11 +192,11 @@ class Pattern:
 
     @property
     def wildcards(self) -> list[str]:
-        """In their order."""
+        """The wildcards in order."""
         return self._parts[1::2]
 
     def key(self, path: str) -> tuple[str, ...] | None:
-        """What the wildcards stand for in a path below the folder; None: it does not fit."""
+        """Return the wildcard matches in a relative path; None if the pattern does not match."""
         match = self._expression.fullmatch(path)
         if match is None or os.path.splitext(path)[1].lower() not in self.endings:
             return None
@@ -206,12 +205,12 @@ class Pattern:
         return match.groups()
 
     def path(self, key: tuple[str, ...]) -> str:
-        """The path of a key, with one of the endings."""
+        """Return the path of a key, with an example extension."""
         return "".join(p + k for p, k in zip(self._parts[::2], (*key, self._ending), strict=True))
 
 
 class Folder(Dataset[Sample]):
-    """Images with what the folder has of masks and depth."""
+    """The images of a folder, with masks and depth if it has them."""
 
     def __init__(
         self,
@@ -226,10 +225,10 @@ class Folder(Dataset[Sample]):
             root: The folder.
             split: `train`, `val`, `test`, or `all` for all images.
             description: The YAML file; default: `dataset.yaml` in the folder.
-            splits: In place of the description's.
+            splits: Overrides the entry of the description.
 
         Raises:
-            TrainingError: the description is wrong, or there are no images, or no file for one.
+            TrainingError: the description is wrong, there are no images, or a file is missing.
         """
         self.root = Path(root).expanduser()
         file = self.root / DESCRIPTION if description is None else Path(description)
@@ -244,18 +243,18 @@ class Folder(Dataset[Sample]):
         for entry, needs in (("classes", "masks"), ("depth_unit", "depth")):
             if getattr(self.about, entry) is not None and getattr(self.about, needs) is None:
                 raise TrainingError(
-                    f"{file} has `{entry}`, but {self.root} has no folder {needs}: give `{needs}`,"
+                    f"{file} has `{entry}`, but {self.root} has no folder {needs}: set `{needs}` to"
                     f" a pattern such as {needs}/*.png, or remove `{entry}`"
                 )
         self.classes: str | tuple[SemanticClass, ...] | None = None
         if self.about.masks is not None:
             if self.about.classes is None:
-                raise TrainingError(f"{file} has no `classes`, which the masks need")
+                raise TrainingError(f"{file} has no `classes`, which are required for masks")
             self.classes, self._values = _class_values(self.about, file)
         if self.about.depth is not None and not 0 < (self.about.depth_unit or 0) < np.inf:
             raise TrainingError(
-                f"{file} has the depth_unit {self.about.depth_unit}, expected the metres per step"
-                " of its depth files: 0.001 for millimetres"
+                f"{file} has the depth_unit {self.about.depth_unit}, expected metres per step of"
+                " the depth files, e.g. 0.001 for millimetres"
             )
         self.map, self.group_map = (
             None if given is None else read_map(given, file.parent)
@@ -267,7 +266,7 @@ class Folder(Dataset[Sample]):
         self.depths = self._beside(depths, "depth")
         self.fx = self._focal_length()
         if self.masks and self.about.mask_values == "ids" and UNLABELLED not in self._values:
-            warn_of_masks(self.masks)
+            warn_if_masks(self.masks)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -275,17 +274,17 @@ class Folder(Dataset[Sample]):
 
     @cached_property
     def aspects(self) -> list[float]:
-        """Width over height of each image."""
+        """Aspect ratio (width / height) of each image."""
         sizes = map(image_size, self._paths)
         return [width / height for width, height in sizes]
 
     @cached_property
     def image_keys(self) -> list[str]:
-        """Path of each image below the folder, without its ending."""
+        """Relative path of each image, without its extension."""
         return [path.relative_to(self.root).with_suffix("").as_posix() for path in self._paths]
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one image and what belongs to it."""
+        """Read one sample."""
         path = self._paths[index]
         sample = Sample(read_rgb(path), fx=self.fx)
         if self.masks:
@@ -301,12 +300,16 @@ class Folder(Dataset[Sample]):
     def _listed(
         self, split: str, splits: str | dict[str, Any] | None
     ) -> tuple[str, dict[Any, Path], dict[Any, Path], dict[Any, Path]]:
-        """The split that there is, its images, and the masks and depth files of all, by key."""
+        """List a split, or its `OTHER` if it is empty.
+
+        Returns:
+            The name of the split, its images by key, and all masks and depth files by key.
+        """
         about = self.about
         splits = about.splits if splits is None else splits
         if splits not in ("all", None) and not isinstance(splits, dict):
             raise TrainingError(f"splits is {splits!r}, expected `all` or a mapping")
-        # `all` in place of the description's own leaves the folders of its test split alone.
+        # `all` as an override does not include the folders of the description's test split.
         rules = splits if isinstance(splits, dict) else about.splits
         rules = rules if isinstance(rules, dict) else {}
         chosen = Splits(**checked(rules, Splits, set(), f"the splits of {self.source}"))
@@ -329,7 +332,7 @@ class Folder(Dataset[Sample]):
                     files.update({(place, *key): path for key, path in found.items()})
             for what, files in (("masks", masks), ("depth files", depths)):
                 unused = [path for key, path in files.items() if key not in images]
-                report_left_out(self.root, unused, f"{what} of no image")
+                report_left_out(self.root, unused, f"{what} without an image")
             if not everything and (not fixed or chosen.holds_out):
                 images = self._part(name, images, chosen, fixed)
             if images:
@@ -340,7 +343,7 @@ class Folder(Dataset[Sample]):
         )
 
     def _files(self, folder: str) -> Iterator[Files]:
-        """Images, masks and depth files by what the wildcards stand for, and report the rest."""
+        """Yield images, masks and depth files by their wildcard matches; log unused files."""
         about = self.about
         texts = (about.images, about.masks, about.depth)
         patterns = [
@@ -358,7 +361,10 @@ class Folder(Dataset[Sample]):
                     f" {images.wildcards} as {images.text} has"
                 )
             if not pattern.any_ending and os.path.splitext(pattern.text)[1].lower() not in LOSSLESS:
-                raise TrainingError(f"{pattern.text}: such files cannot hold labels or depth")
+                raise TrainingError(
+                    f"{pattern.text}: this image format cannot store labels or depth, expected one"
+                    f" of {', '.join(sorted(LOSSLESS))}"
+                )
         below = {p.first: list(self._below(p.first)) for p in patterns if p is not None}
         used: set[str] = set()
         for pattern in patterns:
@@ -379,7 +385,7 @@ class Folder(Dataset[Sample]):
         report_left_out(self.root / images.first, rest, "not images by the description")
 
     def _below(self, first: str) -> Iterator[str]:
-        """Paths of the files below one of the folder's, in natural order."""
+        """Yield the relative paths of all files in the subfolder `first`, in natural order."""
         for folder, folders, files in os.walk(self.root / first):
             folders[:] = sorted((f for f in folders if f[0] != "."), key=_natural)
             below = os.path.relpath(folder, self.root)
@@ -389,7 +395,7 @@ class Folder(Dataset[Sample]):
     def _part(
         self, split: str, images: dict[Any, Path], rules: Splits, fixed: bool
     ) -> dict[Any, Path]:
-        """Images of a split where groups are held out."""
+        """Select the images of a split by groups."""
         if split == "test" or not images:
             return images if fixed else {}
         of_image = {key: self._group(path, rules.group) for key, path in images.items()}
@@ -413,7 +419,7 @@ class Folder(Dataset[Sample]):
         return name
 
     def _beside(self, files: dict[Any, Path], what: str) -> list[Path]:
-        """The files of the images, in their order; none where the folder has none."""
+        """Return the masks or depth files in the order of the images; empty if there are none."""
         text = getattr(self.about, what)
         if text is None:
             return []
@@ -430,7 +436,7 @@ class Folder(Dataset[Sample]):
     # --- Content ----------------------------------------------------------------------------------
 
     def _labels(self, path: Path) -> NDArray[np.uint8]:
-        """(H, W) class ids, 255 for unlabelled."""
+        """Read a mask as (H, W) class ids, 255 for unlabelled."""
         if self.about.mask_values == "ids":
             table = np.full(256, UNLABELLED, np.uint8)
             table[list(self._values)] = list(self._values.values())
@@ -447,13 +453,13 @@ class Folder(Dataset[Sample]):
             ]
             more = f" and {len(foreign) - 8} more" * (len(foreign) > 8)
             raise TrainingError(
-                f"{path} has the colors {', '.join(named)}{more}, which no class has; give one as"
-                " {name: null, color: ...} if it is unlabelled"
+                f"{path} has the colors {', '.join(named)}{more}, which no class has: list them as"
+                " {name: null, color: ...} if they are unlabelled"
             )
         return np.array([self._values[int(c)] for c in known], np.uint8)[places]
 
     def _metres(self, path: Path) -> NDArray[np.float32]:
-        """(H, W) metres, NaN where unknown."""
+        """Read depth as (H, W) metres, NaN for unknown."""
         wanted = "depth in one channel of uint8, uint16 or float32"
         stored = read_unchanged(path, wanted)
         if stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
@@ -470,7 +476,7 @@ class Folder(Dataset[Sample]):
     def _focal_length(self) -> float | None:
         about = self.about
         if about.fx is not None and about.camera is not None:
-            raise TrainingError(f"{self.source} has both `fx` and `camera`: give one of them")
+            raise TrainingError(f"{self.source} has both `fx` and `camera`: remove one of them")
         if about.camera is None:
             if about.fx is not None and not 0 < about.fx < np.inf:
                 raise TrainingError(f"{self.source} has fx {about.fx}, expected pixels above 0")
@@ -491,7 +497,7 @@ class Folder(Dataset[Sample]):
         if image_size(first) != size:
             raise TrainingError(
                 f"{path} is for images of {size}, {first} is {image_size(first)} (width, height):"
-                " give `fx` for the images as they are"
+                " set `fx` to the focal length of the stored images"
             )
         return fx
 
@@ -500,7 +506,7 @@ def _described(file: Path) -> Description:
     """Read a description; raises `TrainingError`."""
     if not file.is_file():
         raise TrainingError(
-            f"{file} is missing: it says what the folder's masks and depth mean, see"
+            f"{file} is missing, which describes the folder's masks and depth: see"
             " docs/tutorials/own_images.md"
         )
     content = {str(k): v for k, v in read_yaml(file, "the description of a data set").items()}
@@ -523,9 +529,9 @@ def _described(file: Path) -> Description:
 def _class_values(
     about: Description, file: Path
 ) -> tuple[str | tuple[SemanticClass, ...], dict[int, int]]:
-    """A description's class list, and what the values of masks are in it.
+    """Return the class list of a description, and {mask value: class id}.
 
-    Values are ids, or colors as 0xrrggbb.
+    Mask values are ids, or colors as 0xrrggbb.
     """
     given, by_color = about.classes, about.mask_values == "colors"
     if isinstance(given, str):
@@ -545,7 +551,7 @@ def _class_values(
         if by_color:
             if not isinstance(entry, Mapping) or entry.get("color") is None:
                 raise TrainingError(
-                    f"{file}: the class {number} has no color, by which masks are read"
+                    f"{file}: the class {number} has no color, required for mask_values: colors"
                 )
             color = entry["color"]
             value = _code(bytes.fromhex(color[1:]) if isinstance(color, str) else color)

@@ -12,15 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Hypersim: rendered rooms with exact distances, NYU's 40 classes.
+"""Read Hypersim: rendered rooms with exact distances and the 40 classes of NYUv2.
 
-`ai_VVV_NNN/images/scene_cam_XX_final_preview/frame.IIII.tonemap.jpg` beside
-`scene_cam_XX_geometry_hdf5/frame.IIII.{depth_meters,semantic}.hdf5` (key `dataset`), and, for
-splits, the published `metadata_images_split_scene_v1.csv` in the root. Any part of the scenes may
-be there. `depth_meters` is the distance from the camera's centre, NaN where there is nothing.
+Images are `ai_VVV_NNN/images/scene_cam_XX_final_preview/frame.IIII.tonemap.jpg`. Ground truth is
+`ai_VVV_NNN/images/scene_cam_XX_geometry_hdf5/frame.IIII.{depth_meters,semantic}.hdf5` (key
+`dataset`). Splits need the published `metadata_images_split_scene_v1.csv` in the root folder. Some
+of the scenes are enough. `depth_meters` is the distance from the camera centre, NaN for no surface.
 
-One focal length is taken for all, as most readers do; scenes whose cameras were tilted or shifted
-(see metadata_camera_parameters.csv of the data set) deviate from it.
+All images get the same focal length, as in most readers. Scenes with tilt-shift cameras (see
+metadata_camera_parameters.csv of the data set) deviate from it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SPLIT_COLUMNS = (
     "included_in_public_release",
     "split_partition_name",
 )
-_PICTURES = "ai_*/images/scene_cam_*_final_preview/frame.*.tonemap.*"
+_IMAGES = "ai_*/images/scene_cam_*_final_preview/frame.*.tonemap.*"
 _FX_PER_WIDTH = 886.81 / 1024
 
 
@@ -59,56 +59,55 @@ class Hypersim(Dataset[Sample]):
     """Labels and metric depth."""
 
     def __init__(self, root: str | Path, split: str) -> None:
-        """List the pictures that are there of a split: `train`, `val`, `test` or `all`.
+        """List the existing images of a split: `train`, `val`, `test` or `all`.
 
         Raises:
-            TrainingError: no pictures of the split, or missing labels, depth or split file, or an
-                unknown split.
+            TrainingError: the split is unknown or has no images, or a file is missing.
         """
         if split not in ("train", "val", "test", "all"):
             raise TrainingError(f"got split {split!r}, Hypersim has train, val, test and all")
         root = Path(root)
-        self.pictures = sorted(file for file in root.glob(_PICTURES) if is_image(file))
-        if not self.pictures:
-            raise TrainingError(f"no Hypersim pictures found as {root / _PICTURES}")
+        self.images = sorted(file for file in root.glob(_IMAGES) if is_image(file))
+        if not self.images:
+            raise TrainingError(f"no Hypersim images found as {root / _IMAGES}")
         if split != "all":
             members = _members(root / SPLIT_FILE, split)
-            self.pictures = [p for p in self.pictures if _frame(p) in members]
-            if not self.pictures:
-                raise TrainingError(f"none of the pictures in {root} is in split {split!r}")
+            self.images = [p for p in self.images if _frame(p) in members]
+            if not self.images:
+                raise TrainingError(f"none of the images in {root} is in split {split!r}")
         for what in ("depth_meters", "semantic"):
-            require_files([_geometry(p, what) for p in self.pictures], f"{what} files")
+            require_files([_geometry(p, what) for p in self.images], f"{what} files")
 
     def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.pictures)
+        """Number of images."""
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture, its labels and its depth."""
-        picture = self.pictures[index]
-        image = read_rgb(picture)
-        with hdf5_dataset(_geometry(picture, "depth_meters"), "dataset") as dataset:
+        """Read one image, its labels and depth."""
+        image_file = self.images[index]
+        image = read_rgb(image_file)
+        with hdf5_dataset(_geometry(image_file, "depth_meters"), "dataset") as dataset:
             distance = dataset[()]
-        semantic = _geometry(picture, "semantic")
+        semantic = _geometry(image_file, "semantic")
         with hdf5_dataset(semantic, "dataset") as dataset:
             ids = dataset[()]
-        require_same_size(picture, image, labels=ids, depth=distance)
+        require_same_size(image_file, image, labels=ids, depth=distance)
         labels = from_one_based(np.where(ids == -1, 0, ids), 40, semantic)
         fx = _FX_PER_WIDTH * image.shape[1]
         return Sample(image, labels, depth_from_distance(distance, fx), fx)
 
 
 def depth_from_distance(distance_HW: NDArray[np.floating], fx: float) -> NDArray[np.float32]:
-    """Depth along the optical axis from the distance to the camera's centre.
+    """Convert distances from the camera centre to depth along the optical axis.
 
-    z = D * f / |(x, y, f)|, with x and y from the picture's middle to the pixel's, square pixels.
+    z = D * f / |(x, y, f)| for a pixel at (x, y) relative to the image centre, square pixels.
 
     Args:
         distance_HW: (H, W) metres.
         fx: Focal length, pixels.
 
     Returns:
-        (H, W) metres, NaN where the distance is not finite or not positive.
+        (H, W) metres, NaN if the distance is not finite or not positive.
     """
     height, width = distance_HW.shape
     x = np.arange(width) - (width - 1) / 2
@@ -117,22 +116,22 @@ def depth_from_distance(distance_HW: NDArray[np.floating], fx: float) -> NDArray
     return np.where((depth > 0) & (depth < np.inf), depth, np.nan).astype(np.float32)
 
 
-def _frame(picture: Path) -> tuple[str, str, int]:
-    """Scene, camera and number as the split file names them."""
-    camera = picture.parent.name.removeprefix("scene_").removesuffix("_final_preview")
-    return picture.parts[-4], camera, int(picture.name.split(".")[1])
+def _frame(image_file: Path) -> tuple[str, str, int]:
+    """Scene, camera and frame number as in the split file."""
+    camera = image_file.parent.name.removeprefix("scene_").removesuffix("_final_preview")
+    return image_file.parts[-4], camera, int(image_file.name.split(".")[1])
 
 
-def _geometry(picture: Path, what: str) -> Path:
-    folder = picture.parent.name.replace("final_preview", "geometry_hdf5")
-    return picture.parents[1] / folder / picture.stem.replace("tonemap", f"{what}.hdf5")
+def _geometry(image_file: Path, what: str) -> Path:
+    folder = image_file.parent.name.replace("final_preview", "geometry_hdf5")
+    return image_file.parents[1] / folder / image_file.stem.replace("tonemap", f"{what}.hdf5")
 
 
 def _members(path: Path, split: str) -> set[tuple[str, str, int]]:
-    """Scene, camera and number of the released pictures of a split."""
+    """Read scene, camera and frame number of the released images of a split."""
     if not path.is_file():
         raise TrainingError(
-            f"{path} is missing, which says what is in split {split!r}; it lies in"
+            f"{path} is missing, which defines split {split!r}: copy it from"
             " evermotion_dataset/analysis of github.com/apple/ml-hypersim (or use split 'all')"
         )
     with path.open(newline="", encoding="utf-8-sig") as file:

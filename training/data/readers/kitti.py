@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""KITTI (Geiger et al. 2013): depth and video of the raw recordings, and the labels of 2015.
+"""Read KITTI (Geiger et al. 2013): raw recordings with depth, and the semantics benchmark.
 
-`KittiDepth` reads the raw recordings as they unpack, `{date}/{drive}/image_0{2,3}/data/*.png` (or
-`.jpg`), with the depth of the depth benchmark (Uhrig et al. 2017), the "improved" ground truth.
-`KittiSemantics` reads the 200 labelled pictures of the semantics benchmark.
+`KittiDepth` reads the raw recordings `{date}/{drive}/image_0{2,3}/data/*.png` (or `.jpg`) with the
+"improved" ground truth of the depth benchmark (Uhrig et al. 2017). `KittiSemantics` reads the 200
+labelled images of the semantics benchmark.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 
 from ...errors import TrainingError
 from ..arrays import read_lines
-from ..images import AnyEnding, read_gray, read_rgb, require_files, require_same_size
+from ..images import StemIndex, read_gray, read_rgb, require_files, require_same_size
 from ..sample import Sample
 from .cityscapes import read_train_ids
 
@@ -40,8 +40,8 @@ TERMS = "KITTI is licensed CC BY-NC-SA 3.0, for non-commercial use"
 CLASSES = "cityscapes"
 
 SEMANTICS_SPLITS = {"train": range(0, 160), "val": range(160, 200), "all": range(0, 200)}
-"""Numbers of the pictures with labels. The benchmark has no validation split of its own; pictures
-of one drive follow each other, so that one cut parts hardly any drive."""
+"""Numbers of the labelled images. The benchmark has no validation split. Images of a drive are
+consecutive, so these splits share at most one drive."""
 
 _UNKNOWN = np.float32(np.nan)
 _LINE = re.compile(
@@ -59,7 +59,7 @@ class _Frame:
 
 
 class KittiDepth(Dataset[Sample]):
-    """Pictures of a list such as the Eigen split's; some have depth, none has labels."""
+    """The images of a list, for example the Eigen split; some have depth, none has labels."""
 
     classes = None
 
@@ -74,36 +74,36 @@ class KittiDepth(Dataset[Sample]):
     ) -> None:
         """List the frames of a split.
 
-        The depth of frame 7 of the left camera is looked for as `proj_depth/groundtruth/image_02/
-        0000000007.png` under `train/{drive}`, `val/{drive}`, `{drive}` and `{date}/{drive}`. What
-        has none lacks depth: 45 of the 697 test pictures, and the ends of every drive.
+        The depth of frame 7 of the left camera is `proj_depth/groundtruth/image_02/0000000007.png`
+        in `train/{drive}`, `val/{drive}`, `{drive}` or `{date}/{drive}`. Frames without this file
+        have no depth: 45 of the 697 test images, and the first and last frames of each drive.
 
         Args:
             root: The folder of the dates, each with its `calib_cam_to_cam.txt`.
-            split: `train`, `val`, `test` or whichever `{split}_files.txt` there is in `lists`, with
-                lines of `date/drive frame l|r`; or such a file's own path, ending in `.txt`.
-            lists: Folder of the lists; `{root}/splits/eigen` if not given.
-            depth_root: The folder of the depth's `train` and `val`; `root` if not given.
-            stereo: Give the other camera's picture as the view `right`, and the baseline: positive
-                in lines `l`; in lines `r`, where the other camera lies to the left, negative.
-            neighbours: Give the views `previous` and `next`, where they are there.
+            split: Name of a list `{split}_files.txt` in `lists`, for example `train`, with lines
+                `date/drive frame l|r`; or the path of a list, ending in `.txt`.
+            lists: Folder of the lists; default: `{root}/splits/eigen`.
+            depth_root: Parent folder of the depth's `train` and `val`; default: `root`.
+            stereo: Read the other camera's image as the view `right`, and the baseline: positive
+                for lines `l`; negative for lines `r`, since the other camera is on the left.
+            neighbours: Read the views `previous` and `next`, if they exist.
 
         Raises:
-            TrainingError: if the list, pictures in it, their calibration, or all of the depth of
-                a given `depth_root` is missing.
+            TrainingError: the list, images in it, their calibration, or all depth files of a given
+                `depth_root` are missing.
         """
         root = Path(root)
-        folder_of_lists = Path(lists or root / "splits" / "eigen")
-        listed = Path(split) if split.endswith(".txt") else folder_of_lists / f"{split}_files.txt"
+        default = Path(lists or root / "splits" / "eigen") / f"{split}_files.txt"
+        listed = Path(split) if split.endswith(".txt") else default
         depth_folder = Path(depth_root or root)
-        numbered = functools.cache(functools.partial(_numbered, AnyEnding()))
+        numbered = functools.cache(functools.partial(_numbered, StemIndex()))
         cameras = functools.cache(_read_cameras)
 
         def frame_of(date: str, drive: str, number: int, camera: int) -> _Frame:
             def folder(which: int) -> Path:
                 return root / date / drive / f"image_0{which}" / "data"
 
-            def picture(which: int, number: int) -> Path:
+            def image_file(which: int, number: int) -> Path:
                 name = folder(which) / f"{number:010}.png"
                 return numbered(folder(which)).get(number, name)
 
@@ -111,14 +111,14 @@ class KittiDepth(Dataset[Sample]):
             places = (Path("train", drive), Path("val", drive), Path(drive), Path(date, drive))
             depths = [numbered(depth_folder / place / truth, True).get(number) for place in places]
             other = 5 - camera
-            views = {"right": picture(other, number)} if stereo else {}
+            views = {"right": image_file(other, number)} if stereo else {}
             for name, beside in (("previous", number - 1), ("next", number + 1)):
                 if neighbours and beside in numbered(folder(camera)):
-                    views[name] = picture(camera, beside)
+                    views[name] = image_file(camera, beside)
             positions = cameras(root / date / "calib_cam_to_cam.txt")
             (fx, x), (_, other_x) = positions[camera], positions[other]
             depth = next((file for file in depths if file), None)
-            return _Frame(picture(camera, number), depth, views, fx, other_x - x)
+            return _Frame(image_file(camera, number), depth, views, fx, other_x - x)
 
         self.frames = [frame_of(*line) for line in _read_split(listed)]
         self.stereo = stereo
@@ -150,13 +150,13 @@ class KittiDepth(Dataset[Sample]):
 
 
 class KittiSemantics(Dataset[Sample]):
-    """Labels only, of Cityscapes' classes."""
+    """Labels only, with the classes of Cityscapes."""
 
     def __init__(self, root: str | Path, split: str) -> None:
         """List `training/{image_2,semantic}/*_10.png` of `root`.
 
         Raises:
-            TrainingError: if the split is unknown, or there are no pictures, or labels are missing.
+            TrainingError: the split is unknown, there are no images, or labels are missing.
         """
         if split not in SEMANTICS_SPLITS:
             raise TrainingError(
@@ -164,7 +164,7 @@ class KittiSemantics(Dataset[Sample]):
             )
         folder = Path(root) / "training"
         names = [f"{number:06}_10.png" for number in SEMANTICS_SPLITS[split]]
-        find = AnyEnding()
+        find = StemIndex()
         self.pairs = [
             (find(folder / "image_2" / name), find(folder / "semantic" / name, lossless=True))
             for name in names
@@ -172,19 +172,19 @@ class KittiSemantics(Dataset[Sample]):
         ]
         if not self.pairs:
             raise TrainingError(
-                f"no KITTI pictures found as {folder}/image_2/{names[0]} to {names[-1]}"
+                f"no KITTI images found as {folder}/image_2/{names[0]} to {names[-1]}"
             )
         require_files(labels for _, labels in self.pairs)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture and its labels."""
-        picture, label_file = self.pairs[index]
-        image, labels = read_rgb(picture), read_train_ids(label_file)
-        require_same_size(picture, image, labels=labels)
+        """Read one image and its labels."""
+        image_file, label_file = self.pairs[index]
+        image, labels = read_rgb(image_file), read_train_ids(label_file)
+        require_same_size(image_file, image, labels=labels)
         return Sample(image, labels)
 
 
@@ -211,8 +211,8 @@ def _read_split(path: Path) -> list[tuple[str, str, int, int]]:
     return frames
 
 
-def _numbered(find: AnyEnding, folder: Path, lossless: bool = False) -> dict[int, Path]:
-    """Images of a folder by their number; none where there is no such folder."""
+def _numbered(find: StemIndex, folder: Path, lossless: bool = False) -> dict[int, Path]:
+    """Index the images of a folder by number; empty if there is no folder."""
     return {
         int(stem): find(folder / f"{stem}.png", lossless)
         for stem in find.stems(folder)
@@ -221,9 +221,9 @@ def _numbered(find: AnyEnding, folder: Path, lossless: bool = False) -> dict[int
 
 
 def _read_cameras(path: Path) -> dict[int, tuple[float, float]]:
-    """Read focal length (pixels) and place to the right (metres) of the rectified cameras 2 and 3.
+    """Read focal length (pixels) and x position (metres) of the rectified cameras 2 and 3.
 
-    A line `P_rect_02:` holds the projection matrix K [I | t] row by row; the place is -t[0].
+    A line `P_rect_02:` has the projection matrix K [I | t], row by row. The position is -t[0].
     """
     try:
         entries = dict(line.split(":", 1) for _, line in read_lines(path) if ":" in line)

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""MODEST museum, system 002's data: people pasted into museums, with mask and estimated depth.
+"""Read MODEST museum, the data of system 002: people pasted into museums, with estimated depth.
 
-`bg/bg001.jpeg`, `bg_fg/bg001_fg001_01.jpeg`, `bg_fg_mask/..._mask.jpeg` and
-`bg_fg_depth_map/..._depth_map.jpeg`; each line of `file_map.txt` has the four stems of a sample.
+The folder has `bg/bg001.jpeg`, `bg_fg/bg001_fg001_01.jpeg`, `bg_fg_mask/..._mask.jpeg` and
+`bg_fg_depth_map/..._depth_map.jpeg`. Each line of `file_map.txt` has the four stems of a sample.
 """
 
 from __future__ import annotations
@@ -29,36 +29,35 @@ from torch.utils.data import Dataset
 
 from ...errors import TrainingError
 from ..arrays import read_lines
-from ..images import names_of_images
+from ..images import image_names
 from ..sample import Sample
 from .background_foreground import Composite, in_split, read_composite
 
 SOURCE = "MODEST museum"
-TERMS = "MODEST museum's terms are not stated; its pictures were collected from the web"
+TERMS = "MODEST museum's terms are not stated; its images were collected from the web"
 CLASSES = "mask"
 
 FOLDERS = ("bg", "bg_fg", "bg_fg_mask", "bg_fg_depth_map")
-"""Of background, scene, mask and depth, in the order of `file_map.txt`."""
+"""Folders of background, scene, mask and depth, in the order of `file_map.txt`."""
 
 _SCENE = re.compile(r"(bg(\d+))_fg(\d+)_\d+")
 
 
 class Museum(Dataset[Sample]):
-    """Masks as labels, depth of 0 to 1, and the view `background`."""
+    """Masks as labels, depth from 0 to 1, and the view `background`."""
 
     def __init__(self, root: str | Path, split: str, leaking: bool = False) -> None:
         """List a split.
 
-        Mirrored foregrounds have the number of the unmirrored one, so that a foreground held out
-        is held out both ways.
+        A foreground and its horizontal flip have the same number, so both are held out together.
 
         Args:
-            root: The folder that has `file_map.txt`.
+            root: The parent folder of `file_map.txt`.
             split: `train`, `val` or `all`, see `background_foreground.in_split`.
-            leaking: Split at random, see there.
+            leaking: Split at random, see `background_foreground.in_split`.
 
         Raises:
-            TrainingError: if `file_map.txt` is missing or damaged, or pictures in it are missing.
+            TrainingError: `file_map.txt` is missing or damaged, or images are missing.
         """
         self.root = Path(root)
         backgrounds, foregrounds, files = [], [], []
@@ -68,7 +67,7 @@ class Museum(Dataset[Sample]):
             if scene is None or scene[1] != stems[0]:
                 raise TrainingError(
                     f"{self.root / 'file_map.txt'} line {number} is {line!r}, expected the stems"
-                    " bgN, bgN_fgM_K, and those of the mask and the depth, with tabs between"
+                    " bgN, bgN_fgM_K, and those of the mask and the depth, separated by tabs"
                 )
             backgrounds.append(int(scene[2]))
             foregrounds.append(int(scene[3]))
@@ -88,18 +87,18 @@ class Museum(Dataset[Sample]):
         return sample
 
     def _with_endings(self, expected: list[Composite]) -> list[Composite]:
-        """The files that are there, `.jpeg` or others; raises `TrainingError` where one is not."""
-        # Listing four folders is far quicker than asking for each of 1.2 million files.
+        """Find the files with any image extension; raises `TrainingError` if one is missing."""
+        # Listing four folders is much faster than checking each of 1.2 million files.
         there: dict[str, str] = {}
         for folder in FOLDERS:
-            for name in names_of_images(self.root / folder):
+            for name in image_names(self.root / folder):
                 other = there.setdefault(f"{folder}/{os.path.splitext(name)[0]}.jpeg", name)
                 if other != name:
                     raise TrainingError(f"{self.root / folder} has {other} and {name}: remove one")
         missing = [file for files in expected for file in files if file not in there]
         if missing:
             raise TrainingError(
-                f"{len(missing)} pictures of {self.root / 'file_map.txt'} are missing,"
+                f"{len(missing)} images of {self.root / 'file_map.txt'} are missing,"
                 f" the first is {self.root / missing[0]}"
             )
         return [
@@ -114,5 +113,5 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     except (OSError, ValueError) as error:
         raise TrainingError(f"the museum's {path} cannot be read ({error})") from None
     if not lines:
-        raise TrainingError(f"the museum's {path} is empty, expected four stems a line")
+        raise TrainingError(f"the museum's {path} is empty, expected four stems per line")
     return lines

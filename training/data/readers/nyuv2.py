@@ -12,13 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""NYU Depth v2, the 1449 labelled pictures, 40 or 13 classes.
+"""Read the 1449 labelled images of NYU Depth v2, with 40 or 13 classes.
 
-One folder of `nyu_depth_v2_labeled.mat` (HDF5 of `images` (N, 3, 640, 480) uint8, `labels` and
-`depths` (N, 640, 480), MATLAB's order of axes, metres), `splits.mat` (`trainNdxs`, `testNdxs`
-counting from 1: 795 and 654), `classMapping40.mat` (`mapClass`, the 894 labels to 1..40) and, for
-13 classes, `class13Mapping.mat` (the first field of `classMapping13`, 1..40 to 1..13). 0 is
-unlabelled throughout. `depths` is the one whose holes the authors filled.
+The folder has four files, in which 0 always means unlabelled:
+
+- `nyu_depth_v2_labeled.mat`: HDF5 with `images` (N, 3, 640, 480) uint8, `labels` and `depths`
+  (N, 640, 480), in MATLAB's order of axes. `depths` is in metres, with holes filled by the authors.
+- `splits.mat`: `trainNdxs` and `testNdxs`, 795 and 654 indices that start at 1.
+- `classMapping40.mat`: `mapClass` maps the 894 labels to 1..40.
+- `class13Mapping.mat`: the first field of `classMapping13` maps 1..40 to 1..13; for 13 classes.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ from ..sample import Sample
 SOURCE = "NYU Depth v2"
 TERMS = "NYU Depth v2 names no licence: treat it as for research use"
 CLASSES = "nyu40"
-"""The class list by default; `NyuV2.classes` says which one a reader gives."""
+"""The default class list; `NyuV2.classes` is the one in use."""
 
 FX = 518.85790117450188
-"""Pixels at 640 wide: `fx_rgb` in camera_params.m of the authors' toolbox."""
+"""Focal length in pixels for a width of 640: `fx_rgb` in camera_params.m of the toolbox."""
 
 
 class NyuV2(Dataset[Sample]):
@@ -54,7 +56,7 @@ class NyuV2(Dataset[Sample]):
             classes: 40 or 13.
 
         Raises:
-            TrainingError: a file is missing or damaged, or the split or the classes are unknown.
+            TrainingError: a file is missing or damaged, or `split` or `classes` is unknown.
         """
         if split not in ("train", "test"):
             raise TrainingError(f"got split {split!r}, NYU Depth v2 has 'train' and 'test'")
@@ -68,18 +70,20 @@ class NyuV2(Dataset[Sample]):
         splits = root / "splits.mat"
         numbers = read_mat(splits, f"{split}Ndxs").ravel().astype(np.int64)
         if not numbers.size or numbers.min() < 1 or numbers.max() > count:
-            raise TrainingError(f"{splits} names other pictures than 1..{count} of {self.file}")
+            raise TrainingError(
+                f"{splits} has indices outside 1..{count}, the images of {self.file}"
+            )
         self.indices = numbers - 1
         self.mapping = _mapping40(root / "classMapping40.mat")
         if classes == 13:
             self.mapping = _mapping13(root / "class13Mapping.mat")[self.mapping]
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture, its labels and its depth."""
+        """Read one image, its labels and depth."""
         row = self.indices[index]
         with hdf5_dataset(self.file, "images") as images:
             image = images[row]
@@ -95,7 +99,7 @@ class NyuV2(Dataset[Sample]):
             )
         if labels.max() >= len(self.mapping):
             raise TrainingError(
-                f"{self.file} has label {labels.max()} in picture {row + 1},"
+                f"{self.file} has label {labels.max()} in image {row + 1},"
                 f" the class mapping ends at {len(self.mapping) - 1}"
             )
         return Sample(
@@ -107,12 +111,12 @@ class NyuV2(Dataset[Sample]):
 
 
 def _mapping40(path: Path) -> NDArray[np.int64]:
-    """(895,) from a label of the file to 0..40."""
+    """Read the mapping (895,) from labels of the file to 0..40."""
     return _with_zero(read_mat(path, "mapClass")[0], 40, path)
 
 
 def _mapping13(path: Path) -> NDArray[np.int64]:
-    """(41,) from 0..40 to 0..13."""
+    """Read the mapping (41,) from 0..40 to 0..13."""
     struct = read_mat(path, "classMapping13")
     if struct.dtype.names is None:
         raise TrainingError(f"{path} has no MATLAB struct classMapping13")

@@ -12,16 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A robot's own recordings, as `python -m training bag` writes and `pseudo-label` labels them.
+"""Read own recordings, written by `python -m training bag` and labelled by `pseudo-label`.
 
-A DATASET has `card.json` and parts (`parts`) of frames: `KEY.jpg` or `KEY.png`, the views
-`KEY.previous.*` and `KEY.next.*`, and where the recording had truth `KEY.truth_depth.png` (uint16
-metres * 256, 0 unknown) and `KEY.truth_labels.png` (uint8 ids, 255 unknown); the index says of each
-frame its size and camera. Parts of the same names in `labels` have the teachers' output:
-`KEY.labels.png` and `KEY.depth.png` in the same encoding, their confidence,
-`KEY.labels_trust.png` and `KEY.depth_trust.png` (uint8), and how the camera moves to the views,
-`KEY.motion.json`. `hand/KEY.png` are labels drawn by hand, also with
-a palette. A folder of DATASETs is read as one.
+A DATASET has `card.json` and shards (see `shards`) of frames. Files of a frame:
+
+- `KEY.jpg` or `KEY.png`, and the views `KEY.previous.*` and `KEY.next.*`.
+- Ground truth, if recorded: `KEY.truth_depth.png` (uint16 metres * 256, 0 unknown) and
+  `KEY.truth_labels.png` (uint8 ids, 255 unknown).
+
+The index has the size and camera of each frame. The folder `labels` has shards of the same names
+with the output of the teachers:
+
+- `KEY.labels.png` and `KEY.depth.png`, encoded like ground truth.
+- Their confidence, `KEY.labels_trust.png` and `KEY.depth_trust.png` (uint8).
+- The camera motion to the views, `KEY.motion.json`.
+
+`hand/KEY.png` are manual labels: gray or with a palette. A folder of DATASETs is read as one.
 """
 
 from __future__ import annotations
@@ -40,20 +46,20 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ...errors import TrainingError
 from ..classes import CLASS_LISTS
-from ..images import labels_of, read_ids, require_ids, warn_of_masks
-from ..parts import Shard, complete_parts
+from ..images import label_files_by_stem, read_ids, require_ids, warn_if_masks
 from ..sample import Sample
+from ..shards import Shard, complete_shards
 from ..teacher_terms import TERMS as TEACHERS
 
 SOURCE = "a robot's own recording"
 TERMS = "as the recording's owner says"
 
-TRUSTED = 128
-"""Minimum confidence where pixels are not weighted by it."""
+MIN_CONFIDENCE = 128
+"""Minimum confidence (0 to 255) of the pixels used for validation."""
 
 
 class _Frame(NamedTuple):
-    """A frame and where it lies."""
+    """A frame and its shard."""
 
     folder: Path
     part: Shard
@@ -61,7 +67,7 @@ class _Frame(NamedTuple):
     about: dict[str, Any]
 
     def gray(self, part: Shard, name: str, kind: type[np.generic]) -> NDArray[Any] | None:
-        """An image of one channel, (H, W) of a type, None if there is none."""
+        """Read an image with one channel, (H, W) of type `kind`; None if there is none."""
         array, size = part.gray(self.key, name), (self.about["height"], self.about["width"])
         if array is not None and (array.shape != size or array.dtype != kind):
             raise TrainingError(
@@ -71,7 +77,7 @@ class _Frame(NamedTuple):
         return array
 
     def depth(self, part: Shard, name: str) -> NDArray[np.float32] | None:
-        """Metres, NaN where unknown; None where there is none, or no focal length to learn it."""
+        """Read depth (H, W) in metres, NaN for unknown; None without depth or focal length."""
         stored = self.gray(part, name, np.uint16) if self.about["camera"] else None
         if stored is None:
             return None
@@ -79,7 +85,7 @@ class _Frame(NamedTuple):
 
 
 class _Frames(Dataset[Sample]):
-    """The frames of a split, with their views; what is known of them, others add."""
+    """Base class: the frames of a split with their views; subclasses add labels and depth."""
 
     def __init__(self, root: str | Path, split: str, neighbours: bool = True) -> None:
         """List a split.
@@ -87,10 +93,10 @@ class _Frames(Dataset[Sample]):
         Args:
             root: A DATASET, or a folder of them.
             split: `train` (the first four fifths of each recording), `val` (the rest) or `all`.
-            neighbours: Whether to give the views `previous` and `next`, where they are there.
+            neighbours: Whether to read the views `previous` and `next`, if they exist.
 
         Raises:
-            TrainingError: there is none, or the split has no frames.
+            TrainingError: there is no DATASET, or the split has no frames.
         """
         root = Path(root)
         self.neighbours, self.split = neighbours, split
@@ -99,14 +105,14 @@ class _Frames(Dataset[Sample]):
             self.folders = [root]
         if not self.folders:
             raise TrainingError(
-                f"{root} has no card.json: expected what `python -m training bag` has written, or a"
-                " folder of such"
+                f"{root} has no card.json: expected an output folder of `python -m training bag`,"
+                " or a folder of these"
             )
         if split not in ("train", "val", "all"):
             raise TrainingError(f"got split {split!r}, a recording has train, val and all")
         recordings: dict[tuple[Path, str], list[_Frame]] = {}
         for folder in self.folders:
-            for part in complete_parts(folder):
+            for part in complete_shards(folder):
                 frames = recordings.setdefault((folder, part.about.get("recording", "")), [])
                 frames += [_Frame(folder, part, f["key"], f) for f in part.frames]
         self.frames = []
@@ -114,8 +120,8 @@ class _Frames(Dataset[Sample]):
             end = len(frames) * 4 // 5
             self.frames += {"train": frames[:end], "val": frames[end:], "all": frames}[split]
         self.keys = {(f.folder, f.key) for frames in recordings.values() for f in frames}
-        """Of all splits."""
-        self._keep(lambda _: True)
+        """Folder and key of the frames of all splits."""
+        self._filter(lambda _: True)
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -123,7 +129,7 @@ class _Frames(Dataset[Sample]):
 
     @property
     def aspects(self) -> list[float]:
-        """Width over height of each image."""
+        """Aspect ratio (width / height) of each image."""
         return [frame.about["width"] / frame.about["height"] for frame in self.frames]
 
     def __getitem__(self, index: int) -> Sample:
@@ -142,8 +148,8 @@ class _Frames(Dataset[Sample]):
     def _add(self, frame: _Frame, sample: Sample) -> None:
         raise NotImplementedError
 
-    def _keep(self, wanted: Callable[[_Frame], bool], what: str = "") -> None:
-        """Leave out other frames; raise `TrainingError` where none is left."""
+    def _filter(self, wanted: Callable[[_Frame], bool], what: str = "") -> None:
+        """Keep only `wanted` frames; raises `TrainingError` if none is left."""
         self.frames = [frame for frame in self.frames if wanted(frame)]
         if not self.frames:
             folders = ", ".join(map(str, self.folders))
@@ -153,11 +159,11 @@ class _Frames(Dataset[Sample]):
 class OwnRobot(_Frames):
     """Labels and depth from teachers with their confidence; in `val` only confident pixels.
 
-    `terms` names the teachers, whose terms hold for what learns from them.
+    `terms` lists the teachers, since their terms of use apply to the trained model.
     """
 
     def __init__(self, root: str | Path, split: str, neighbours: bool = True) -> None:
-        """As `_Frames`; raises `TrainingError` also where parts are not labelled."""
+        """List a split, see `_Frames`; raises `TrainingError` if shards are not labelled."""
         super().__init__(root, split, neighbours)
         self.labels: dict[tuple[Path, str], Shard] = {}
         classes: dict[str, Path] = {}
@@ -171,20 +177,20 @@ class OwnRobot(_Frames):
                 labelled_by |= dict.fromkeys(n for n in named if n not in (None, "none"))
             except (OSError, ValueError, LookupError, TypeError) as error:
                 raise TrainingError(
-                    f"{card} cannot be read ({error!r}): python -m training pseudo-label --data"
-                    f" {folder} makes it"
+                    f"{card} cannot be read ({error!r}): create it with python -m training"
+                    f" pseudo-label --data {folder}"
                 ) from None
-            self.labels |= {(folder, part.name): part for part in complete_parts(card.parent)}
+            self.labels |= {(folder, part.name): part for part in complete_shards(card.parent)}
         if len(classes) > 1:
             other = ", ".join(f"{folder} the classes {name}" for name, folder in classes.items())
-            raise TrainingError(f"recordings are labelled in different classes: {other}")
+            raise TrainingError(f"recordings are labelled with different classes: {other}")
         (self.classes,) = classes
         self.terms = "; ".join((TERMS, *map(_terms_of, labelled_by)))
         parts = {(frame.folder, frame.part.name): frame.part for frame in self.frames}
         for place, part in parts.items():
             if place not in self.labels or self.labels[place].keys != part.keys:
                 raise TrainingError(
-                    f"{part.folder / part.name} is not labelled, or anew since then: give"
+                    f"{part.folder / part.name} is not labelled, or has changed since then: run"
                     f" python -m training pseudo-label --data {place[0]} again"
                 )
 
@@ -192,9 +198,9 @@ class OwnRobot(_Frames):
         part = self.labels[frame.folder, frame.part.name]
         sample.labels = frame.gray(part, "labels", np.uint8)
         sample.depth = frame.depth(part, "depth")
-        sample.labels_trust = frame.gray(part, "labels_trust", np.uint8)
+        sample.labels_confidence = frame.gray(part, "labels_trust", np.uint8)
         if sample.depth is not None:
-            sample.depth_trust = frame.gray(part, "depth_trust", np.uint8)
+            sample.depth_confidence = frame.gray(part, "depth_trust", np.uint8)
         motions = json.loads(part.read(frame.key, "motion.json") or b"{}")
         sample.motions = {
             name: np.array(motion, np.float64)
@@ -202,30 +208,30 @@ class OwnRobot(_Frames):
             if motion is not None and name in sample.views
         }
         if self.split == "val":
-            if sample.labels is not None and sample.labels_trust is not None:
-                sure = sample.labels_trust >= TRUSTED
-                sample.labels = np.where(sure, sample.labels, np.uint8(UNLABELLED))
-            if sample.depth is not None and sample.depth_trust is not None:
-                sure = sample.depth_trust >= TRUSTED
-                sample.depth = np.where(sure, sample.depth, np.float32(np.nan))
-            sample.labels_trust = sample.depth_trust = None
+            if sample.labels is not None and sample.labels_confidence is not None:
+                confident = sample.labels_confidence >= MIN_CONFIDENCE
+                sample.labels = np.where(confident, sample.labels, np.uint8(UNLABELLED))
+            if sample.depth is not None and sample.depth_confidence is not None:
+                confident = sample.depth_confidence >= MIN_CONFIDENCE
+                sample.depth = np.where(confident, sample.depth, np.float32(np.nan))
+            sample.labels_confidence = sample.depth_confidence = None
 
 
 def _terms_of(teacher: str) -> str:
-    """What holds for labels of a teacher, of which the file system's folders are left out."""
+    """Terms of use for labels of a teacher; shortens a path to its last component."""
     name = Path(teacher).name if Path(teacher).is_absolute() else teacher
     return f"labels by {name}, which {TEACHERS.get(teacher, 'has terms of its own')}"
 
 
 class OwnRobotTruth(_Frames):
-    """The truth of the frames whose recording had some."""
+    """The frames with recorded ground truth."""
 
     def __init__(
         self, root: str | Path, split: str, neighbours: bool = False, classes: str = "camvid"
     ) -> None:
-        """As `_Frames`; `classes` names those of the labels, in `classes.CLASS_LISTS`."""
+        """List a split, see `_Frames`; `classes` is the class list of the labels, by name."""
         super().__init__(root, split, neighbours)
-        self._keep(_has_truth, " with truth (bag --depth-topic or --labels-topic)")
+        self._filter(_has_truth, " with ground truth (bag --depth-topic or --labels-topic)")
         labelled = any(f.part.has(f.key, "truth_labels.png") for f in self.frames)
         self.classes = classes if labelled else None
         self._known = [c.id for c in CLASS_LISTS[classes]]
@@ -243,33 +249,35 @@ def _has_truth(frame: _Frame) -> bool:
 
 
 class OwnRobotHand(_Frames):
-    """The frames with labels drawn by hand."""
+    """The frames with manual labels."""
 
     def __init__(
         self, root: str | Path, split: str, neighbours: bool = False, classes: str = "camvid"
     ) -> None:
-        """As `_Frames`; `classes` names those of the labels, in `classes.CLASS_LISTS`."""
+        """List a split, see `_Frames`; `classes` is the class list of the labels, by name."""
         super().__init__(root, split, neighbours)
         self.classes = classes
         self._known = [c.id for c in CLASS_LISTS[classes]]
-        self._drawn: dict[tuple[Path, str], Path] = {}
+        self._label_files: dict[tuple[Path, str], Path] = {}
         for folder in self.folders:
             hand = folder / "hand"
             files = image_files.visible_files(hand) if hand.is_dir() else []
-            labels = labels_of(hand)
-            self._drawn |= {(folder, stem): path for stem, path in labels.items()}
+            labels = label_files_by_stem(hand)
+            self._label_files |= {(folder, stem): path for stem, path in labels.items()}
             left_out = set(files) - set(labels.values())
             image_files.report_left_out(hand, left_out, "not label files by their names")
-        for place in self._drawn.keys() - self.keys:
-            raise TrainingError(f"{self._drawn[place]} is named after no frame")
-        self._keep(lambda frame: (frame.folder, frame.key) in self._drawn, " with labels in hand/")
-        warn_of_masks(list(self._drawn.values()))
+        for place in self._label_files.keys() - self.keys:
+            raise TrainingError(
+                f"{self._label_files[place]} does not belong to a frame, expected KEY.png"
+            )
+        self._filter(lambda f: (f.folder, f.key) in self._label_files, " with labels in hand/")
+        warn_if_masks(list(self._label_files.values()))
 
     def _add(self, frame: _Frame, sample: Sample) -> None:
-        path = self._drawn[frame.folder, frame.key]
+        path = self._label_files[frame.folder, frame.key]
         sample.labels = read_ids(path, self._known)
         if sample.labels.shape != sample.image.shape[:2]:
             raise TrainingError(
-                f"{path} is {sample.labels.shape}, its picture {sample.image.shape[:2]} (height,"
+                f"{path} is {sample.labels.shape}, its image {sample.image.shape[:2]} (height,"
                 " width)"
             )

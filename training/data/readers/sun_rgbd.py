@@ -12,19 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""SUN RGB-D, 37 classes: 5285 pictures to train and 5050 to test, of four depth cameras.
+"""Read SUN RGB-D with 37 classes: 5285 train and 5050 test images from four depth cameras.
 
-The layout is taken to be that of the two published archives unpacked side by side, read the way
-public readers of this data set (ESANet's, RDFNet's, VoteNet's) do:
+The folder has the two published archives, unpacked. They are interpreted as in the public readers
+of ESANet, RDFNet and VoteNet:
 
-- `SUNRGBD/{kv1,kv2,realsense,xtion}/.../PICTURE/` with `image/*.jpg`, `depth_bfx/*.png` (holes
+- `SUNRGBD/{kv1,kv2,realsense,xtion}/.../SAMPLE/` with `image/*.jpg`, `depth_bfx/*.png` (holes
   filled; uint16 with the bits rotated left by three) and `intrinsics.txt` (3x3).
 - `SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat`: struct array (1, N) `SUNRGBDMeta` with `rgbpath`
-  (`/n/fs/sun3d/data/SUNRGBD/.../PICTURE/image/NAME.jpg`, the authors' own machine) and `depthname`.
+  (`/n/fs/sun3d/data/SUNRGBD/.../SAMPLE/image/NAME.jpg`, paths of the authors) and `depthname`.
 - `SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat`: HDF5, `SUNRGBD2Dseg/seglabel` (N, 1) of references to
   (width, height) arrays, in the order of SUNRGBDMeta; 1..37, 0 unlabelled.
 - `SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat`: cells (1, n) `alltrain` and `alltest` of the
-  folders `/n/fs/sun3d/data/SUNRGBD/.../PICTURE`.
+  folders `/n/fs/sun3d/data/SUNRGBD/.../SAMPLE`.
 """
 
 from __future__ import annotations
@@ -46,22 +46,20 @@ TERMS = "SUN RGB-D names no licence: treat it as for research use"
 CLASSES = "sunrgbd37"
 
 MAX_DEPTH = 8.0
-"""Metres; the authors' toolbox sets what is farther to this."""
+"""Metres; greater depth is clipped, as in the authors' toolbox."""
 
 _AUTHORS_ROOT = "/n/fs/sun3d/data/"
 _LABELS = "SUNRGBD2Dseg/seglabel"
 
 
 class SunRgbd(Dataset[Sample]):
-    """Labels and metric depth, sizes and focal lengths differing with the camera."""
+    """Labels and metric depth; size and focal length depend on the camera."""
 
     def __init__(self, root: str | Path, split: str) -> None:
-        """List a split, `train` or `test`, of the folder that holds the two unpacked archives.
-
-        Reading the list of pictures (SUNRGBDMeta.mat) takes some seconds.
+        """List a split, `train` or `test`. Reading SUNRGBDMeta.mat takes a few seconds.
 
         Raises:
-            TrainingError: a file is missing or damaged, the lists contradict each other, or the
+            TrainingError: a file is missing or damaged, the lists do not match each other, or the
                 split is unknown.
         """
         if split not in ("train", "test"):
@@ -78,10 +76,10 @@ class SunRgbd(Dataset[Sample]):
         if shape != (meta.size, 1):
             raise TrainingError(
                 f"{self.label_file} has {_LABELS} of shape {shape}, expected {(meta.size, 1)},"
-                f" one for each picture of {listed}"
+                f" one for each image of {listed}"
             )
-        pictures = [_below_root(path, listed) for path in _texts(meta["rgbpath"], listed)]
-        row_of = {picture.parent.parent: row for row, picture in enumerate(pictures)}
+        images = [_below_root(path, listed) for path in _texts(meta["rgbpath"], listed)]
+        row_of = {image_file.parent.parent: row for row, image_file in enumerate(images)}
         split_file = toolbox / "traintestSUNRGBD" / "allsplit.mat"
         folders = [
             _below_root(path, split_file)
@@ -90,59 +88,59 @@ class SunRgbd(Dataset[Sample]):
         unknown = [str(folder) for folder in folders if folder not in row_of]
         if unknown or not folders:
             raise TrainingError(
-                f"{split_file} names {len(folders)} folders, {len(unknown)} of which are not in"
+                f"{split_file} lists {len(folders)} folders, {len(unknown)} of them are not in"
                 f" {listed}, the first is {(unknown or ['none'])[0]}"
             )
         self.rows = [row_of[folder] for folder in folders]
         depth_names = _texts(meta["depthname"], listed)
         self.folders = [root / folder for folder in folders]
-        self.pictures = [root / pictures[row] for row in self.rows]
+        self.images = [root / images[row] for row in self.rows]
         self.depths = [
             folder / "depth_bfx" / depth_names[row]
             for folder, row in zip(self.folders, self.rows, strict=True)
         ]
-        require_files(self.pictures, "pictures")
+        require_files(self.images, "images")
         require_files(self.depths, "depth files")
         require_files([folder / "intrinsics.txt" for folder in self.folders], "intrinsics")
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture, its labels, depth and intrinsics."""
-        picture = self.pictures[index]
-        image = read_rgb(picture)
+        """Read one image, its labels, depth and intrinsics."""
+        image_file = self.images[index]
+        image = read_rgb(image_file)
         depth = decode_depth(read_uint16(self.depths[index]))
         with hdf5_dataset(self.label_file, _LABELS) as cells:
             reference = cells[self.rows[index], 0]
             if not isinstance(reference, h5py.Reference) or not reference:
-                raise TrainingError(f"{self.label_file} holds no labels for {picture}")
+                raise TrainingError(f"{self.label_file} holds no labels for {image_file}")
             ids = cells.file[reference][()]
         labels = from_one_based(ids.T, 37, self.label_file)
-        require_same_size(picture, image, labels=labels, depth=depth)
+        require_same_size(image_file, image, labels=labels, depth=depth)
         return Sample(
             image, labels, depth, read_focal_length(self.folders[index] / "intrinsics.txt")
         )
 
 
 def decode_depth(stored: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Metres from what the files store: bits rotated by three, clipped, NaN where unknown (0)."""
+    """Convert stored depth (bits rotated by three) to clipped metres, NaN for unknown (0)."""
     millimetres = (stored >> 3) | (stored << 13)
     metres = np.minimum(millimetres.astype(np.float32) / 1000, np.float32(MAX_DEPTH))
     return np.where(millimetres == 0, np.float32(np.nan), metres)
 
 
 def _texts(cells: NDArray[np.object_], path: Path) -> list[str]:
-    """The texts of a MATLAB cell array or of one field of a struct array."""
+    """Convert a MATLAB cell array, or a field of a struct array, to strings."""
     texts = [np.ravel(cell) for cell in cells.ravel()]
     if any(text.size != 1 or text.dtype.kind != "U" for text in texts):
-        raise TrainingError(f"{path} holds something else where texts were expected")
+        raise TrainingError(f"{path} has other values, expected strings")
     return [str(text[0]) for text in texts]
 
 
 def _below_root(path: str, source: Path) -> PurePosixPath:
-    """`SUNRGBD/...` of a path on the authors' machine."""
+    """Convert a path of the authors to a relative path `SUNRGBD/...`."""
     if not path.startswith(_AUTHORS_ROOT):
-        raise TrainingError(f"{source} names {path}, expected a path below {_AUTHORS_ROOT}")
+        raise TrainingError(f"{source} has {path}, expected a path below {_AUTHORS_ROOT}")
     return PurePosixPath(path.removeprefix(_AUTHORS_ROOT))

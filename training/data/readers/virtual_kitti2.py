@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Virtual KITTI 2 (Cabon et al. 2020): five rendered scenes in ten variants, with exact truth.
+"""Read Virtual KITTI 2 (Cabon et al. 2020): five rendered scenes in ten variants.
 
-`SceneXX/VARIANT/frames/{rgb,depth,classSegmentation}/Camera_{0,1}` with `intrinsic.txt` and
-`colors.txt` beside `frames`, as its archives unpack into one folder.
+The folder has `SceneXX/VARIANT/frames/{rgb,depth,classSegmentation}/Camera_{0,1}`, and
+`intrinsic.txt` and `colors.txt` in `SceneXX/VARIANT`, as in the archives.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from depthseg_ros.model_card import UNLABELLED
 
 from ...errors import TrainingError
 from ..arrays import read_lines, read_text
-from ..images import AnyEnding, read_gray, read_rgb, require_files, require_same_size
+from ..images import StemIndex, read_gray, read_rgb, require_files, require_same_size
 from ..sample import Sample
 from ..street_classes import VIRTUAL_KITTI2
 
@@ -47,8 +47,8 @@ SPLITS = {
     "val": ("Scene02",),
     "all": ("Scene01", "Scene02", "Scene06", "Scene18", "Scene20"),
 }
-"""Scenes of each split; the data set has no split of its own. All variants show the same drive, so
-only scenes part them: Scene02 (233 of the 2126 frames) has both a street and a crossing."""
+"""Scenes of each split; the data set defines none. All variants of a scene show the same drive, so
+scenes must not be divided. Scene02 (233 of the 2126 frames) has both a street and a crossing."""
 
 _TOO_FAR = 65535
 _IDS = {c.name.replace(" ", ""): c.id for c in VIRTUAL_KITTI2} | {"undefined": UNLABELLED}
@@ -64,7 +64,7 @@ class _Frame:
 
 
 class VirtualKitti2(Dataset[Sample]):
-    """Depth and labels of the left camera, each where its archive has been unpacked."""
+    """Depth and labels of the left camera, depending on which archives are unpacked."""
 
     def __init__(
         self,
@@ -73,23 +73,23 @@ class VirtualKitti2(Dataset[Sample]):
         variants: Sequence[str] | None = None,
         stereo: bool = False,
     ) -> None:
-        """List the pictures of a split's scenes.
+        """List the images of the scenes of a split.
 
         Args:
-            root: The folder that has `Scene01`.
+            root: The parent folder of `Scene01`.
             split: A name in `SPLITS`.
-            variants: Such as `clone` or `fog`; all that are there if not given.
-            stereo: Give Camera_1's picture as the view `right`, and the baseline.
+            variants: Variants to read, for example `clone` or `fog`; default: all.
+            stereo: Read the image of Camera_1 as the view `right`, and the baseline.
 
         Raises:
-            TrainingError: if a scene or variant is not there, or files of it are missing.
+            TrainingError: a scene, a variant or a file is missing.
         """
         if split not in SPLITS:
             raise TrainingError(f"split {split!r} of Virtual KITTI 2, expected one of {[*SPLITS]}")
         self.stereo = stereo
         self.frames: list[_Frame] = []
         self.colors: dict[Path, dict[int, int]] = {}
-        """Class of each packed colour, by the folder of the variant."""
+        """Folder of a variant -> colour as an integer -> class."""
         for scene in SPLITS[split]:
             folder = Path(root) / scene
             names = variants or sorted(p.parent.name for p in folder.glob("[!.]*/frames"))
@@ -102,11 +102,11 @@ class VirtualKitti2(Dataset[Sample]):
             require_files(file for file in files if file is not None)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture and what belongs to it."""
+        """Read one sample."""
         frame = self.frames[index]
         sample = Sample(read_rgb(frame.image), fx=frame.fx)
         if frame.depth is not None:
@@ -127,47 +127,49 @@ class VirtualKitti2(Dataset[Sample]):
 
     def _add(self, variant: Path) -> None:
         frames = variant / "frames"
-        camera, find = frames / "rgb" / "Camera_0", AnyEnding()
+        camera, find = frames / "rgb" / "Camera_0", StemIndex()
         stems = sorted(stem for stem in find.stems(camera) if stem.startswith("rgb_"))
-        pictures = [find(camera / f"{stem}.jpg") for stem in stems]
-        if not pictures:
-            raise TrainingError(f"no pictures found as {frames}/rgb/Camera_0/rgb_*.jpg")
+        images = [find(camera / f"{stem}.jpg") for stem in stems]
+        if not images:
+            raise TrainingError(f"no images found as {frames}/rgb/Camera_0/rgb_*.jpg")
         depth, labels = frames / "depth" / "Camera_0", frames / "classSegmentation" / "Camera_0"
         if not depth.is_dir() and not labels.is_dir():
             raise TrainingError(f"neither depth nor labels found as {depth} or {labels}")
         if labels.is_dir():
             self.colors[variant] = _read_colors(variant / "colors.txt")
         focal_lengths = _read_focal_lengths(variant / "intrinsic.txt")
-        for picture in pictures:
-            number = picture.stem.removeprefix("rgb_")
+        for image_file in images:
+            number = image_file.stem.removeprefix("rgb_")
             if not number.isdecimal() or int(number) not in focal_lengths:
-                raise TrainingError(f"{variant / 'intrinsic.txt'} has no line for {picture.name}")
+                raise TrainingError(
+                    f"{variant / 'intrinsic.txt'} has no line for {image_file.name}"
+                )
             self.frames.append(
                 _Frame(
-                    picture,
+                    image_file,
                     find(depth / f"depth_{number}.png", True) if depth.is_dir() else None,
                     find(labels / f"classgt_{number}.png", True) if labels.is_dir() else None,
-                    find(frames / "rgb" / "Camera_1" / picture.name) if self.stereo else None,
+                    find(frames / "rgb" / "Camera_1" / image_file.name) if self.stereo else None,
                     focal_lengths[int(number)],
                 )
             )
 
 
 def _read_labels(path: Path, colors: dict[int, int]) -> NDArray[np.uint8]:
-    """(H, W) uint8 classes, 255 for Undefined."""
+    """Read labels as (H, W) uint8 classes, 255 for Undefined."""
     known = np.array(sorted(colors))
     ids = np.array([colors[color] for color in known], np.uint8)
     packed = read_rgb(path).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     nearest = np.searchsorted(known, packed).clip(max=len(known) - 1)
-    strange = packed[known[nearest] != packed]
-    if strange.size:
-        rgb = tuple(int(strange[0]).to_bytes(3, "big"))
+    unknown = packed[known[nearest] != packed]
+    if unknown.size:
+        rgb = tuple(int(unknown[0]).to_bytes(3, "big"))
         raise TrainingError(f"{path} has the colour {rgb}, which is not in colors.txt")
     return ids[nearest]
 
 
 def _read_colors(path: Path) -> dict[int, int]:
-    """Read `Category r g b` lines: the class of each colour, packed into one number."""
+    """Read `Category r g b` lines: colour as an integer -> class."""
     try:
         rows = [line.split() for _, line in read_lines(path)[1:]]
         if not rows:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Data sets that are rendered: streets, and figures pasted into images.
+"""Generated data sets with exact ground truth: rendered streets, and figures pasted into images.
 
-As readers, with the truth known exactly. Imports `training.data` and the runtime's `street`.
+May import `training.data` and the runtime's `street`. Start with `rendered`.
 """

@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Composites: figures put into pictures, for systems that compare a scene with its background.
+"""Generate composites: figures in background images, for systems with a background input.
 
-A figure is set up in space where the picture shows ground, and drawn by the street's renderer: its
-size, its depth and what hides it follow from the place. Either source, pictures or figures, may be
-a folder of one's own; otherwise they are rendered streets and the people and cars of streets.
+A figure is placed on the ground in 3D and rendered by the street renderer, so its size, depth and
+occlusion are consistent with the background. Backgrounds and figures are rendered streets with
+their people and vehicles, or come from folders.
 """
 
 from __future__ import annotations
@@ -42,33 +42,40 @@ from depthseg_ros.street.renderer import HOLE, Batch, Canvas, Patch, Texture
 from depthseg_ros.street.vehicles import SHAPES, Vehicle
 
 from ...errors import TrainingError
-from ..images import AnyEnding, read_rgb, read_uint16, read_unchanged, unique_stems
+from ..images import (
+    StemIndex,
+    read_rgb,
+    read_uint16,
+    read_unchanged,
+    require_files,
+    unique_stems,
+)
 from ..sample import Sample
 from .rendered import CACHE, FIRST_SEED, RenderedStreets
 
-SOURCE = "composites of figures and pictures"
-TERMS = "composites of rendered streets are free to use, others under the terms of their pictures"
+SOURCE = "composites of figures and images"
+TERMS = "composites of rendered streets are free to use, others under the terms of their images"
 CLASSES = "mask"
 
 FARTHEST = 80.0
-"""Metres at which rendered streets end: what is farther, and the sky, has this depth."""
-_KEPT = 256
-"""Pictures, and figures, that are kept in memory."""
+"""Maximum depth of rendered streets in metres; also the depth of the sky."""
+_CACHED = 256
+"""Number of backgrounds, and of figures, that are cached in memory."""
 _TRIES = 5
-"""Places that are looked at for a figure until enough of it is seen."""
+"""Number of places to try for a figure until enough of it is visible."""
 _STREET_SIZE = (480, 360)
 _GROUND = [CLASS_NAMES.index(name) for name in ("road", "pavement")]
 
 
 class Backdrop(NamedTuple):
-    """A picture that figures can be put into.
+    """A background image with its geometry.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32 metres, NaN where unknown; None if it is unknown everywhere.
-        ground: (H, W) float32, metres to the ground where a figure may stand, NaN elsewhere.
-        camera: of the picture.
-        level: (3, 3) rotation from the camera's axes to those of which y is straight down.
+        depth: (H, W) float32 metres, NaN for unknown; None: unknown everywhere.
+        ground: (H, W) float32 metres, depth of the ground where a figure may stand, otherwise NaN.
+        camera: Intrinsics.
+        level: (3, 3) rotation from the camera frame to one with y straight down.
     """
 
     image: NDArray[np.uint8]
@@ -79,14 +86,14 @@ class Backdrop(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Something to put into a picture, standing on y = 0 around x = z = 0.
+    """An object to insert, standing on y = 0 around x = z = 0.
 
     Attributes:
-        batch: what is drawn.
-        width: metres, of its longest side.
-        height: metres.
-        turns: It has depth and may stand in any direction; else it is flat and faces the camera.
-        scales: Least and greatest enlargement.
+        batch: Patches for the renderer.
+        width: Metres, longest side.
+        height: Metres.
+        turns: Whether it is a 3D object with any heading; otherwise flat and facing the camera.
+        scales: Least and greatest random scale.
     """
 
     batch: Batch
@@ -97,14 +104,14 @@ class Figure(NamedTuple):
 
 
 class Composite(NamedTuple):
-    """What a sample is made of, before cameras take pictures of it.
+    """The content of a sample, before the simulation of a camera.
 
     Attributes:
         background: (H, W, 3) uint8 RGB.
-        scene: The same with figures.
-        mask: (H, W) bool, the figures.
-        depth: (H, W) float32 metres, of the scene; None where the background's is unknown.
-        background_depth: The background's.
+        scene: (H, W, 3) uint8 RGB, the background with figures.
+        mask: (H, W) bool, the pixels of figures.
+        depth: (H, W) float32 metres, depth of the scene; None if it is unknown.
+        background_depth: (H, W) float32 metres, depth of the background; None if it is unknown.
     """
 
     background: NDArray[np.uint8]
@@ -115,10 +122,10 @@ class Composite(NamedTuple):
 
 
 class Composites(Dataset[Sample]):
-    """Pairs of a background and a scene, with the figures' mask and normalised depth.
+    """Pairs of a background and a scene, with the mask of the figures and normalised depth.
 
-    Everything follows from split, seed and index. Depth is each picture's own share of its
-    greatest, 0 to 1. The splits share neither pictures nor figures.
+    Split, seed and index determine a sample. Depth is divided by its maximum in each image. The
+    splits share neither backgrounds nor figures.
     """
 
     def __init__(
@@ -133,21 +140,21 @@ class Composites(Dataset[Sample]):
         cache: Path | None = CACHE,
         seed: int = 0,
     ) -> None:
-        """Choose a set.
+        """Define the samples.
 
         Args:
             split: `train`, `val` or `test`.
-            count: How many samples.
-            size: Their width and height in pixels.
-            backgrounds: Folder of pictures (`FolderBackdrops`); None for rendered streets.
-            foregrounds: Folder of cut-outs (`FolderFigures`); None for drawn ones.
-            streets: How many streets, without `backgrounds`.
-            figures: How many figures, without `foregrounds`.
-            cache: Folder of rendered streets; None keeps them in memory only.
-            seed: Another one makes other samples of the same pictures and figures.
+            count: Number of samples.
+            size: Width and height in pixels.
+            backgrounds: Folder of images (`FolderBackdrops`); None: rendered streets.
+            foregrounds: Folder of cut-outs (`FolderFigures`); None: people and vehicles of streets.
+            streets: Number of streets, without `backgrounds`.
+            figures: Number of figures, without `foregrounds`.
+            cache: Folder of rendered streets; None: cache in memory only.
+            seed: Changes the combinations of the same backgrounds and figures.
 
         Raises:
-            TrainingError: For an unknown split, no samples, or folders that lack what is needed.
+            TrainingError: the split is unknown, a number is below 1, or files are missing.
         """
         if split not in FIRST_SEED:
             raise TrainingError(f"split is {split!r}, expected one of {', '.join(FIRST_SEED)}")
@@ -156,7 +163,7 @@ class Composites(Dataset[Sample]):
                 f"count is {count}, streets {streets}, figures {figures}, size {size},"
                 " expected at least 1 of each"
             )
-        size = (size[0], size[1])  # a list, where it comes from a configuration
+        size = (size[0], size[1])  # from a configuration, it is a list
         self.split, self.count, self.size, self.seed = split, count, size, seed
         self.backdrops = (
             StreetBackdrops(split, streets, size, cache)
@@ -164,14 +171,14 @@ class Composites(Dataset[Sample]):
             else FolderBackdrops(split, Path(backgrounds), size)
         )
         self.figures = (
-            DrawnFigures(split, figures)
+            RenderedFigures(split, figures)
             if foregrounds is None
             else FolderFigures(split, Path(foregrounds))
         )
-        self._kept: dict[str, dict[int, Any]] = {"backdrops": {}, "figures": {}}
+        self._cached: dict[str, dict[int, Any]] = {"backdrops": {}, "figures": {}}
 
     def render(self) -> None:
-        """Render the streets that are needed and not there yet, with a progress bar."""
+        """Render the streets that are not cached, with a progress bar."""
         if isinstance(self.backdrops, StreetBackdrops):
             self.backdrops.streets.render()
 
@@ -180,34 +187,34 @@ class Composites(Dataset[Sample]):
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
-        """Make one: both pictures taken by a camera, each with its own exposure and noise."""
+        """Generate one sample; exposure and noise differ between scene and background."""
         rng = self._rng(index)
-        composite = self._composed(rng)
+        composite = self._composite(rng)
         blur = rng.uniform(0, 0.7)
         depth = composite.depth
         return Sample(
-            photographed(composite.scene, blur, rng),
+            simulate_camera(composite.scene, blur, rng),
             composite.mask.astype(np.uint8),
             None if depth is None else depth / np.nanmax(depth, initial=0),
-            views={"background": photographed(composite.background, blur, rng)},
+            views={"background": simulate_camera(composite.background, blur, rng)},
         )
 
-    def composed(self, index: int) -> Composite:
-        """What a sample is made of."""
-        return self._composed(self._rng(index))
+    def composite(self, index: int) -> Composite:
+        """Return the content of a sample without the simulation of a camera."""
+        return self._composite(self._rng(index))
 
     def _rng(self, index: int) -> Generator:
         return np.random.default_rng([FIRST_SEED[self.split], self.seed, range(self.count)[index]])
 
-    def _composed(self, rng: Generator) -> Composite:
-        backdrop = window(self._one_of("backdrops", rng), self.size, rng)
+    def _composite(self, rng: Generator) -> Composite:
+        backdrop = random_crop(self._choose("backdrops", rng), self.size, rng)
         image = backdrop.image.copy()
         inverse = np.zeros(image.shape[:2], np.float32)
         if backdrop.depth is not None:
             inverse = np.nan_to_num(1 / backdrop.depth)
         mask = np.zeros(image.shape[:2], np.bool_)
         for _ in range(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])):
-            figure = self._one_of("figures", rng)
+            figure = self._choose("figures", rng)
             for _ in range(_TRIES):
                 canvas = _with_figure(backdrop, figure, image, inverse, rng)
                 drawn = canvas.labels > 0
@@ -220,15 +227,15 @@ class Composites(Dataset[Sample]):
             depth[mask] = 1 / inverse[mask]
         return Composite(backdrop.image, image, mask, depth, backdrop.depth)
 
-    def _one_of(self, source: str, rng: Generator) -> Any:
-        """A backdrop or a figure by chance; the first ones that are asked for are kept."""
-        items, kept = getattr(self, source), self._kept[source]
+    def _choose(self, source: str, rng: Generator) -> Any:
+        """Choose a random backdrop or figure; caches the first ones."""
+        items, cached = getattr(self, source), self._cached[source]
         index = int(rng.integers(len(items)))
-        if index in kept:
-            return kept[index]
+        if index in cached:
+            return cached[index]
         item = items[index]
-        if len(kept) < _KEPT:
-            kept[index] = item
+        if len(cached) < _CACHED:
+            cached[index] = item
         return item
 
 
@@ -239,11 +246,11 @@ def _with_figure(
     inverse_depth: NDArray[np.float32],
     rng: Generator,
 ) -> Canvas:
-    """A canvas with a figure where it fits, its labels greater than 0 where it is seen."""
+    """Render a figure at a random place; labels of the canvas are above 0 where it is visible."""
     k = backdrop.camera
     scale = rng.uniform(*figure.scales)
     width, height = figure.width * scale, figure.height * scale
-    # Near enough to be seen, and far enough to be seen whole.
+    # The figure must be large enough, and fit into the image.
     nearest = k.fx * max(width / k.width, height / k.height) / 0.95
     farthest = k.fx * math.sqrt(width * height / (k.width * k.height)) / 0.1
     ground = backdrop.ground
@@ -261,7 +268,7 @@ def _with_figure(
     v, u = int(rows[n]), int(columns[n])
     z = float(ground[v, u])
     if not nearest < z < farthest:
-        scale *= z / (2.5 * nearest)  # a picture of another scale: two fifths of it
+        scale *= z / (2.5 * nearest)  # another scale of scenery: the figure fills two fifths
     x, y, z = backdrop.level @ (z * np.array([(u - k.cx) / k.fx, (v - k.cy) / k.fy, 1.0]))
     pose[1, 3] = -y
     if figure.turns:
@@ -277,7 +284,7 @@ def _with_figure(
 
 
 def _light(batch: Batch, image: NDArray[np.uint8], rng: Generator) -> NDArray[np.float64]:
-    """Factors (N, 3) on the patches' colours: as bright as the picture, from a side by chance."""
+    """Colour factors (N, 3) of patches: brightness of the image, random direction of light."""
     bright = np.clip(image[::8, ::8].mean() / 110, 0.3, 1.6) ** 0.7 * rng.uniform(0.85, 1.15)
     outward = np.cross(batch.geometry[:, 2], batch.geometry[:, 1])
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
@@ -286,8 +293,8 @@ def _light(batch: Batch, image: NDArray[np.uint8], rng: Generator) -> NDArray[np
     return np.repeat(bright * (0.8 + 0.3 * faced)[:, None], 3, 1)
 
 
-def window(backdrop: Backdrop, size: tuple[int, int], rng: Generator) -> Backdrop:
-    """A window of a picture, shrunk to `size` (width, height), mirrored every other time."""
+def random_crop(backdrop: Backdrop, size: tuple[int, int], rng: Generator) -> Backdrop:
+    """Crop a backdrop, scale it to `size` (width, height), and flip it with probability 0.5."""
     k = backdrop.camera
     least = max(size[0] / k.width, size[1] / k.height)
     zoom = least * rng.uniform(1, min(1 / 0.6, 1 / least))
@@ -304,24 +311,24 @@ def window(backdrop: Backdrop, size: tuple[int, int], rng: Generator) -> Backdro
         level = mirror @ level @ mirror
     cx, cy = to_window @ (k.cx, k.cy, 1.0)
 
-    def take(array: NDArray[Any], how: int) -> NDArray[Any]:
+    def warp(array: NDArray[Any], how: int) -> NDArray[Any]:
         return cv2.warpAffine(array, to_window, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
 
-    # Bilinear sampling skips pixels when it shrinks by much: smooth first.
+    # Bilinear sampling skips pixels at small scales: smooth first.
     image = backdrop.image
     if zoom < 0.8:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / zoom), np.uint8)
     return Backdrop(
-        take(image, cv2.INTER_LINEAR),
-        None if backdrop.depth is None else take(backdrop.depth, cv2.INTER_NEAREST),
-        take(backdrop.ground, cv2.INTER_NEAREST),
+        warp(image, cv2.INTER_LINEAR),
+        None if backdrop.depth is None else warp(backdrop.depth, cv2.INTER_NEAREST),
+        warp(backdrop.ground, cv2.INTER_NEAREST),
         Intrinsics(*size, k.fx * zoom, k.fy * zoom, float(cx), float(cy)),
         level,
     )
 
 
-def photographed(image: NDArray[np.uint8], blur: float, rng: Generator) -> NDArray[np.uint8]:
-    """What a camera makes of (H, W, 3): `blur` in pixels; exposure, tint and noise by chance."""
+def simulate_camera(image: NDArray[np.uint8], blur: float, rng: Generator) -> NDArray[np.uint8]:
+    """Add `blur` (sigma, pixels), random exposure, tint and noise to an image (H, W, 3)."""
     if blur > 0.3:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.uint8)
     gain = math.exp(rng.normal(0, 0.04)) * (1 + rng.normal(0, 0.01, 3))
@@ -331,20 +338,20 @@ def photographed(image: NDArray[np.uint8], blur: float, rng: Generator) -> NDArr
 
 
 class StreetBackdrops:
-    """Rendered streets, of which road and pavement are ground."""
+    """Rendered streets as backdrops, with road and pavement as ground."""
 
     def __init__(self, split: str, streets: int, size: tuple[int, int], cache: Path | None) -> None:
-        """Choose streets; rendered large enough for `size` (width, height)."""
+        """Define the streets, rendered large enough for `size` (width, height)."""
         scale = max(1.0, *(n / m for n, m in zip(size, _STREET_SIZE, strict=True)))
         width, height = (math.ceil(scale * n) for n in _STREET_SIZE)
         self.streets = RenderedStreets(split, streets, size=(width, height), cache=cache)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.streets)
 
     def __getitem__(self, index: int) -> Backdrop:
-        """One picture."""
+        """Read one backdrop."""
         sample = self.streets[index]
         assert sample.labels is not None and sample.depth is not None and sample.fx is not None
         depth = np.fmin(sample.depth, np.float32(FARTHEST))
@@ -355,50 +362,43 @@ class StreetBackdrops:
 
 
 class FolderBackdrops:
-    """Pictures of a folder, taken by a level camera whose focal length is a picture's width.
+    """Images of a folder as backdrops; assumes a level camera with fx equal to the image width.
 
-    `NAME.jpg` or another image, and for all of them or none `depth/NAME.png`: 16 bit, millimetres,
-    0 where unknown. With depth, figures may stand in the lower half, at the depth which is there.
-    Without, samples have no depth either, and figures stand on a plane 1.5 m below the camera.
+    The folder has `NAME.jpg` (or another image format) and optionally `depth/NAME.png` for all
+    images: 16 bits, millimetres, 0 for unknown. With depth, figures stand anywhere in the lower
+    half, at the depth of the pixel. Without, figures stand on a plane 1.5 m below the camera, and
+    the samples have no depth.
     """
 
     def __init__(self, split: str, folder: Path, size: tuple[int, int]) -> None:
-        """List a split; raises `TrainingError` where pictures or depths are missing."""
+        """List a split; raises `TrainingError` if images or depth files are missing."""
         self.size = size
         self.files = of_split(folder, IMAGES, split)
         self.depths: list[Path] = []
         if (folder / "depth").is_dir():
-            find = AnyEnding()
+            find = StemIndex()
             self.depths = [find(folder / "depth" / f"{f.stem}.png", True) for f in self.files]
-        missing = [str(file) for file in self.depths if not file.is_file()]
-        if missing:
-            raise TrainingError(
-                f"{len(missing)} depth files are missing, the first is {missing[0]}"
-            )
+        require_files(self.depths, "depth files")
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.files)
 
     def __getitem__(self, index: int) -> Backdrop:
-        """Read one, shrunk to twice the wanted size if it is larger."""
+        """Read one backdrop, reduced to at most twice the size of samples."""
         file = self.files[index]
         rgb = read_rgb(file)
         height, width = rgb.shape[:2]
         if width < self.size[0] or height < self.size[1]:
             raise TrainingError(
-                f"{file} is {width}x{height}, smaller than the wanted"
-                f" {self.size[0]}x{self.size[1]} pixels"
+                f"{file} is {width}x{height} pixels, smaller than the samples,"
+                f" {self.size[0]}x{self.size[1]}"
             )
         depth = _read_depth(self.depths[index], rgb.shape[:2]) if self.depths else None
-        shrunk = 2 * max(self.size[0] / width, self.size[1] / height)
-        if shrunk < 1:
-            small = (math.ceil(shrunk * width), math.ceil(shrunk * height))
-            rgb = np.asarray(cv2.resize(rgb, small, interpolation=cv2.INTER_AREA), np.uint8)
-            if depth is not None:
-                depth = np.asarray(
-                    cv2.resize(depth, small, interpolation=cv2.INTER_NEAREST), np.float32
-                )
+        scale = 2 * max(self.size[0] / width, self.size[1] / height)
+        rgb = _reduced(rgb, scale, cv2.INTER_AREA)
+        if depth is not None:
+            depth = _reduced(depth, scale, cv2.INTER_NEAREST)
         height, width = rgb.shape[:2]
         camera = _camera(rgb, float(width))
         below = np.arange(height, dtype=np.float32)[:, None] - camera.cy
@@ -412,11 +412,11 @@ class FolderBackdrops:
         return Backdrop(rgb, depth, ground.astype(np.float32), camera, np.eye(3))
 
 
-class DrawnFigures:
-    """People on foot, on bicycles and cars, as the rendered streets have them."""
+class RenderedFigures:
+    """Pedestrians, cyclists and vehicles of rendered streets."""
 
     def __init__(self, split: str, count: int) -> None:
-        """Choose so many."""
+        """Define `count` figures."""
         self.seeds = range(FIRST_SEED[split], FIRST_SEED[split] + count)
 
     def __len__(self) -> int:
@@ -424,8 +424,8 @@ class DrawnFigures:
         return len(self.seeds)
 
     def __getitem__(self, index: int) -> Figure:
-        """Draw one."""
-        rng = np.random.default_rng([self.seeds[index], 40])  # streets use lower streams
+        """Generate one figure."""
+        rng = np.random.default_rng([self.seeds[index], 40])  # streets use streams below 40
         kind = rng.choice(["walker", "cyclist", "vehicle"], p=[0.5, 0.2, 0.3])
         if kind == "walker":
             width, height, phases = textures.walker(rng)
@@ -439,10 +439,10 @@ class DrawnFigures:
 
 
 class FolderFigures:
-    """Cut-outs of a folder, `NAME.png` or `.webp` with alpha, as boards 0.8 to 2.2 m high."""
+    """Cut-outs from a folder, `NAME.png` or `.webp` with alpha: flat figures 0.8 to 2.2 m high."""
 
     def __init__(self, split: str, folder: Path) -> None:
-        """List a split; raises `TrainingError` where there are none."""
+        """List a split; raises `TrainingError` if there are no files."""
         self.files = of_split(folder, (".png", ".webp"), split)
 
     def __len__(self) -> int:
@@ -450,37 +450,42 @@ class FolderFigures:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Figure:
-        """Read one, cropped to what is opaque (an alpha of at least half)."""
+        """Read one figure, cropped to its opaque pixels (alpha of at least half)."""
         file = self.files[index]
-        picture = read_unchanged(file, "a cut-out with transparency")
-        if picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
+        rgba = read_unchanged(file, "a cut-out with transparency")
+        if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8:
             raise TrainingError(
-                f"{file} has shape {picture.shape} and type {picture.dtype},"
+                f"{file} has shape {rgba.shape} and type {rgba.dtype},"
                 " expected a cut-out with transparency: 8-bit RGBA"
             )
-        solid = (picture[..., 3] > 127).astype(np.uint8)
+        solid = (rgba[..., 3] > 127).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(solid)
         if not width:
-            raise TrainingError(f"{file} is transparent everywhere, expected a cut-out")
-        here = slice(y, y + height), slice(x, x + width)
-        rgb = np.asarray(cv2.cvtColor(picture[here], cv2.COLOR_BGRA2RGB), np.uint8)
-        labels = np.where(solid[here], 1, HOLE).astype(np.uint8)
-        shrunk = 512 / max(width, height)
-        if shrunk < 1:
-            small = (math.ceil(shrunk * width), math.ceil(shrunk * height))
-            rgb = np.asarray(cv2.resize(rgb, small, interpolation=cv2.INTER_AREA), np.uint8)
-            labels = np.asarray(
-                cv2.resize(labels, small, interpolation=cv2.INTER_NEAREST), np.uint8
-            )
+            raise TrainingError(f"{file} is fully transparent, expected a cut-out")
+        box = slice(y, y + height), slice(x, x + width)
+        rgb = np.asarray(cv2.cvtColor(rgba[box], cv2.COLOR_BGRA2RGB), np.uint8)
+        labels = np.where(solid[box], 1, HOLE).astype(np.uint8)
+        scale = 512 / max(width, height)
+        rgb = _reduced(rgb, scale, cv2.INTER_AREA)
+        labels = _reduced(labels, scale, cv2.INTER_NEAREST)
         board = _board(Texture(rgb, labels), 1.5 * width / height, 1.5)
         return board._replace(scales=(0.8 / 1.5, 2.2 / 1.5))
 
 
 def _board(texture: Texture, width: float, height: float) -> Figure:
-    """A flat figure, seen from both sides, that of the back mirrored."""
+    """Create a flat figure that is visible from both sides."""
     corner = (-width / 2, -height, 0)
-    sheet = Patch(corner, (width, 0, 0), (0, height, 0), texture, two_sided=True)
-    return Figure(Batch([sheet]), width, height)
+    patch = Patch(corner, (width, 0, 0), (0, height, 0), texture, two_sided=True)
+    return Figure(Batch([patch]), width, height)
+
+
+def _reduced(array: NDArray[Any], scale: float, interpolation: int) -> NDArray[Any]:
+    """Scale an array (H, W, ...) down; unchanged if `scale` is 1 or more."""
+    if scale >= 1:
+        return array
+    height, width = array.shape[:2]
+    size = (math.ceil(scale * width), math.ceil(scale * height))
+    return cv2.resize(array, size, interpolation=interpolation)
 
 
 def _camera(image: NDArray[np.uint8], fx: float) -> Intrinsics:
@@ -489,10 +494,10 @@ def _camera(image: NDArray[np.uint8], fx: float) -> Intrinsics:
 
 
 def level_of(ground: NDArray[np.float32], camera: Intrinsics) -> NDArray[np.float64]:
-    """Rotation (3, 3) from the camera's axes to those of which y is straight down.
+    """Estimate the rotation (3, 3) from the camera frame to one with y straight down.
 
-    Down is the normal of the plane through the ground's points; where these are few or the plane
-    is steep, the camera is taken to be level.
+    Down is the normal of a plane fitted to the ground. If there are few points or the plane is
+    steep, the camera is assumed to be level.
     """
     rows, columns = np.nonzero(ground > 0)
     some = slice(None, None, max(1, rows.size // 500))
@@ -511,19 +516,19 @@ def level_of(ground: NDArray[np.float32], camera: Intrinsics) -> NDArray[np.floa
 
 
 def of_split(folder: Path, endings: Collection[str], split: str) -> list[Path]:
-    """The files of a folder that belong to a split: a tenth each for `val` and `test`, by name."""
-    # In the order of a hash: neighbours in a folder are often alike, and fall anywhere so.
-    there = visible_files(folder) if folder.is_dir() else []
-    found = [file for file in there if file.suffix.lower() in endings]
+    """List the files of a split; `val` and `test` have a tenth of the files each."""
+    # Sort by a hash of the name, since neighbouring files are often similar.
+    all_files = visible_files(folder) if folder.is_dir() else []
+    found = [file for file in all_files if file.suffix.lower() in endings]
     files = sorted(found, key=lambda file: hashlib.sha256(os.fsencode(file.name)).digest())
+    patterns = ", ".join(f"*{ending}" for ending in sorted(endings))
     if len(files) < 3:
-        looked_for = ", ".join(f"*{ending}" for ending in sorted(endings))
         raise TrainingError(
-            f"{folder} has {len(files)} of {looked_for}, expected 3 at least:"
-            " train, val and test share none"
+            f"{folder} has {len(files)} files {patterns}, expected at least 3:"
+            " train, val and test need different files"
         )
     unique_stems(files)
-    report_left_out(folder, set(there) - set(files), "not what is looked for")
+    report_left_out(folder, set(all_files) - set(files), f"not {patterns}")
     tenth = max(1, len(files) // 10)
     return {"val": files[:tenth], "test": files[tenth : 2 * tenth], "train": files[2 * tenth :]}[
         split
@@ -531,10 +536,10 @@ def of_split(folder: Path, endings: Collection[str], split: str) -> list[Path]:
 
 
 def _read_depth(file: Path, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Metres (H, W), NaN where unknown, of a 16-bit picture of millimetres."""
+    """Read a 16-bit image of millimetres as metres (H, W), NaN for unknown."""
     depth = read_uint16(file)
     if depth.shape != tuple(shape):
         raise TrainingError(
-            f"{file} is {depth.shape}, expected millimetres of its picture's size {tuple(shape)}"
+            f"{file} is {depth.shape}, expected the size of its image, {tuple(shape)}"
         )
     return np.where(depth == 0, np.nan, depth / 1000).astype(np.float32)

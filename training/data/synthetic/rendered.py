@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rendered streets with exact labels and depth, kept on disk, since setting a street up takes time.
+"""Render streets with exact labels and depth, and cache them on disk.
 
-A rendered set is a folder of `SEED-FRAME.npz`, named after the renderer's own source, so that a
-changed renderer never mixes with what an older one left. Other views of the same moments (a right
-eye's, the video's neighbours) lie in folders of their own beside it.
+The cache has a folder of `SEED-FRAME.npz` for each version of the renderer's source code, so that
+results of different renderers are never mixed. Other views (the right camera, video neighbours)
+are in separate folders.
 """
 
 from __future__ import annotations
@@ -51,36 +51,36 @@ TERMS = "rendered streets are free to use"
 CLASSES = "camvid"
 CACHE = Path("runs/streets")
 
-# Seeds of the three purposes never meet. The demo's and the tests' streets lie below the first.
+# The seeds of the splits never overlap. The demo and the tests use lower seeds.
 FIRST_SEED = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
 MOMENTS_APART = 60
-"""Frames between two pictures of one street: two seconds, so that they differ."""
+"""Frames between two samples of one street: 2 s, so that they differ."""
 BASELINE = 0.54
-"""Metres from the left eye to the right one, as in KITTI."""
+"""Metres from the left to the right camera, as in KITTI."""
 
 
 class Shot(NamedTuple):
-    """What one file holds: a moment of a street, or another view of that moment."""
+    """Content of one file: a sample of a street, or another view of this sample."""
 
     seed: int
     frame: int
     later: int = 0
-    """Frames from the moment to the view."""
+    """Time offset of the view, in frames."""
     aside: float = 0.0
-    """Metres from the camera to the view's, to its right."""
+    """Lateral offset of the view to the right, in metres."""
 
     @property
     def is_view(self) -> bool:
-        """Another view, of which only the picture and the pose are kept."""
+        """Whether this is another view, stored with image and pose only."""
         return bool(self.later or self.aside)
 
 
 ASPECTS = (4 / 3, 16 / 9, 2.0, 3.3, 3 / 4)
-"""Width over height of the images that `mountings` brings: common cameras, KITTI's, portrait."""
+"""Aspect ratios with `mountings`: common cameras, KITTI, portrait."""
 
 
 class RenderedStreets(Dataset[Sample]):
-    """Some pictures of each of `streets` streets; rendered by `render` at first need."""
+    """A number of images of each of `streets` streets."""
 
     def __init__(
         self,
@@ -93,22 +93,22 @@ class RenderedStreets(Dataset[Sample]):
         video: int = 0,
         mountings: bool = False,
     ) -> None:
-        """Choose a set.
+        """Define the samples. `render` renders them; otherwise each is rendered when it is read.
 
         Args:
             split: `train`, `val` or `test`.
-            streets: How many streets.
-            moments: Pictures of each.
+            streets: Number of streets.
+            moments: Images per street.
             size: Width and height in pixels.
-            cache: Folder of rendered sets; None renders anew each time and keeps nothing.
-            stereo: With the view `right`, `BASELINE` metres beside.
-            video: With the views `previous` and `next`, so many frames apart; 0 without. Where a
-                street ends and the drive begins anew, the neighbour beyond is missing.
-            mountings: Whether each street is seen by another camera, see `any_camera`, in place of
-                one at the height of a car's windscreen; `size` then gives the number of pixels.
+            cache: Folder of rendered images; None: render each time and store nothing.
+            stereo: Add the view `right`, `BASELINE` metres to the right.
+            video: Add the views `previous` and `next`, this number of frames apart; 0: no views.
+                A view is missing if the drive starts again between the frames.
+            mountings: Use a random camera for each street, see `random_camera`, instead of one at
+                the height of a car's windscreen. `size` then only defines the number of pixels.
 
         Raises:
-            TrainingError: For an unknown split or neighbours farther than the next moment.
+            TrainingError: the split is unknown, or a number is out of range.
         """
         if split not in FIRST_SEED:
             raise TrainingError(f"split is {split!r}, expected one of {', '.join(FIRST_SEED)}")
@@ -116,13 +116,12 @@ class RenderedStreets(Dataset[Sample]):
             raise TrainingError(f"streets is {streets}, moments {moments}, expected at least 1")
         if not 0 <= video <= MOMENTS_APART:
             raise TrainingError(f"video is {video} frames, expected 0 (none) to {MOMENTS_APART}")
-        # A configuration gives lists and texts.
-        self.size = (size[0], size[1])
+        self.size = (size[0], size[1])  # from a configuration, it is a list
         self.task = f"render streets for {split}"
         self.cache = None if cache is None else Path(cache)
         self.stereo = stereo
         self.mountings = mountings
-        # Nothing is before a street's first frame: with neighbours, the first moment is the second.
+        # The first frame of a street has no previous one, so start one step later with video.
         self.moments = [
             Shot(seed, (moment + bool(video)) * MOMENTS_APART)
             for seed in range(FIRST_SEED[split], FIRST_SEED[split] + streets)
@@ -135,7 +134,7 @@ class RenderedStreets(Dataset[Sample]):
             self.shifts |= {"previous": (-video, 0.0), "next": (video, 0.0)}
 
     def render(self) -> None:
-        """Render what is not there yet, on all cores, with a progress bar; nothing if not kept."""
+        """Render all images that are not cached, on all cores, with a progress bar."""
         if self.cache is None:
             return
         wanted: dict[int, dict[Path, Shot]] = {}
@@ -146,7 +145,7 @@ class RenderedStreets(Dataset[Sample]):
                     wanted.setdefault(shot.seed, {})[file] = shot
         if not wanted:
             return
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        context = multiprocessing.get_context("spawn")  # forking with threads can deadlock
         with ProcessPoolExecutor(os.cpu_count(), context) as pool:
             done = pool.map(_render, wanted.values(), repeat(self.size), repeat(self.mountings))
             console = Console(stderr=True)
@@ -154,26 +153,26 @@ class RenderedStreets(Dataset[Sample]):
                 pass
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.moments)
 
     @property
     def aspects(self) -> list[float]:
-        """Width over height of each picture."""
+        """Aspect ratio (width / height) of each image."""
         sizes = {seed: self.size for seed in {moment.seed for moment in self.moments}}
         if self.mountings:
-            sizes = {seed: any_camera(seed, math.prod(self.size))[0] for seed in sizes}
+            sizes = {seed: random_camera(seed, math.prod(self.size))[0] for seed in sizes}
         return [sizes[moment.seed][0] / sizes[moment.seed][1] for moment in self.moments]
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one; rendered now if `render` has not been called."""
+        """Read one sample; renders it if it is not cached."""
         moment = self.moments[index]
         own = self._arrays(moment)
         views = {}
         for name, shot in self._views(moment).items():
             view = self._arrays(shot)
-            # The camera only drives forward: a neighbour on the wrong side is beyond the street's
-            # end, where the drive has begun anew.
+            # The camera only drives forward. If the view is on the wrong side, the street has ended
+            # and the drive has started again.
             if shot.later * view["pose"][2, 3] <= 0:
                 views[name] = view["image"]
         return Sample(
@@ -186,7 +185,7 @@ class RenderedStreets(Dataset[Sample]):
         )
 
     def poses(self, index: int) -> dict[str, NDArray[np.float64]]:
-        """Of each view, (4, 4): takes points from this camera's axes into the view's, metres."""
+        """Pose (4, 4) of this camera in the frame of each view, metres."""
         shots = self._views(self.moments[index])
         return {name: self._arrays(shot)["pose"] for name, shot in shots.items()}
 
@@ -203,7 +202,7 @@ class RenderedStreets(Dataset[Sample]):
 
     def _arrays(self, shot: Shot) -> dict[str, NDArray[Any]]:
         if self.cache is None:
-            return _drawn(shot, self.size, self.mountings)
+            return _rendered(shot, self.size, self.mountings)
         file = self._file(self.cache, shot)
         if not file.exists():
             _render({file: shot}, self.size, self.mountings)
@@ -211,12 +210,13 @@ class RenderedStreets(Dataset[Sample]):
             return dict(arrays)
 
 
-def any_camera(seed: int, pixels: int) -> tuple[tuple[int, int], Camera]:
-    """A size of about so many pixels and a camera, which follow from the seed.
+def random_camera(seed: int, pixels: int) -> tuple[tuple[int, int], Camera]:
+    """Sample an image size with about `pixels` pixels and a camera, determined by the seed.
 
-    Shapes are `ASPECTS`, fields of view 35 to 110 degrees (horizontally; of portrait images
-    vertically). Half of the cameras stand as a car's do, 1.2 to 1.9 m high and nearly level; the
-    others 0.2 to 3 m high, pitched up to 25 degrees down and 5 up. All roll by up to 5 degrees.
+    The aspect ratio is one of `ASPECTS`. The field of view is 35 to 110 degrees, horizontally or,
+    for portrait images, vertically. Half of the cameras are mounted as in a car: 1.2 to 1.9 m high
+    and nearly level. The others are 0.2 to 3 m high, with a pitch from 25 degrees down to 5 up. All
+    have a roll of up to 5 degrees.
     """
     rng = np.random.default_rng([seed, 20])
     aspect = float(rng.choice(ASPECTS, p=(0.3, 0.3, 0.15, 0.1, 0.15)))
@@ -235,24 +235,24 @@ def any_camera(seed: int, pixels: int) -> tuple[tuple[int, int], Camera]:
 
 
 def _render(shots: dict[Path, Shot], size: tuple[int, int], mountings: bool) -> None:
-    """Write each shot to its file, whole or not at all."""
+    """Render each shot and write its file atomically."""
     for file, shot in shots.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as unfinished:
-            np.savez(unfinished, **_drawn(shot, size, mountings))  # type: ignore[arg-type]  # none is called allow_pickle
-    gc.collect()  # a street's parts refer to each other, and hold far more memory than gc can see
+            np.savez(unfinished, **_rendered(shot, size, mountings))  # type: ignore[arg-type]  # none is called allow_pickle
+    gc.collect()  # streets have reference cycles that hold much memory
 
 
-def _drawn(shot: Shot, size: tuple[int, int], mountings: bool) -> dict[str, NDArray[Any]]:
+def _rendered(shot: Shot, size: tuple[int, int], mountings: bool) -> dict[str, NDArray[Any]]:
     frame = _frame(shot.seed, size, mountings, shot.frame, 0.0)
     if shot.is_view:
         view = _frame(shot.seed, size, mountings, shot.frame + shot.later, shot.aside)
         return {"image": view.image.copy(), "pose": np.linalg.inv(view.pose) @ frame.pose}
     return {
-        # Copies, since a frame is kept for the views that follow.
+        # Copies, since the frame is cached for the views that follow.
         "image": frame.image.copy(),
         "labels": frame.labels.copy(),
-        # Half precision is exact to 0.05 %, finer than anything that is measured.
+        # The relative error of half precision is 0.05 %, which is negligible.
         "depth": frame.depth.astype(np.float16),
         "fx": np.array(frame.intrinsics.fx),
     }
@@ -269,13 +269,13 @@ def _frame(
 def _street(seed: int, size: tuple[int, int], mountings: bool) -> Street:
     if not mountings:
         return Street(seed, *size)
-    size, camera = any_camera(seed, size[0] * size[1])
+    size, camera = random_camera(seed, size[0] * size[1])
     return Street(seed, *size, camera)
 
 
 @cached
 def _renderer() -> str:
-    """Eight digits that change whenever the renderer's source does."""
+    """Return the first eight hex digits of a hash of the renderer's source code."""
     digest = hashlib.sha256()
     for source in sorted(Path(depthseg_ros.street.__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())

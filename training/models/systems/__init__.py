@@ -12,4 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The systems, one file each: subclasses of `training.models.base.System`."""
+"""The systems, one per file: subclasses of `training.models.base.System`.
+
+May import `training.models`. Start with `shared_encoder`, the default system.
+"""

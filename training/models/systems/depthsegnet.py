@@ -14,11 +14,11 @@
 
 """System 000, DepthSegNet: one encoder, a depth decoder and a segmentation decoder, for streets.
 
-Encoders and depth decoder are those of unsupervised monocular depth from stereo pairs (Godard et
-al. 2017): no norms, ELU, and disparities at four scales, each of which the next finer one starts
-from. The segmentation decoder is of the same build, reads the same features, and has weights of its
-own. Parameters: 31,600,072 for encoder and depth with the VGG-like encoder and 58,452,008 with the
-ResNet-50; joint 48.9 and 78.9 million, which the class count hardly changes.
+Encoders and depth decoder follow unsupervised monocular depth from stereo pairs (Godard et al.
+2017): no normalisation layers, ELU, and disparities at four scales, each an input of the next finer
+one. The segmentation decoder has the same architecture and input. Parameters of encoder and depth
+decoder: 31,600,072 with the VGG-like encoder and 58,452,008 with the ResNet-50. With segmentation:
+about 48.9 and 78.9 million.
 """
 
 from __future__ import annotations
@@ -61,28 +61,27 @@ class DepthSegNet(System):
 
         Args:
             num_classes: Semantic classes.
-            tasks: What to build decoders for.
-            encoder: A module with features at 1/2, 1/4, ... of the picture, four or more, and
-                their `channels`: `Vgg` (None), `ResNet50`, or of
-                `training.models.encoders` those with `half`.
-            decoder: Channels of the decoders at 1/1, 1/2, ...: as many as the encoder has features
-                or more.
-            focal_baseline: What, divided by a disparity, is the canonical depth in metres:
-                canonical_fx * baseline / width of the pictures in training, where the width takes
-                disparities from pixels to shares of the width. 0.231 is Cityscapes', where
-                whole pictures are trained on and the canonical camera is its own:
-                2262.5 px * 0.2093 m / 2048 px.
-            freeze_depth: Keep encoder and depth decoder as they are, norms' statistics too, while
-                the segmentation decoder trains.
-            depth_weights: A training checkpoint of this system, whose encoder and depth decoder
-                are taken over.
+            tasks: Tasks with a decoder.
+            encoder: An encoder with at least four features at 1/2, 1/4, ... of the image size:
+                `Vgg` (None), `ResNet50`, or one of `training.models.encoders` with `half`.
+            decoder: Channels of the decoders at 1/1, 1/2, ...; at least as many as the encoder has
+                features.
+            focal_baseline: Canonical depth in metres times disparity as a fraction of the image
+                width: canonical_fx * baseline / width of the training images. The default 0.231 is
+                for full images of Cityscapes and its camera: 2262.5 px * 0.2093 m / 2048 px.
+            freeze_depth: Freeze encoder and depth decoder, including batch norm statistics, and
+                train only the segmentation decoder.
+            depth_weights: A training checkpoint of this system to load encoder and depth decoder
+                from.
 
         Raises:
             TrainingError: an option is wrong or the checkpoint does not fit.
         """
         super().__init__(tasks)
         if freeze_depth and "segmentation" not in tasks:
-            raise TrainingError("freeze_depth without the task segmentation: nothing would train")
+            raise TrainingError(
+                "freeze_depth without the task segmentation: there is nothing to train"
+            )
         self.encoder = Vgg() if encoder is None else encoder
         channels = self.encoder.channels
         if not SCALES <= len(channels) <= len(decoder):
@@ -109,18 +108,17 @@ class DepthSegNet(System):
                 module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> DepthSegNet:
-        """Set to train, except for what is frozen, whose norms keep their statistics."""
+        """Set the training mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
         return self
 
     def forward(self, image_N3HW: Tensor) -> Prediction:
-        """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at its size.
+        """Predict `logits` and `depth` (canonical metres) at the image size; values 0 to 255.
 
-        In training also `disparities`, four of (N, 2, h_i, w_i) for the left and the right picture
-        as shares of the width, and `side_depths`, those of the left at the coarser three scales;
-        finest first.
+        In training also `disparities` at four scales, and `side_depths` at the three coarser
+        scales from the disparities of the left image.
         """
         size = image_N3HW.shape[2:]
         features = self.encoder(self.normalize(image_N3HW))
@@ -129,7 +127,7 @@ class DepthSegNet(System):
             prediction["logits"] = self.segmentation(features, size)[0]
         if self.depth is not None:
             disparities = self.depth(features, size)
-            # The floor, thousands of times the baseline away, keeps depth finite.
+            # The minimum disparity keeps depth finite; it is thousands of baselines away.
             depths = [self.focal_baseline / d[:, :1].clamp(min=1e-4) for d in disparities]
             prediction["depth"] = depths[0]
             if self.training:
@@ -138,9 +136,10 @@ class DepthSegNet(System):
 
 
 class SkipDecoder(nn.Module):
-    """From the coarsest features to the picture's size: enlarge, convolve, join, convolve, repeat.
+    """Decoder with skip connections up to the image size.
 
-    What the decoder says at one scale is joined into the next finer one.
+    Each level upsamples, convolves, concatenates the skip features and the output of the next
+    coarser scale, and convolves again.
     """
 
     def __init__(
@@ -154,11 +153,11 @@ class SkipDecoder(nn.Module):
         """Build a decoder.
 
         Args:
-            channels: Of the features, at 1/2, 1/4, ...
-            widths: Channels of the levels at 1/1, 1/2, ...; those beyond the features are not used.
-            outputs: Channels of what is said.
-            scales: At how many scales it is said: 1/1, 1/2, ...
-            activation: Applied to what is said, before it is joined.
+            channels: Channels of the features at 1/2, 1/4, ...
+            widths: Channels of the levels at 1/1, 1/2, ...; extra ones are ignored.
+            outputs: Channels of the output.
+            scales: Number of scales with an output: 1/1, 1/2, ...
+            activation: Activation of the outputs.
         """
         super().__init__()
         self.activation = activation
@@ -166,28 +165,28 @@ class SkipDecoder(nn.Module):
         before = channels[-1]
         for level in reversed(range(len(channels))):
             skip = channels[level - 1] if level > 0 else 0
-            said = outputs if level + 1 < scales else 0
+            coarser = outputs if level + 1 < scales else 0
             self.enlarge.append(conv_elu(before, widths[level]))
-            self.join.append(conv_elu(widths[level] + skip + said, widths[level]))
+            self.join.append(conv_elu(widths[level] + skip + coarser, widths[level]))
             if level < scales:
                 self.heads.append(conv(widths[level], outputs))
             before = widths[level]
 
     def forward(self, features: list[Tensor], size: torch.Size) -> list[Tensor]:
-        """Features, fine to coarse, and the picture's size -> what is said, finest first."""
+        """Decode features (fine to coarse) to `size`; returns the outputs, fine to coarse."""
         x, *skips = reversed(features)
-        silent = len(self.join) - len(self.heads)
-        said: list[Tensor] = []
+        first_head = len(self.join) - len(self.heads)
+        outputs: list[Tensor] = []
         for level, (enlarge, join) in enumerate(zip(self.enlarge, self.join, strict=True)):
             skip = skips[level : level + 1]  # the last level has none
             level_size = tuple(skip[0].shape[2:] if skip else size)
-            joined = [enlarge(F.interpolate(x, size=level_size)), *skip]
-            joined += [F.interpolate(s, size=level_size).to(x.dtype) for s in said[:1]]
-            x = join(torch.cat(joined, 1))
-            if level >= silent:
-                output = without_autocast(self.heads[level - silent], x)
-                said.insert(0, output if self.activation is None else self.activation(output))
-        return said
+            inputs = [enlarge(F.interpolate(x, size=level_size)), *skip]
+            inputs += [F.interpolate(o, size=level_size).to(x.dtype) for o in outputs[:1]]
+            x = join(torch.cat(inputs, 1))
+            if level >= first_head:
+                output = without_autocast(self.heads[level - first_head], x)
+                outputs.insert(0, output if self.activation is None else self.activation(output))
+        return outputs
 
 
 class Vgg(Encoder):
@@ -202,7 +201,7 @@ class Vgg(Encoder):
 
         Args:
             widths: Channels of the pairs.
-            kernels: Sizes of their kernels; those beyond the widths are not used.
+            kernels: Kernel sizes of the pairs; extra ones are ignored.
         """
         super().__init__()
         self.channels = tuple(widths)
@@ -212,7 +211,7 @@ class Vgg(Encoder):
         )
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
+        """See `Encoder`."""
         x = image_N3HW
         features = []
         for pair in self.pairs:
@@ -222,10 +221,11 @@ class Vgg(Encoder):
 
 
 class ResNet50(Encoder):
-    """Godard's ResNet-50: no norms, ELU, a projection in every block, strides at the stages' ends.
+    """ResNet-50 of Godard et al.: ELU, no normalisation, a projection in every block.
 
-    Features at 1/2 (the stem), 1/4 (its pool), 1/8, 1/16, 1/32 and 1/64. ImageNet's weights are of
-    another network: for those use `training.models.encoders.StandardResNet(50, half=True)`.
+    The last block of each stage has the stride. Features at 1/2 (stem), 1/4 (max pooling), 1/8,
+    1/16, 1/32 and 1/64. For ImageNet weights use
+    `training.models.encoders.StandardResNet(50, half=True)`.
     """
 
     def __init__(self, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)) -> None:
@@ -250,7 +250,7 @@ class ResNet50(Encoder):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, image_N3HW: Tensor) -> list[Tensor]:
-        """Normalised picture -> features, fine to coarse."""
+        """See `Encoder`."""
         stem = self.stem(image_N3HW)
         x = F.max_pool2d(stem, 3, 2, 1)
         features = [stem, x]
@@ -261,7 +261,7 @@ class ResNet50(Encoder):
 
 
 class ProjectedBottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a 1x1 convolution."""
+    """1x1, 3x3 and 1x1 convolutions with a 1x1 convolution as shortcut."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         """(N, inputs, H, W) -> (N, 4 width, H / stride, W / stride)."""
@@ -279,12 +279,12 @@ class ProjectedBottleneck(nn.Module):
 
 
 def to_disparity(x_NCHW: Tensor) -> Tensor:
-    """Up to 0.3 of the picture's width, in float32."""
+    """Convert to disparity as a fraction of the image width, 0 to 0.3, float32."""
     return 0.3 * torch.sigmoid(x_NCHW.float())
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Convolution, "same" padding; Glorot's start (2010), since no norm corrects another one."""
+    """Create a convolution with "same" padding and Glorot initialisation (2010)."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.get_parameter("bias"))
@@ -292,5 +292,5 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv
 
 
 def conv_elu(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """`conv` and ELU (Clevert et al. 2016)."""
+    """Create a `conv` with ELU (Clevert et al. 2016)."""
     return nn.Sequential(conv(inputs, outputs, kernel, stride), nn.ELU(inplace=True))

@@ -13,11 +13,11 @@
 # limitations under the License.
 
 
-"""A pretrained vision transformer with a light head for each task.
+"""A pretrained vision transformer with a small head for each task.
 
-The transformer (DINOv2, DINOv3, EUPE) is frozen, or tuned with low-rank adapters. Its tokens, at
-1/16 of the image's size, carry the semantics; three convolutions of the image add borders.
-As in the default system, both tasks share the decoder up to 1/4; the last level, to 1/2, is
+The transformer (DINOv2, DINOv3, EUPE) is frozen, or fine-tuned with low-rank adapters. Its tokens
+at 1/16 of the image size provide the semantics, and three convolutions of the image add borders.
+As in the default system, both tasks share the decoder up to 1/4. The last level, to 1/2, is
 separate for each task.
 """
 
@@ -59,22 +59,22 @@ class FoundationEncoder(System):
         """Build the network.
 
         Args:
-            vit: A name on the Hugging Face hub, a folder or weight file, or its description, as
-                checkpoints have it, see `Vit`.
+            vit: A name on the Hugging Face hub, a folder, a weight file, or a description, see
+                `Vit`.
             num_classes: Semantic classes.
-            layers: How many of the transformer's layers are read.
+            layers: Number of transformer layers to take tokens from.
             rank: Rank of the adapters of its queries and values; 0: frozen.
             width: Channels of the fused tokens.
-            detail: Channels of the image's own features at 1/2, 1/4 and 1/8.
+            detail: Channels of the convolutions of the image at 1/2, 1/4 and 1/8.
             decoder: Channels of the decoder at 1/8 and 1/4.
-            heads: Channels of the heads at 1/2, of classes and of depth.
+            heads: Channels of the segmentation and depth heads at 1/2.
             min_depth: Minimum canonical depth, metres.
             max_depth: Maximum canonical depth, metres.
             tasks: Tasks with a head.
-            depth_scale: As of `SharedEncoder`.
+            depth_scale: See `SharedEncoder`.
 
         Raises:
-            TrainingError: as of `Vit`; `tasks` has none, or an unknown one.
+            TrainingError: see `Vit` and `System`.
         """
         super().__init__(tasks)
         self.encoder = Vit(vit, layers, rank)
@@ -99,7 +99,7 @@ class FoundationEncoder(System):
         self.log_range = (math.log(min_depth), math.log(max_depth))
 
     def forward(self, image_N3HW: Tensor) -> Prediction:
-        """Image with values 0 to 255 -> `logits` and `depth` (canonical metres), at 1/2."""
+        """Predict `logits` and `depth` (canonical metres) at 1/2; image values 0 to 255."""
         x = self.normalize(image_N3HW)
         details = []
         for level in self.detail:

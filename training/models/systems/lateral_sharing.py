@@ -12,22 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""System 003: a depth branch and a semantic branch that share features laterally, for rooms.
+"""System 003: a depth branch and a semantic branch with lateral sharing, for indoor scenes.
 
-A ResNet-50 whose last two stages keep stride 1 (240x320 -> 30x40x2048), and for each task a branch
-of four 2x2 deconvolutions. Lateral sharing units carry what either branch has found over to both
-(Jiao et al. 2018). What a branch says is the sum of its up-skips: the backbone's output and each
-deconvolution's, brought to the picture's size.
+The encoder is a ResNet-50 with stride 1 in the last two stages (240x320 -> 30x40x2048). Each task
+has a branch of four 2x2 deconvolutions. Lateral sharing units exchange features between the
+branches (Jiao et al. 2018). The output of a branch is the sum of its up-skips: the encoder's output
+and that of each deconvolution, projected and resized to the image size.
 
-Parameters: the original's count of 32,876,002 is for a target of three colours, and counts the
-running statistics of the backbone's norms (53,120) and biases of its convolutions (26,560), which
-the norms make idle and which are not here. So this network has 32,796,322 with three outputs in
-place of its class logits, and C classes cost 3014 C + C^2: 32,826,622 with 13. In the original the
-depth's second deconvolution reads the semantic branch by a slip; the right wiring counts the same.
+Parameters: the original count of 32,876,002 is for three colour outputs. It includes the running
+statistics of batch norms (53,120) and convolution biases before batch norms (26,560), which have no
+effect and are omitted here. So this network has 32,796,322 parameters with three outputs instead of
+class logits, and 32,826,622 with 13 classes (3014 C + C^2 for C classes). In the original, the
+second depth deconvolution reads the semantic branch by mistake; this does not change the count.
 
-What the original does not say is settled so: ReLU behind all deconvolutions but the last; units
-start as the mean of both branches; the last up-skip has no ReLU, so that logits take either sign;
-depth is the softplus of the sum, which is the sum itself where that is large and always positive.
+Details that the original does not define: ReLU after all deconvolutions except the last; sharing
+units are initialised to the mean of both branches; the last up-skip has no ReLU, so that logits can
+be negative; depth is the softplus of the sum, which is always positive.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from ..base import Prediction, System
 from ..blocks import Normalize, resize, without_autocast
 from ..encoders import Encoder, StandardResNet
 
-# A millimetre: far below what is seen, and logarithms of the depth stay finite.
-LEAST_DEPTH = 1e-3
+# 1 mm, so that the logarithm of depth is finite.
+MIN_DEPTH = 1e-3
 
 
 class LateralSharing(System):
-    """One backbone, two branches, lateral sharing units between them."""
+    """One encoder and two branches with lateral sharing units."""
 
     depth_kind = "metric"
     depth_limits = (0.0, math.inf)
@@ -69,17 +69,15 @@ class LateralSharing(System):
 
         Args:
             num_classes: Semantic classes.
-            tasks: What to build branches for; one alone has nothing to share.
-            sharing: Whether there are lateral sharing units; without them it is the same network,
-                for comparison.
-            weights: torchvision's file of the ResNet-50's weights on ImageNet; None: start from
-                random weights.
-            encoder: Of `training.models.encoders`, in place of the ResNet-50; its coarsest
-                features are taken, at 1/8 or smaller.
+            tasks: Tasks with a branch; with one task, nothing is shared.
+            sharing: Whether to use lateral sharing units; False for comparison.
+            weights: torchvision's weight file of a ResNet-50; None: random weights.
+            encoder: One of `training.models.encoders` to use instead of the ResNet-50; only its
+                coarsest features are used, at 1/8 or less.
             widths: Channels of the first three deconvolutions.
 
         Raises:
-            TrainingError: `tasks` has none or an unknown one, or the weights do not fit.
+            TrainingError: `tasks` is wrong, or the weights do not fit.
         """
         super().__init__(tasks)
         if encoder is None:
@@ -95,11 +93,11 @@ class LateralSharing(System):
         self.normalize = Normalize()
 
     def forward(self, image_N3HW: Tensor) -> Prediction:
-        """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at its size."""
+        """Predict `logits` and `depth` (canonical metres) at the image size; values 0 to 255."""
         backbone = self.encoder(self.normalize(image_N3HW))[-1]
         maps = {task: [backbone] for task in self.branches}
         for index in range(4):
-            # What the deconvolution before the last one gave goes beside what the last one gave.
+            # Add the shared features of the level before to the input of this level.
             shared = None
             if self.units and index >= 2:
                 unit = self.units[index - 2]
@@ -113,19 +111,19 @@ class LateralSharing(System):
                     maps[task].append(without_autocast(branch.deconvolutions[index], x))
         prediction: Prediction = {}
         for task, branch in self.branches.items():
-            said = branch.sum_up(maps[task], image_N3HW.shape[2:])
+            output = branch.sum_up(maps[task], image_N3HW.shape[2:])
             if task == "depth":
-                prediction["depth"] = F.softplus(said.float()) + LEAST_DEPTH
+                prediction["depth"] = F.softplus(output.float()) + MIN_DEPTH
             else:
-                prediction["logits"] = said
+                prediction["logits"] = output
         return prediction
 
 
 class Branch(nn.Module):
-    """What one task has of its own: four deconvolutions and five up-skips."""
+    """The branch of one task: four deconvolutions and five up-skips."""
 
     def __init__(self, inputs: int, widths: Sequence[int], outputs: int) -> None:
-        """Build it for (N, inputs, H, W), where `widths` are those of the first deconvolutions."""
+        """Build a branch; `widths` are the channels of all deconvolutions except the last."""
         super().__init__()
         channels = (inputs, *widths, outputs)
         self.deconvolutions = nn.ModuleList(
@@ -133,26 +131,26 @@ class Branch(nn.Module):
         )
         self.up_skips = nn.ModuleList(nn.Conv2d(width, outputs, 1) for width in channels)
         for skip in self.up_skips[:-1]:
-            # With a single output, a ReLU that starts below zero everywhere would stay there.
+            # With a single output, a ReLU that is zero everywhere would never recover.
             nn.init.ones_(skip.get_parameter("bias"))
 
     def sum_up(self, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
-        """Sum the up-skips of the backbone's output and of the deconvolutions', at `size`."""
-        # Resizing and 1x1 convolutions may change places; this way there is less to resize.
-        *skips, said = (
+        """Sum the up-skips of the encoder's output and of the deconvolutions at `size`."""
+        # Resizing and 1x1 convolutions commute; resizing fewer channels is faster.
+        *skips, output = (
             resize(without_autocast(skip, x), size)
             for skip, x in zip(self.up_skips, maps, strict=True)
         )
         for skip in skips:
-            said = said + F.relu(skip)
-        return said
+            output = output + F.relu(skip)
+        return output
 
 
 class LateralSharingUnit(nn.Module):
-    """Mixes both branches' features channel by channel and deconvolves them to the next width."""
+    """Weighted sum of the features of both branches, followed by a deconvolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Twice (N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
+        """Build a unit: two (N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
         super().__init__()
         self.alpha = nn.Parameter(torch.full((inputs, 1, 1), 0.5))
         self.gamma = nn.Parameter(torch.full((inputs, 1, 1), 0.5))

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""System 004: depth learned from video without depth truth, guided by semantic classes.
+"""System 004: self-supervised depth from video, guided by semantic classes.
 
-A depth network and a pose network after Monodepth2 (Godard et al. 2019); a segmentation branch on
-the same encoder, whose features guide the depth decoder and whose class borders sharpen the depth.
+Depth and pose networks follow Monodepth2 (Godard et al. 2019). A segmentation decoder on the same
+encoder guides the depth decoder with its features and refines depth at class borders.
 
-R below marks what is reconstructed here because the system's description leaves it open.
+(R) marks details that the description of the system does not define.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DISPARITY_SCALES = 4
 
 
 class SemanticGuided(System):
-    """One encoder, a segmentation decoder, a depth decoder that it guides, and a pose network."""
+    """One encoder, a segmentation decoder, a guided depth decoder, and a pose network."""
 
     depth_kind = "up-to-scale"
     depth_limits = (0.0, math.inf)
@@ -62,23 +62,23 @@ class SemanticGuided(System):
 
         Args:
             num_classes: Semantic classes.
-            tasks: What to build decoders for: "segmentation", "depth" or both.
-            encoder: Normalised picture -> features, at least four, fine to coarse, each of half
-                the resolution of the one before; with their `channels`. None: ResNet-18's from 1/2.
-            decoder: Channels of the decoders, coarse to fine; so many of them are used as the
-                encoder has features. The last level has twice the finest features' resolution.
-            guidance: How the segmentation decoder's features act on the depth decoder's at each
-                level (R): by `Modulation`, by `NeighborhoodAttention` or not at all, which is plain
-                self-supervised depth. Needs both tasks; a network with one has none.
-            refine: Whether to refine depth along class borders, see `BorderRefinement`. Needs both
-                tasks; a network with one does not.
-            pose_encoder: Like `encoder`, but of two normalised pictures stacked to six channels;
-                only its coarsest features are used: `PairResNet` (None) or `LightPoseEncoder`.
-            min_depth: Least depth that can be expressed, in a unit that nobody knows.
-            max_depth: Greatest depth that can be expressed, in the same unit.
+            tasks: Tasks with a decoder.
+            encoder: An encoder with at least four features, each with half the resolution of the
+                one before. None: ResNet-18 with features from 1/2.
+            decoder: Channels of the decoders, coarse to fine; as many are used as the encoder has
+                features. The last level has twice the resolution of the finest features.
+            guidance: How segmentation features guide the depth decoder at each level (R):
+                `Modulation`, `NeighborhoodAttention`, or "none" for plain self-supervised depth.
+                Ignored unless there are both tasks.
+            refine: Whether to refine depth at class borders, see `BorderRefinement`. Ignored unless
+                there are both tasks.
+            pose_encoder: An encoder for two normalised images concatenated to six channels; only
+                its coarsest features are used. `PairResNet` (None) or `LightPoseEncoder`.
+            min_depth: Minimum depth, in an unknown unit.
+            max_depth: Maximum depth, in the same unit.
 
         Raises:
-            TrainingError: An argument is none of the values above.
+            TrainingError: an argument is invalid.
         """
         super().__init__(tasks)
         if guidance not in GUIDANCE:
@@ -112,23 +112,22 @@ class SemanticGuided(System):
                 self.refinement = BorderRefinement(2 * widths[-1], num_classes)
             self.pose_network = PoseNetwork(PairResNet() if pose_encoder is None else pose_encoder)
         else:
-            self.views = ()  # nothing is learned from video
+            self.views = ()  # segmentation does not need video
 
     def forward(self, image_N3HW: Tensor) -> Prediction:
-        """Perceive.
+        """Predict segmentation and depth.
 
         Args:
-            image_N3HW: Picture with values 0 to 255.
+            image_N3HW: Image with values 0 to 255.
 
         Returns:
-            Of the tasks it was built for, at twice the resolution of the encoder's finest features:
-            `logits` (N, num_classes, h, w) and `depth` (N, 1, h, w) float32, up to scale. In
-            training also `side_depths`, the depth at the three coarser scales, finest first; and
-            `features`, the depth decoder's at 1/8, 1/4 and 1/2 of the picture's
-            size (levels 3, 2, 1), for the semantic triplet loss.
+            `logits` (N, num_classes, h, w) and `depth` (N, 1, h, w) float32, up to scale, at twice
+            the resolution of the finest encoder features. In training also `side_depths` at the
+            three coarser scales, and `features` of the depth decoder at 1/8, 1/4 and 1/2 of the
+            image size (levels 3, 2, 1) for the semantic triplet loss.
         """
         features = self.encoder(self.normalize(image_N3HW))
-        # A picture of odd size has features rounded up: not beyond the picture.
+        # Feature sizes are rounded up for odd images: limit the output to the image size.
         size = [
             min(2 * fine, full)
             for fine, full in zip(features[0].shape[2:], image_N3HW.shape[2:], strict=True)
@@ -153,30 +152,29 @@ class SemanticGuided(System):
         return outputs
 
     def pose(self, image_N3HW: Tensor, neighbor_N3HW: Tensor) -> Tensor:
-        """How the camera moved.
+        """Estimate the camera motion.
 
         Args:
-            image_N3HW: Picture with values 0 to 255.
-            neighbor_N3HW: The one before or after it.
+            image_N3HW: Image with values 0 to 255.
+            neighbor_N3HW: The previous or next image.
 
         Returns:
-            (N, 4, 4) float32: takes points in the camera of the picture to that of the neighbour.
-            Translation is in the unit of `depth`.
+            (N, 4, 4) float32: transforms points from the camera frame of the image to that of the
+            neighbour. Translation is in the unit of `depth`.
         """
         pair = torch.cat([self.normalize(image_N3HW), self.normalize(neighbor_N3HW)], 1)
         return transform(*self.pose_network(pair).float().split(3, 1))
 
     def depth_of(self, disparity_N1HW: Tensor) -> Tensor:
-        """Disparity before its sigmoid -> depth, in float32 (Godard et al. 2019)."""
+        """Convert disparity before the sigmoid to depth, in float32 (Godard et al. 2019)."""
         least, greatest = self.disparities
         return 1 / (least + (greatest - least) * disparity_N1HW.float().sigmoid())
 
 
 class Branch(nn.Module):
-    """A decoder: from the coarsest features up to twice the finest ones' resolution.
+    """Decoder of Monodepth2, up to twice the resolution of the finest features.
 
-    As Monodepth2's, except that convolutions pad with zeros, which every runtime does at no cost
-    and features of a single row allow.
+    Unlike there, convolutions use zero padding, which costs nothing and works for a single row.
     """
 
     def __init__(
@@ -185,7 +183,7 @@ class Branch(nn.Module):
         """Build a decoder.
 
         Args:
-            channels: Of the encoder's features, fine to coarse.
+            channels: Channels of the encoder features, fine to coarse.
             widths: Channels after each level, coarse to fine.
             guidance: A name in `GUIDANCE`.
         """
@@ -204,10 +202,10 @@ class Branch(nn.Module):
     def forward(
         self, features: list[Tensor], size: Sequence[int], guides: list[Tensor] | None = None
     ) -> list[Tensor]:
-        """Decode.
+        """Decode features.
 
         Args:
-            features: The encoder's, fine to coarse.
+            features: Encoder features, fine to coarse.
             size: Height and width of the last level.
             guides: Semantic features of each level, coarse to fine.
 
@@ -236,14 +234,14 @@ class ConvElu(nn.Sequential):
 
 
 class Modulation(nn.Module):
-    """Semantic features scale and shift the depth features, each place and channel by its own.
+    """Scale and shift depth features by values predicted from semantic features, per pixel.
 
-    x -> (1 + gamma) x + beta, a spatial feature transform (Wang et al. 2018); that is SPADE
-    (Park et al. 2019) without its norm, as these decoders have no norm either.
+    x -> (1 + gamma) x + beta, a spatial feature transform (Wang et al. 2018). This is SPADE (Park
+    et al. 2019) without its normalisation, since these decoders have none.
     """
 
     def __init__(self, width: int) -> None:
-        """Both features have `width` channels."""
+        """Build the module for two feature maps with `width` channels."""
         super().__init__()
         self.gamma_and_beta = nn.Conv2d(width, 2 * width, 3, padding=1)
 
@@ -254,22 +252,22 @@ class Modulation(nn.Module):
 
 
 class NeighborhoodAttention(nn.Module):
-    """Each place of the depth features attends to the semantic features around it.
+    """Cross-attention from depth features to semantic features in a 3x3 window.
 
-    Cross-attention over a 3x3 window (Hassani et al. 2023, there of features to themselves): the
-    cost grows with the number of pixels, not with its square, so it is fit for every level.
-    Written as nine shifted copies, which are plain slices in an exported graph.
+    Like the self-attention of Hassani et al. (2023). The cost is linear in the number of pixels, so
+    it can be used at every level. Implemented with nine shifted copies, which are exported as
+    slices.
     """
 
     def __init__(self, width: int) -> None:
-        """Both features have `width` channels."""
+        """Build the module for two feature maps with `width` channels."""
         super().__init__()
         self.query = nn.Conv2d(width, width, 1)
         self.key_and_value = nn.Conv2d(width, 2 * width, 1)
         self.merge = nn.Conv2d(width, width, 1)
 
     def forward(self, depth_NCHW: Tensor, semantic_NCHW: Tensor) -> Tensor:
-        """Return the depth features with what they found added."""
+        """Add attended semantic features to the depth features."""
         width, height, columns = depth_NCHW.shape[1:]
         query = self.query(depth_NCHW) * width**-0.5
         padded = F.pad(self.key_and_value(semantic_NCHW), (1, 1, 1, 1), mode="replicate")
@@ -280,8 +278,8 @@ class NeighborhoodAttention(nn.Module):
         ]
         scores = torch.cat([(query * key).sum(1, keepdim=True) for key, _ in around], 1)
         weights = scores.softmax(1).split(1, 1)
-        found = [weight * value for weight, (_, value) in zip(weights, around, strict=True)]
-        return depth_NCHW + self.merge(sum(found[1:], found[0]))
+        attended = [weight * value for weight, (_, value) in zip(weights, around, strict=True)]
+        return depth_NCHW + self.merge(sum(attended[1:], attended[0]))
 
 
 GUIDANCE: dict[str, type[nn.Module] | None] = {
@@ -292,16 +290,15 @@ GUIDANCE: dict[str, type[nn.Module] | None] = {
 
 
 class BorderRefinement(nn.Module):
-    """A residual of the disparity from a small point-wise network, along class borders only (R).
+    """Disparity residual at class borders from a small point-wise network (R).
 
-    PointRend (Kirillov et al. 2020) picks the most uncertain points and passes each through a small
-    MLP. Here the points are all those at borders between classes, certain or not. The MLP is 1x1
-    convolutions over all points, its residual multiplied by the mask of the borders: picking points
-    is what graphs for fixed-shape runtimes cannot express.
+    PointRend (Kirillov et al. 2020) applies a small MLP to the most uncertain points. Here, all
+    points at class borders are refined. The MLP consists of 1x1 convolutions over the full image,
+    and its output is masked, because fixed-shape runtimes cannot select points.
     """
 
     def __init__(self, features: int, num_classes: int, width: int = 32) -> None:
-        """`features` channels of depth and semantic features, `width` channels inside."""
+        """Build the network for `features` channels, with `width` hidden channels."""
         super().__init__()
         self.points = nn.Sequential(
             nn.Conv2d(1 + features + num_classes, width, 1),
@@ -312,21 +309,21 @@ class BorderRefinement(nn.Module):
         )
 
     def forward(self, disparity_N1HW: Tensor, features_NCHW: Tensor, logits_NCHW: Tensor) -> Tensor:
-        """Residual (N, 1, H, W) of the disparity before its sigmoid, zero off the borders."""
-        # Detached: classes are for labels to teach, not for whatever suits the depth.
+        """Predict the residual (N, 1, H, W) of disparity before the sigmoid, 0 off the borders."""
+        # Detached, so that only labels supervise the classes.
         classes = class_probabilities(logits_NCHW.detach())
-        said = torch.cat([disparity_N1HW, features_NCHW, classes], 1)
-        residual = without_autocast(self.points[-1], self.points[:-1](said))
+        x = torch.cat([disparity_N1HW, features_NCHW, classes], 1)
+        residual = without_autocast(self.points[-1], self.points[:-1](x))
         return residual * class_borders(logits_NCHW)
 
 
 def class_probabilities(logits_NCHW: Tensor) -> Tensor:
-    """Softmax over the classes; of a single one, the foreground's, the sigmoid."""
+    """Softmax over the classes, or sigmoid of a single foreground logit."""
     return logits_NCHW.sigmoid() if logits_NCHW.shape[1] == 1 else logits_NCHW.softmax(1)
 
 
 def class_borders(logits_NCHW: Tensor) -> Tensor:
-    """(N, 1, H, W): 1 where the best class is not the same in the 3x3 pixels around, else 0."""
+    """Mark pixels with different predicted classes in their 3x3 window: (N, 1, H, W), 1 or 0."""
     if logits_NCHW.shape[1] == 1:
         labels = (logits_NCHW > 0).to(logits_NCHW.dtype)
     else:
@@ -337,26 +334,26 @@ def class_borders(logits_NCHW: Tensor) -> Tensor:
 
 
 class PairResNet(StandardResNet):
-    """ResNet of two pictures.
+    """ResNet for two images.
 
-    From a file of weights, the first convolution has those of one picture twice and halved, so that
-    of two pictures that are the same it makes what it would make of one (Godard et al. 2019).
+    Pretrained weights of the first convolution are duplicated and halved, so that two equal images
+    give the same features as one (Godard et al. 2019).
     """
 
     def __init__(self, layers: int = 18, weights: Path | None = None, width: int = 64) -> None:
-        """As `StandardResNet`."""
+        """Build the encoder, see `StandardResNet`."""
         super().__init__(layers, weights, width=width)
-        of_one = self.conv1.weight.detach()
+        pretrained = self.conv1.weight.detach()
         self.conv1 = nn.Conv2d(6, width, 7, 2, 3, bias=False)
         if weights is not None:
-            self.conv1.weight = nn.Parameter(torch.cat([of_one, of_one], 1) / 2)
+            self.conv1.weight = nn.Parameter(torch.cat([pretrained, pretrained], 1) / 2)
 
 
 class LightPoseEncoder(Encoder):
-    """Seven convolutions of stride 2, as the pose network of SfMLearner (Zhou et al. 2017)."""
+    """Seven convolutions with stride 2, from the pose network of SfMLearner (Zhou et al. 2017)."""
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128, 256, 256, 256)) -> None:
-        """`widths` are the channels of each convolution."""
+        """Build the encoder; `widths` are the channels of the convolutions."""
         super().__init__()
         self.channels = tuple(widths)
         layers: list[nn.Module] = []
@@ -366,15 +363,15 @@ class LightPoseEncoder(Encoder):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pair_N6HW: Tensor) -> list[Tensor]:
-        """Two normalised pictures -> the coarsest features alone."""
+        """Extract only the coarsest features from two normalised images."""
         return [self.layers(pair_N6HW)]
 
 
 class PoseNetwork(nn.Module):
-    """Two pictures -> small motion, with the decoder of Monodepth2's pose network."""
+    """Camera motion from two images, with the decoder of Monodepth2's pose network."""
 
     def __init__(self, encoder: Encoder, width: int = 256) -> None:
-        """`width` channels in the decoder."""
+        """Build the network with `width` channels in the decoder."""
         super().__init__()
         self.encoder = encoder
         self.decoder = nn.Sequential(
@@ -388,16 +385,16 @@ class PoseNetwork(nn.Module):
         )
 
     def forward(self, pair_N6HW: Tensor) -> Tensor:
-        """(N, 6): rotation vector in radians and translation, both scaled to start out small."""
+        """Predict (N, 6): rotation vector in radians and translation, initially small."""
         features = self.decoder[:-1](self.encoder(pair_N6HW)[-1])
         return 0.01 * without_autocast(self.decoder[-1], features).mean((2, 3))
 
 
 def transform(rotation_N3: Tensor, translation_N3: Tensor) -> Tensor:
-    """Rotation vector (axis times angle in radians) and translation -> (N, 4, 4).
+    """Convert rotation vector (axis times angle in radians) and translation to (N, 4, 4).
 
-    Rodrigues' formula, R = cos(a) I + sin(a)/a [v]x + (1 - cos(a))/a^2 v v^T with a = |v|, in terms
-    of sinc, so that values and gradients are right down to no rotation at all.
+    Rodrigues' formula, R = cos(a) I + sin(a)/a [v]x + (1 - cos(a))/a^2 v v^T with a = |v|. It uses
+    sinc, so values and gradients are correct at zero rotation too.
     """
     angle = torch.linalg.vector_norm(rotation_N3, dim=1)[:, None, None]
     x, y, z = rotation_N3.unbind(1)

@@ -14,10 +14,11 @@
 
 """The default system: one encoder, one decoder, and a head for each task.
 
-The shape is that of system 000 (DepthSegNet), at a size for real time: a narrow ResNet and context
-at 1/32. The decoder, up to 1/4, is shared as well: the borders of things are those of their depth,
-and what two decoders would cost makes one a better one. The last level, to 1/2, is each task's own:
-sharing its few channels costs classes that are rare more than it saves (docs/results.md).
+The architecture is similar to system 000 (DepthSegNet), but small enough for real time: a narrow
+ResNet, and a context block at 1/32. Both tasks share the decoder up to 1/4: object borders are
+often depth borders, and one larger decoder is better than two small ones. The last level, to 1/2,
+is separate for each task: sharing its few channels would reduce the accuracy of rare classes
+(docs/results.md).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ..encoders import Encoder, ResNet
 
 
 class Head(nn.Module):
-    """A task's own: the decoder's last level, and what it says of each pixel."""
+    """The head of a task: the last decoder level and the output layer."""
 
     def __init__(self, inputs: int, skip: int, width: int, outputs: int) -> None:
         """Build a head of `width` channels on features of `inputs`, with a skip of `skip`."""
@@ -49,18 +50,18 @@ class Head(nn.Module):
 
 
 class ScaleHead(nn.Sequential):
-    """The size of the depth error: ln b of a Laplace distribution with scale b of ln depth.
+    """Predicts ln b, where the error of ln depth has a Laplace distribution with scale b.
 
-    It needs no finer features than the decoder's: an error that its last level could locate, that
-    level could have avoided.
+    The features of the decoder at 1/4 are fine enough: if the depth head could locate an error more
+    precisely, it could avoid it.
     """
 
     def __init__(self, inputs: int, width: int = 16) -> None:
-        """Build a head of one hidden layer on features of `inputs` channels."""
+        """Build a head with one hidden layer on features with `inputs` channels."""
         super().__init__(nn.Conv2d(inputs, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, 1, 1))
 
     def forward(self, features_NCHW: Tensor) -> Tensor:
-        """Predict at the features' size, (N, 1, H, W). No gradient reaches the features."""
+        """Predict (N, 1, H, W) at the size of the features, without gradients for the features."""
         return without_autocast(super().forward, features_NCHW.detach())
 
 
@@ -88,26 +89,26 @@ class SharedEncoder(System):
         Args:
             num_classes: Semantic classes.
             widths: Channels of the built-in encoder at 1/4, 1/8, 1/16 and 1/32.
-            depths: Residual blocks at each of them.
-            context: Channels of the coarsest features, which the decoder starts from.
+            depths: Number of residual blocks at each of these.
+            context: Channels of the context block at 1/32.
             decoder: Channels of the decoder at 1/16, 1/8 and 1/4.
-            heads: Channels of the heads at 1/2, of classes and of depth.
-            min_depth: Least canonical depth that can be expressed, metres.
-            max_depth: Greatest canonical depth that can be expressed, metres.
-            encoder: One of `training.models.encoders` with `half`, in place of the built-in narrow
+            heads: Channels of the segmentation and depth heads at 1/2.
+            min_depth: Minimum canonical depth, metres.
+            max_depth: Maximum canonical depth, metres.
+            encoder: One of `training.models.encoders` with `half`, to use instead of the built-in
                 `ResNet`.
-            tasks: What to build heads for.
-            depth_scale: Whether to predict the size of the depth error, for the output
-                `depth_confidence`. It learns without changing anything else.
+            tasks: Tasks with a head.
+            depth_scale: Whether to predict the scale of the depth error, for the output
+                `depth_confidence`. Its training does not affect the other outputs.
 
         Raises:
-            TrainingError: `tasks` has none, or an unknown one; the encoder has no features at 1/2.
+            TrainingError: `tasks` is wrong, or the encoder has no features at 1/2.
         """
         super().__init__(tasks)
         self.encoder = ResNet(widths, depths, half=True) if encoder is None else encoder
         if len(self.encoder.channels) != 5:
             raise TrainingError(
-                f"{type(encoder).__name__} gives no features at 1/2: set half: true"
+                f"{type(encoder).__name__} does not return features at 1/2: set half: true"
             )
         finest, *skips, coarsest = self.encoder.channels
         self.context = Context(coarsest, context)
@@ -125,7 +126,7 @@ class SharedEncoder(System):
         self.normalize = Normalize()
 
     def forward(self, image_N3HW: Tensor) -> Prediction:
-        """Picture with values 0 to 255 -> `logits` and `depth` (canonical metres), at 1/2."""
+        """Predict `logits` and `depth` (canonical metres) at 1/2; image values 0 to 255."""
         finest, *skips, coarsest = self.encoder(self.normalize(image_N3HW))
         features = self.decoder(self.context(coarsest), skips[::-1])
         prediction: Prediction = {}

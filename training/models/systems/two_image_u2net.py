@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""System 001: a background and the same place with an object -> the object's mask and dense depth.
+"""System 001: foreground mask and dense depth from an image and a background image.
 
-U2NETP, the small U2-Net of Qin et al. (2020), with the two pictures stacked to six channels and,
-behind one encoder, a whole decoder for each task.
+U2NETP, the small U2-Net of Qin et al. (2020), on the two images concatenated to six channels, with
+one encoder and a separate decoder for each task.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..blocks import resize, shrink, without_autocast
 
 
 class TwoImageU2Net(System):
-    """Nested U-Nets: each stage of the encoder and of the decoders is a U-Net of its own."""
+    """Nested U-Nets: each stage of the encoder and of the decoders is a U-Net."""
 
     inputs = ("background", "image")
     depth_kind = "normalised"
@@ -43,16 +43,16 @@ class TwoImageU2Net(System):
         middle: int = 16,
         width: int = 64,
     ) -> None:
-        """Build the network; with the values given here it has 1,769,306 parameters.
+        """Build the network; with default arguments it has 1,769,306 parameters.
 
         Args:
-            num_classes: Semantic classes; 1 is a mask, whose logit is that of the foreground.
-            tasks: What to build decoders for: "segmentation", "depth" or both.
-            middle: Channels inside of a stage.
+            num_classes: Semantic classes; 1: a mask with one foreground logit.
+            tasks: Tasks with a decoder.
+            middle: Channels inside a stage.
             width: Channels between stages.
 
         Raises:
-            TrainingError: `tasks` is empty or names another task.
+            TrainingError: `tasks` is wrong.
         """
         super().__init__(tasks)
         self.encoder = nn.ModuleList(
@@ -68,19 +68,17 @@ class TwoImageU2Net(System):
         self.depth = FusedDecoder(middle, width, 1) if "depth" in tasks else None
 
     def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> Prediction:
-        """Perceive.
+        """Predict mask and depth.
 
         Args:
-            background_N3HW: The place without the object, values 0 to 255; the network sees them
-                divided by 255, without a mean taken off.
-            image_N3HW: The place with the object, likewise.
+            background_N3HW: Image without the object, values 0 to 255, which are divided by 255.
+            image_N3HW: Image with the object, values 0 to 255.
 
         Returns:
-            At the pictures' size, of the tasks it was built for: `logits` (N, num_classes, H, W)
-            and `depth` (N, 1, H, W), 0 to 1. In training also `side_logits` and `side_depths`,
-            lists of the six side outputs that those are fused from, finest first, enlarged to the
-            pictures' size as the paper's deep supervision has them. Depths are float32 whatever
-            the rest is computed in, for the binary cross-entropy on them.
+            `logits` (N, num_classes, H, W) and `depth` (N, 1, H, W), 0 to 1, at the image size. In
+            training also `side_logits` and `side_depths`: the six side outputs before fusion,
+            resized to the image size for deep supervision as in the paper. Depths are float32 for
+            the binary cross-entropy.
         """
         x = torch.cat([background_N3HW, image_N3HW], 1) / 255
         features: list[Tensor] = []
@@ -101,10 +99,10 @@ class TwoImageU2Net(System):
 
 
 class FusedDecoder(nn.Module):
-    """Stages back up to full size; each gives a side output, and all are fused to one."""
+    """Decoder up to the image size that fuses the side outputs of all stages."""
 
     def __init__(self, middle: int, width: int, outputs: int) -> None:
-        """Five stages and `outputs` channels in the result; see `TwoImageU2Net`."""
+        """Build a decoder with `outputs` channels; for the others see `TwoImageU2Net`."""
         super().__init__()
         self.stages = nn.ModuleList(
             ResidualU(height, 2 * width, middle, width, dilated)
@@ -114,7 +112,7 @@ class FusedDecoder(nn.Module):
         self.fuse = nn.Conv2d(6 * outputs, outputs, 1)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Features, fine to coarse -> fused output and side outputs, finest first."""
+        """Decode features (fine to coarse); returns fused output and side outputs."""
         *skips, x = features
         decoded = [x]
         for stage, skip in zip(self.stages, reversed(skips), strict=True):
@@ -130,16 +128,16 @@ class FusedDecoder(nn.Module):
 
 
 class ResidualU(nn.Module):
-    """Residual U-block (RSU): a U-Net beside a shortcut around it.
+    """Residual U-block (RSU): a U-Net with a shortcut.
 
-    RSU-L halves the resolution L - 2 times on its way down; RSU-4F instead dilates its
-    convolutions by 1, 2, 4 and 8 and keeps the resolution.
+    RSU-L halves the resolution L - 2 times. RSU-4F keeps the resolution and dilates its
+    convolutions by 1, 2, 4 and 8.
     """
 
     def __init__(
         self, height: int, inputs: int, middle: int, outputs: int, dilated: bool = False
     ) -> None:
-        """`height` is the L of RSU-L, `middle` the channels inside."""
+        """Build RSU-`height` with `middle` channels inside."""
         super().__init__()
         levels = range(height - 1)
         dilations = [2**level if dilated else 1 for level in levels]
@@ -169,7 +167,7 @@ class ResidualU(nn.Module):
 
 
 class BiasedConvNormRelu(nn.Sequential):
-    """3x3 convolution, batch norm, ReLU; the norm makes the bias idle, but the paper's has it."""
+    """3x3 convolution, batch norm, ReLU; as in the paper, with a bias that has no effect."""
 
     def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
@@ -181,7 +179,7 @@ class BiasedConvNormRelu(nn.Sequential):
 
 
 def join(x_NCHW: Tensor, skip_NCHW: Tensor) -> Tensor:
-    """Enlarge to the skip's size, where it is not, and stack upon it."""
+    """Resize to the size of the skip features if needed, and concatenate both."""
     if x_NCHW.shape[2:] != skip_NCHW.shape[2:]:
         x_NCHW = resize(x_NCHW, skip_NCHW.shape[2:])
     return torch.cat([x_NCHW, skip_NCHW], 1)

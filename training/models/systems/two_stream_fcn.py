@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""System 002: a background and the same place with an object -> the object's depth and mask.
+"""System 002: foreground mask and depth from an image and a background image.
 
-A fully convolutional network of residual blocks: the two pictures pass streams of their own down
-to 1/4 of their size, a shared trunk to 1/32, and one decoder for each task.
+A fully convolutional network of residual blocks: a separate stream for each image down to 1/4 of
+the size, a shared trunk down to 1/32, and one decoder for each task.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class TwoStreamFcn(System):
         streams: Sequence[int] = (16, 32),
         trunk: Sequence[int] = (64, 128, 256, 512),
     ) -> None:
-        """Build the network; with the values given here it has 10,343,490 parameters.
+        """Build the network; with default arguments it has 10,343,490 parameters.
 
         Args:
-            num_classes: Semantic classes; 1 is a mask, whose logit is that of the foreground.
-            tasks: What to build decoders for: "segmentation", "depth" or both.
-            streams: Channels of each picture's blocks, at full size and halves of it.
-            trunk: Channels of the shared blocks that follow.
+            num_classes: Semantic classes; 1: a mask with one foreground logit.
+            tasks: Tasks with a decoder.
+            streams: Channels of the blocks for each image, at 1/1, 1/2, ...
+            trunk: Channels of the shared blocks.
 
         Raises:
-            TrainingError: `tasks` is empty or names another task.
+            TrainingError: `tasks` is wrong.
         """
         super().__init__(tasks)
         self.background, self.scene = (blocks(3, streams) for _ in range(2))
@@ -65,16 +65,15 @@ class TwoStreamFcn(System):
         self.depth = TwoStreamDecoder(streams, trunk, 1) if "depth" in tasks else None
 
     def forward(self, background_N3HW: Tensor, image_N3HW: Tensor) -> Prediction:
-        """Perceive.
+        """Predict mask and depth.
 
         Args:
-            background_N3HW: The place without the object, values 0 to 255; the network sees them
-                divided by 255, without a mean taken off.
-            image_N3HW: The place with the object, likewise.
+            background_N3HW: Image without the object, values 0 to 255, which are divided by 255.
+            image_N3HW: Image with the object, values 0 to 255.
 
         Returns:
-            At the pictures' size, of the tasks it was built for: `logits` (N, num_classes, H, W)
-            and `depth` (N, 1, H, W) float32, 0 to 1.
+            `logits` (N, num_classes, H, W) and `depth` (N, 1, H, W) float32, 0 to 1, at the image
+            size.
         """
         background, scene = background_N3HW / 255, image_N3HW / 255
         pairs = []
@@ -98,16 +97,16 @@ class TwoStreamFcn(System):
 
 
 class TwoStreamDecoder(nn.Module):
-    """Back up to full size: narrow, enlarge, join the skip, a residual block."""
+    """Decoder up to the image size: 1x1 convolution, resize, concatenate skip, residual block."""
 
     def __init__(self, streams: Sequence[int], trunk: Sequence[int], outputs: int) -> None:
-        """Widths as of `TwoStreamFcn`, `outputs` channels in the result."""
+        """Build a decoder with `outputs` channels; for the others see `TwoStreamFcn`."""
         super().__init__()
         widths = [*streams, *trunk][::-1]
         self.narrow = nn.ModuleList(
             nn.Conv2d(before, width, 1) for before, width in itertools.pairwise(widths)
         )
-        # A skip of the streams is that of the background upon that of the scene.
+        # The skip features of the streams are those of background and scene, concatenated.
         self.skips = nn.ModuleList(
             [nn.Identity() for _ in trunk[:-1]]
             + [nn.Conv2d(2 * width, width, 1) for width in reversed(streams)]
@@ -125,7 +124,7 @@ class TwoStreamDecoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Twice a 3x3 convolution, ReLU and batch norm, beside a 1x1 convolution; no ReLU follows."""
+    """Two 3x3 convolutions with ReLU and batch norm, and a 1x1 convolution as shortcut."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         """(N, inputs, H, W) -> (N, outputs, H, W)."""
@@ -146,6 +145,6 @@ class ResidualBlock(nn.Module):
 
 
 def blocks(inputs: int, widths: Sequence[int]) -> nn.ModuleList:
-    """One block after the other, each of the width given."""
+    """Create a sequence of residual blocks with the given widths."""
     before = (inputs, *widths[:-1])
     return nn.ModuleList(ResidualBlock(b, w) for b, w in zip(before, widths, strict=True))

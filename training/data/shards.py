@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Parts of a data set on disk: folders, or tar files for WebDataset, each complete or absent.
+"""Shards of a data set on disk: folders, or tar files for WebDataset.
 
-`part-00003/KEY.jpg`, `part-00003/KEY.depth.png` and so on, or the same members in `part-00003.tar`;
-beside it `part-00003.json` lists the part's frames. That file comes last: a part without it does
-not exist for readers, and is written again. So interrupted work resumes after the last whole part,
-and parts can be made and labelled by as many processes and machines as there are.
+A shard is a folder with `part-00003/KEY.jpg`, `part-00003/KEY.depth.png` and so on, or a tar file
+`part-00003.tar` with the same members. The index `part-00003.json` lists its frames and is written
+last. Readers ignore a shard without an index, and writers replace it. So interrupted work resumes
+after the last complete shard, and several processes or machines can write and label shards.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from ..errors import TrainingError
 
 
 class Shard:
-    """A complete part: its frames and their files."""
+    """A complete shard: its frames and their files."""
 
     def __init__(self, index: Path) -> None:
-        """Open the part of an index file; raises `TrainingError` where that cannot be read."""
+        """Open the shard of an index file; raises `TrainingError` if the index is invalid."""
         self.folder, self.name = index.parent, index.stem
         try:
             self.about: dict[str, Any] = json.loads(index.read_text())
@@ -56,11 +56,12 @@ class Shard:
             self.frames: list[dict[str, Any]] = self.about.pop("frames")
             self.keys = [str(frame["key"]) for frame in self.frames]
             outside = [key for key in self.keys if not key or Path(key).name != key]
-            if outside:  # they name files, to be read and, of labels, to be written
-                raise ValueError(f"the key {outside[0]!r} is no file's name")
+            if outside:  # keys become file names that are read and written: stay in the folder
+                raise ValueError(f"the key {outside[0]!r} is not a file name")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(
-                f"{index} is no part's index: {error!r}; remove it to make the part anew"
+                f"{index} is not a valid shard index: {error!r}; remove it to create the shard"
+                " again"
             ) from None
 
     @property
@@ -69,11 +70,11 @@ class Shard:
         return (self.folder / f"{self.name}.tar").is_file()
 
     def path(self, key: str, ending: str) -> Path:
-        """What to call a file in messages; where it lies, if the part is a folder."""
+        """Path of a file in a folder shard; in a tar shard, its name for error messages."""
         return self.folder / self.name / f"{key}.{ending}"
 
     def has(self, key: str, ending: str) -> bool:
-        """Whether a frame has a file; raises `TrainingError` if the tar file is damaged."""
+        """Check whether a frame has a file; raises `TrainingError` if the tar file is damaged."""
         if not self.packed:
             return self.path(key, ending).is_file()
         try:
@@ -82,10 +83,10 @@ class Shard:
             raise TrainingError(f"{self.folder / self.name}.tar cannot be read: {error}") from None
 
     def read(self, key: str, ending: str) -> bytes | None:
-        """A file's content; None where the frame has none of that ending.
+        """Read a file of a frame; returns None if there is none with this ending.
 
         Raises:
-            TrainingError: it cannot be read.
+            TrainingError: the file cannot be read.
         """
         try:
             if not self.packed:
@@ -101,10 +102,10 @@ class Shard:
             raise TrainingError(f"{self.path(key, ending)} cannot be read: {error}") from None
 
     def image(self, frame: Mapping[str, Any], view: str = "") -> NDArray[np.uint8]:
-        """A frame's image, or with `previous.` or `next.` that view: (H, W, 3) RGB.
+        """Read the image of a frame, or its view `previous.` or `next.`: (H, W, 3) uint8 RGB.
 
         Raises:
-            TrainingError: It is missing or damaged.
+            TrainingError: the image is missing or damaged.
         """
         ending = f"{view}{frame['picture']}"
         try:
@@ -113,10 +114,10 @@ class Shard:
             raise TrainingError(f"{self.path(frame['key'], ending)}: {error}") from None
 
     def gray(self, key: str, name: str) -> NDArray[Any] | None:
-        """A frame's `name.png`, (H, W) as stored; None if there is none.
+        """Read `name.png` of a frame: (H, W), as stored; None if there is none.
 
         Raises:
-            TrainingError: It is damaged, or has several channels.
+            TrainingError: the image is damaged, or has several channels.
         """
         content, array = self.read(key, f"{name}.png"), None
         if content is None:
@@ -129,16 +130,16 @@ class Shard:
 
     @cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
-        """Where each member of the tar file begins, and how long it is."""
+        """Offset and size in bytes of each member of the tar file."""
         with tarfile.open(self.folder / f"{self.name}.tar", "r:") as tar:
             return {member.name: (member.offset_data, member.size) for member in tar}
 
 
-class PartWriter:
-    """Writes one part; nobody sees it before `finish`. Close what is not to be finished."""
+class ShardWriter:
+    """Writes one shard, which readers ignore until `finish`. Use `close` to discard it."""
 
     def __init__(self, folder: Path, name: str, packed: bool = False) -> None:
-        """Begin part `name` of a folder, in place of what is left of an unfinished one."""
+        """Start shard `name` in a folder (`packed`: as a tar file); replaces an unfinished one."""
         self._folder, self._name = folder, name
         folder.mkdir(parents=True, exist_ok=True)
         self._files = folder / name
@@ -154,7 +155,7 @@ class PartWriter:
         self.frames: list[dict[str, Any]] = []
 
     def add(self, frame: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Add a frame, `key` in it, and its files by ending; its own words lie beside as JSON."""
+        """Add a frame with its `key`, and its files by ending; stores the frame itself as JSON."""
         self.frames.append(dict(frame))
         for ending, content in {**files, "json": json.dumps(frame).encode()}.items():
             name = f"{frame['key']}.{ending}"
@@ -166,7 +167,7 @@ class PartWriter:
                 self._tar.addfile(member, io.BytesIO(content))
 
     def finish(self, **more: Any) -> Shard:
-        """Let the part be there, with `more` beside its frames in the index."""
+        """Complete the shard by writing its index, with `more` entries in addition to frames."""
         if self._tar is not None:
             self._tar.close()
             self._unfinished.replace(self._folder / f"{self._name}.tar")
@@ -175,32 +176,32 @@ class PartWriter:
         return Shard(index)
 
     def close(self) -> None:
-        """Leave nothing of a part that is not finished."""
+        """Remove the files of a shard that is not finished."""
         if self._tar is not None:
-            with suppress(OSError):  # of a disk that is full
+            with suppress(OSError):  # for example if the disk is full
                 self._tar.close()
             self._unfinished.unlink(missing_ok=True)
         elif not (self._folder / f"{self._name}.json").is_file():
             shutil.rmtree(self._files, ignore_errors=True)
 
 
-def complete_parts(folder: Path) -> list[Shard]:
-    """The parts of a folder in order of their names."""
+def complete_shards(folder: Path) -> list[Shard]:
+    """Open the complete shards of a folder, sorted by name."""
     return [Shard(index) for index in sorted(folder.glob("part-[0-9]*.json"))]
 
 
 def to_png(array: NDArray[Any]) -> bytes:
-    """(H, W) uint8 or uint16 as PNG."""
+    """Encode (H, W) uint8 or uint16 as PNG."""
     return cv2.imencode(".png", array)[1].tobytes()
 
 
 def depth_to_png(depth: NDArray[np.float32]) -> bytes:
-    """Depth (H, W) in metres as PNG: metres * 256 in 16 bits, 0 where unknown or farther."""
+    """Encode depth (H, W), metres, as 16-bit PNG of metres * 256; 0: unknown or out of range."""
     stored = np.rint(np.nan_to_num(depth, posinf=0, neginf=0) * 256)
     return to_png(np.where((stored > 0) & (stored < 2**16), stored, 0).astype(np.uint16))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, which is there wholly or not at all."""
+    """Write a JSON file atomically."""
     with whole(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")

@@ -18,14 +18,21 @@ import tarfile
 import numpy as np
 import pytest
 
-from training.data.parts import PartWriter, Shard, complete_parts, depth_to_png, to_png, write_json
+from training.data.shards import (
+    Shard,
+    ShardWriter,
+    complete_shards,
+    depth_to_png,
+    to_png,
+    write_json,
+)
 from training.errors import TrainingError
 
 FILES = {"jpg": b"picture", "depth.png": bytes(1000)}
 
 
 def write(folder, name="part-00000", packed=False, keys=("a", "b"), **more):
-    writer = PartWriter(folder, name, packed)
+    writer = ShardWriter(folder, name, packed)
     for key in keys:
         writer.add({"key": key}, FILES)
     part = writer.finish(**more)
@@ -36,7 +43,7 @@ def write(folder, name="part-00000", packed=False, keys=("a", "b"), **more):
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_part_gives_back_what_was_written(packed, tmp_path):
     part = write(tmp_path / "new", packed=packed, recording="000", until=5)
-    (read,) = complete_parts(tmp_path / "new")
+    (read,) = complete_shards(tmp_path / "new")
     for found in (part, read):
         assert found.keys == ["a", "b"] and found.packed == packed
         assert found.about == {"recording": "000", "until": 5}
@@ -55,9 +62,9 @@ def test_tar_files_have_the_members_that_webdataset_groups(tmp_path):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_part_that_is_not_finished_does_not_exist_and_leaves_nothing(packed, tmp_path):
-    writer = PartWriter(tmp_path, "part-00000", packed)
+    writer = ShardWriter(tmp_path, "part-00000", packed)
     writer.add({"key": "a"}, FILES)
-    assert complete_parts(tmp_path) == []
+    assert complete_shards(tmp_path) == []
     writer.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -65,7 +72,7 @@ def test_a_part_that_is_not_finished_does_not_exist_and_leaves_nothing(packed, t
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_a_killed_run_left_is_replaced(before, packed, tmp_path):
-    PartWriter(tmp_path, "part-00000", before).add({"key": "old"}, FILES)
+    ShardWriter(tmp_path, "part-00000", before).add({"key": "old"}, FILES)
     (tmp_path / "part-00000.tar").write_bytes(b"old")
     part = write(tmp_path, packed=packed)
     assert part.packed == packed and part.read("a", "jpg") == b"picture"
@@ -78,14 +85,14 @@ def test_parts_are_in_the_order_of_their_names(tmp_path):
     for number in (2, 0, 10):
         write(tmp_path, f"part-{number:05}")
     write_json(tmp_path / "card.json", {})
-    assert [part.name[-2:] for part in complete_parts(tmp_path)] == ["00", "02", "10"]
+    assert [part.name[-2:] for part in complete_shards(tmp_path)] == ["00", "02", "10"]
 
 
 @pytest.mark.parametrize("index", ["", "[]", '{"frames": 3}', '{"frames": [{}]}', "{}"])
 def test_a_damaged_index_is_named(index, tmp_path):
     path = tmp_path / "part-00000.json"
     path.write_text(index)
-    with pytest.raises(TrainingError, match=r"part-00000\.json is no part's index.*remove it"):
+    with pytest.raises(TrainingError, match=r"part-00000\.json is not a valid shard.*remove it"):
         Shard(path)
 
 
@@ -93,7 +100,7 @@ def test_a_damaged_index_is_named(index, tmp_path):
 def test_a_key_that_leaves_the_part_is_refused(key, tmp_path):
     path = tmp_path / "part-00000.json"
     write_json(path, {"frames": [{"key": key}]})
-    with pytest.raises(TrainingError, match=r"part-00000\.json is no part's index.*no file's name"):
+    with pytest.raises(TrainingError, match=r"part-00000\.json is not .*is not a file name"):
         Shard(path)
 
 
