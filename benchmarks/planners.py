@@ -54,7 +54,7 @@ HEIGHTS = (0.2, 2.5)
 """Of obstacles above the ground, metres: the node's default."""
 NEAR = 20.0
 """Metres within which obstacles count here."""
-MOUNTINGS = ((1.5, 0.0), (1.0, 0.1), (0.6, 0.1))
+MOUNTINGS = ((2.0, 0.2), (1.5, 0.0), (1.0, 0.1), (0.6, 0.1), (0.3, 0.0))
 """Height of the camera, metres, and pitch, rad, positive is down."""
 LENS = 1.2
 """Horizontal field of view of the mounted cameras, rad."""
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
 def costmaps(
     perception: Perception, options: argparse.Namespace, height: float, pitch: float
 ) -> dict[str, float]:
-    """Shares of obstacle cells in percent, of a camera's mounting.
+    """Shares of obstacle cells, and the depth error of obstacles, in percent, of a mounting.
 
     A true cell is covered if a lethal one is within the robot's radius: it then does not drive
     there. A lethal cell is true if a true one is within the same distance.
@@ -175,6 +175,7 @@ def costmaps(
     obstacles = [c.id for c in perception.card.classes if "obstacle" in c.flags]
     camera = street.Camera(LENS, height, -pitch, roll=0.0)
     counts: dict[str, list[int]] = {}
+    errors: list[NDArray[np.float32]] = []
     for seed in track(range(options.count), "streets", transient=True, disable=options.json):
         drive = street.Street(FIRST_SEED["test"] + seed, camera=camera)
         frame = drive.frame(0)
@@ -188,8 +189,13 @@ def costmaps(
                 f"model, min_depth_confidence {CERTAIN:g}": said.depth_confidence >= 255 * CERTAIN,
             }.items()
         }
+        outputs["model's labels, true depth"] = Output(
+            said.labels, said.confidence, frame.depth, frame.depth, sure > 0
+        )
         outputs["truth"] = Output(frame.labels, sure, frame.depth, frame.depth, sure > 0)
         points = in_robot(pose, rays(frame.intrinsics), frame.depth)
+        near = np.isin(frame.labels, obstacles) & (np.hypot(*points[:2]) < farthest)
+        errors.append(said.depth[near] / frame.depth[near] - 1)
         standing = np.isin(frame.labels, obstacles) & (points[2] < HEIGHTS[1])
         low = standing & (points[2] > HEIGHTS[0])
         true = grid(points[:, standing], cell, farthest + MARGIN)
@@ -210,7 +216,11 @@ def costmaps(
                 found[1] += int(needed.sum())
                 found[2] += int((lethal & near_true).sum())
                 found[3] += int(lethal.sum())
-    shares = {}
+    ratios = np.concatenate(errors)
+    shares = {
+        "depth of obstacles, median error": 100 * float(np.nanmedian(ratios)),
+        "depth of obstacles, median of its size": 100 * float(np.nanmedian(np.abs(ratios))),
+    }
     for name, (covered, needed_count, right, lethal_count) in counts.items():
         shares[f"{name}: covered"] = 100 * covered / max(needed_count, 1)
         shares[f"{name}: true"] = 100 * right / max(lethal_count, 1)

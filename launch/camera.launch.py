@@ -61,8 +61,8 @@ ARGUMENTS = {
                    " has it"),
     "optical_frame": ("camera_optical_frame", "frame of the images, if base_frame is given"),
     "odom_frame": ("none", "frame in which the camera of the rendered street publishes its true"
-                   " pose: tf from it to base_frame (base_link if that is 'none') and to the images,"
-                   " and the topic odom; 'none': no pose"),
+                   " pose: tf from it to base_frame (base_link if that is 'none') and to the"
+                   " images, and the topic odom; 'none': no pose"),
     "cmd_vel_timeout": ("", "with odom_frame, drive by the velocities of cmd_vel, and stop if none"
                         " comes for this time [s]; empty: value of params_file"),
     "min_depth_confidence": ("", "depth with a lower probability of being right is left out; empty:"

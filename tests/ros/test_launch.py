@@ -15,17 +15,15 @@
 """The launch files, launched."""
 
 import json
-import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros is not on PyPI; needs an installed ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
-from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from ament_index_python.packages import get_packages_with_prefixes
 from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
@@ -37,23 +35,6 @@ from depthseg_ros.node.messages import image_message
 from depthseg_ros.street import Street
 
 pytestmark = pytest.mark.ros
-
-# What `ros2 launch` does, without needing ros2cli.
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-file = PythonLaunchDescriptionSource(sys.argv[1])
-arguments = [tuple(argument.split(":=")) for argument in sys.argv[2:]]
-service = LaunchService()
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(file, launch_arguments=arguments)])
-)
-sys.exit(service.run())
-"""
-
 
 # Stands in for an executable of a package that may not be installed: says what it was given.
 SAYS_ARGUMENTS = f"""#!{sys.executable}
@@ -72,22 +53,6 @@ found["resolved"] = node.resolve_topic_name("/depthseg/points/label")
 print(node.get_fully_qualified_name(), json.dumps(found), flush=True)
 time.sleep(1000)
 """
-
-
-@pytest.fixture(scope="module")
-def launch(start_process):
-    """Launches a launch file with arguments, with packages of `prefix` before all others."""
-    folder = Path(get_package_share_directory("depthseg_ros"), "launch")
-
-    def launch(file="camera", prefix=None, **arguments):
-        environment = []
-        if prefix is not None:
-            packages = f"AMENT_PREFIX_PATH={prefix}:{os.environ['AMENT_PREFIX_PATH']}"
-            environment = ["env", packages, f"PATH={prefix}/bin:{os.environ['PATH']}"]
-        command = [*environment, sys.executable, "-c", LAUNCH, str(folder / f"{file}.launch.py")]
-        return start_process(command + [f"{name}:={value}" for name, value in arguments.items()])
-
-    return launch
 
 
 def stand_in(prefix, package, executable, script):
