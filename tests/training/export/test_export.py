@@ -466,7 +466,9 @@ def test_a_wrapped_network_is_quantised_but_not_what_is_around_it(tmp_path, name
 def test_eight_bits_take_in_relu6_and_leave_no_floats_between_convolutions(tmp_path):
     torch.manual_seed(0)
     encoder = EfficientNetLite0(half=True)
-    task = JointTask(SharedEncoder(encoder=encoder).eval(), network_size=(96, 64), canonical_fx=90.0)
+    task = JointTask(
+        SharedEncoder(encoder=encoder).eval(), network_size=(96, 64), canonical_fx=90.0
+    )
     for norm in (m for m in task.system.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         torch.nn.init.uniform_(norm.running_mean, -0.1, 0.1)
         torch.nn.init.uniform_(norm.running_var, 0.5, 2)
