@@ -88,7 +88,7 @@ endif
 # is in .venv.
 PACKAGE := CMakeLists.txt LICENSE package.xml config depthseg_ros launch models msg srv
 SOURCES := $(shell find $(wildcard $(PACKAGE)) -type f -not -name '*.pyc')
-STAND_IN := tests/ros/vision_msgs
+STAND_INS := tests/ros/tf2_msgs tests/ros/vision_msgs
 
 # $(call colcon_build,FOLDER,LOG)
 colcon_build = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(RUN) colcon --log-base .ros/log build \
@@ -252,12 +252,13 @@ ifeq ($(ROS_PREFIX),)
 endif
 	@touch $@
 
-# vision_msgs is not on PyPI, and not part of every installed ROS: the tests then have a stand-in.
-.ros/stand_in: .venv/packages $(shell find $(STAND_IN) -type f)
-	@rm -rf .ros/*/vision_msgs && mkdir -p .ros && touch .ros/COLCON_IGNORE
-	@$(RUN) python -c 'import vision_msgs.msg' 2> /dev/null || { \
-	  echo "setup: building a stand-in for vision_msgs (log: .ros/stand_in.log)"; \
-	  $(call colcon_build,$(STAND_IN),.ros/stand_in.log); }
+# These are not on PyPI, and not part of every installed ROS: the tests then have a substitute.
+.ros/stand_in: .venv/packages $(shell find $(STAND_INS) -type f)
+	@rm -rf $(foreach folder,$(STAND_INS),.ros/*/$(notdir $(folder))) && mkdir -p .ros && touch .ros/COLCON_IGNORE
+	@for folder in $(STAND_INS); do name=$$(basename $$folder); \
+	  $(RUN) python -c "import $$name.msg" 2> /dev/null || { \
+	  echo "setup: building a substitute for $$name (log: .ros/$$name.log)"; \
+	  $(call colcon_build,$$folder,.ros/$$name.log); }; done
 	@touch $@
 
 .ros/built: .venv/packages $(SOURCES) | .ros/stand_in

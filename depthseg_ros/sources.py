@@ -20,7 +20,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from .imaging.geometry import Intrinsics
 from .imaging.image_files import IMAGES, list_images, other_format, read_stored
-from .street import Camera, Street
+from .street import Street
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,14 +62,23 @@ class Frame:
     """(H, W) class ids."""
     depth: NDArray[np.float32] | None = None
     """(H, W) metres, NaN if unknown."""
+    pose: NDArray[np.float64] | None = None
+    """(4, 4) camera to world, axes of `StreetFrame`."""
 
 
-def street_frames(seed: int, width: int, height: int, camera: Camera) -> Iterator[Frame]:
-    """Yield images of an endless drive along a rendered street, with ground truth."""
-    street = Street(seed, width, height, camera)
+def street_frames(
+    street: Street, pose: Callable[[], NDArray[np.float64] | None] = lambda: None
+) -> Iterator[Frame]:
+    """Yield images of a rendered street, with ground truth.
+
+    Args:
+        street: The street, whose time advances by 1/30 s per image.
+        pose: Called for each image; returns the camera's pose, or None: an endless drive along
+            the street.
+    """
     for index in count():
-        frame = street.frame(index)
-        yield Frame(frame.image, "rgb8", frame.intrinsics, frame.labels, frame.depth)
+        frame = street.frame(index, pose=pose())
+        yield Frame(frame.image, "rgb8", frame.intrinsics, frame.labels, frame.depth, frame.pose)
 
 
 def folder_frames(folder: Path, loop: bool, fov: float) -> Iterator[Frame]:

@@ -99,6 +99,15 @@ def topics() -> str:
         " ...) and of parameters.",
         "## Node `camera`, a substitute for a camera driver: out",
         table(("topic", "type", ""), *_CAMERA),
+        "With `cmd_vel_timeout`, the node subscribes to velocities:",
+        table(
+            ("topic", "type", ""),
+            (
+                "`cmd_vel`",
+                "geometry_msgs/Twist",
+                "linear.x and angular.z move the street's camera; the others are ignored",
+            ),
+        ),
     )
 
 
@@ -166,6 +175,18 @@ _CAMERA = (
     ),
     ("`truth/label/image`", "sensor_msgs/Image", "only for the street: mono8 class ids"),
     ("`truth/depth/image`", "sensor_msgs/Image", "only for the street: 32FC1 m, NaN in the sky"),
+    (
+        "`odom`",
+        "nav_msgs/Odometry",
+        "only for the street, with `odom_frame_id`: the true pose and velocity, with the image's"
+        " stamp",
+    ),
+    (
+        "`/tf`",
+        "tf2_msgs/TFMessage",
+        "the same as a transform from `odom_frame_id` to `base_frame_id`; needs tf2_msgs",
+    ),
+    ("`/tf_static`", "tf2_msgs/TFMessage", "from `base_frame_id` to `frame_id`, latched"),
 )
 
 

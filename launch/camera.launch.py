@@ -19,6 +19,10 @@ ros2 launch depthseg_ros camera.launch.py source:=/dev/video0 rviz:=true \
     base_frame:=base_footprint camera_height:=0.6 camera_pitch:=0.1
 ros2 launch depthseg_ros camera.launch.py source:=none record:=drive_1 \
     image_topic:=/camera/image_raw camera_info_topic:=/camera/camera_info
+ros2 launch depthseg_ros camera.launch.py odom_frame:=odom cmd_vel_timeout:=0.5
+
+The last command is a simulation without a robot: the rendered street publishes its camera's true
+pose, and a geometry_msgs/Twist on cmd_vel drives it.
 """
 
 import math
@@ -56,12 +60,19 @@ ARGUMENTS = {
                    " to the image frame, from camera_height and camera_pitch; 'none': tf already"
                    " has it"),
     "optical_frame": ("camera_optical_frame", "frame of the images, if base_frame is given"),
+    "odom_frame": ("none", "frame in which the camera of the rendered street publishes its true"
+                   " pose: tf from it to base_frame (base_link if that is 'none') and to the"
+                   " images, and the topic odom; 'none': no pose"),
+    "cmd_vel_timeout": ("", "with odom_frame, drive by the velocities of cmd_vel, and stop if none"
+                        " comes for this time [s]; empty: value of params_file"),
+    "min_depth_confidence": ("", "depth with a lower probability of being right is left out; empty:"
+                             " value of params_file"),
     "rviz": ("false", "start RViz; to show the scan, it needs tf (see base_frame)"),
     "record": ("false", "record the camera and all outputs with 'ros2 bag': 'true', or a folder"
                " that does not exist yet"),
 }  # fmt: skip
 MOUNTING = ("camera_height", "camera_pitch")
-NUMBERS = ("fov", *MOUNTING)
+NUMBERS = ("fov", "cmd_vel_timeout", "min_depth_confidence", *MOUNTING)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -82,16 +93,22 @@ def generate_launch_description() -> LaunchDescription:
 def actions(context: LaunchContext) -> list[Action]:
     """What the arguments ask for."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    simulated = value["odom_frame"] not in ("", "none")
     placed = value["base_frame"] not in ("", "none")
+    if simulated and value["source"] != "street":
+        raise RuntimeError(
+            f"odom_frame needs source:=street, got {value['source']}: other sources have no pose"
+        )
     check_packages(
         {
             "rviz2": IfCondition(LaunchConfiguration("rviz")).evaluate(context) and "rviz:=true",
-            "tf2_ros": placed and "base_frame",
+            "tf2_msgs": simulated and "odom_frame",
+            "tf2_ros": placed and not simulated and "base_frame",
             "ros2bag": value["record"] not in ("", "false") and "record",
         }
     )
     found: list[Action] = nodes(value)
-    if placed:
+    if placed and not simulated:
         found += transforms(value)
     if value["record"] not in ("", "false"):
         found.append(recording(value))
@@ -130,9 +147,7 @@ def nodes(value: dict[str, str]) -> list[Action]:
             parameters=[
                 value["params_file"],
                 {
-                    name: float(text)
-                    if name in ("fov", *MOUNTING)
-                    else ParameterValue(text, value_type=str)
+                    name: float(text) if name in NUMBERS else ParameterValue(text, value_type=str)
                     for name, text in chosen.items()
                 },
             ],
@@ -143,7 +158,7 @@ def nodes(value: dict[str, str]) -> list[Action]:
             output="screen",
         )
 
-    given = ("model", "backend", "image_transport", *MOUNTING)
+    given = ("model", "backend", "image_transport", "min_depth_confidence", *MOUNTING)
     if value["source"] in ("", "none"):
         return [node("depthseg", "depthseg", *given)]
     # This camera is known to be reliable, so that none of its pictures need be lost on the way.
@@ -152,9 +167,14 @@ def nodes(value: dict[str, str]) -> list[Action]:
     placed = value["base_frame"] not in ("", "none")
     # The rendered street's camera is mounted as it is said to be.
     mounted = MOUNTING if value["source"] == "street" and value["camera_height"] else ()
-    frame = {"frame_id": value["optical_frame"]} if placed else {}
+    frames = {"frame_id": value["optical_frame"]} if placed else {}
+    pose: tuple[str, ...] = ()
+    if value["odom_frame"] not in ("", "none"):
+        frames["odom_frame_id"], pose = value["odom_frame"], ("cmd_vel_timeout",)
+        if placed:
+            frames["base_frame_id"] = value["base_frame"]
     return [
-        node("camera", "camera_node", "source", "fov", *mounted, **frame),
+        node("camera", "camera_node", "source", "fov", *mounted, *pose, **frames),
         node("depthseg", "depthseg", *given, **reliable),
     ]
 

@@ -14,12 +14,14 @@
 
 r"""Start a camera, the depthseg node, the camera's tf, and a local costmap of Nav2.
 
-ros2 launch depthseg_ros nav2.launch.py camera_height:=0.6 camera_pitch:=0.1
+ros2 launch depthseg_ros nav2.launch.py odom_frame:=odom min_depth_confidence:=0.5 \
+    plugins:=semantic_segmentation_layer,obstacle_layer,voxel_layer,inflation_layer
 ros2 launch depthseg_ros nav2.launch.py base_frame:=none source:=none \
     image_topic:=/camera/image_raw camera_info_topic:=/camera/camera_info
 
-The second command is for a robot whose tf contains the camera. All arguments of camera.launch.py
-are accepted. On a driving robot, put this costmap into the controller server: docs/planners.md.
+The first command is a simulation: the rendered street with its true pose, and all layers. The
+second is for a robot whose tf contains the camera. All arguments of camera.launch.py are accepted.
+On a driving robot, put this costmap into the controller server: docs/planners.md.
 """
 
 import os
@@ -42,6 +44,7 @@ TOPICS = ("points", "points/label", "points/confidence", "label/info", "scan")
 ARGUMENTS = {
     "costmap_file": (PathJoinSubstitution([CONFIG, "nav2_costmap.yaml"]),
                      "parameters of the costmap"),
+    "plugins": ("", "layers of the costmap, separated by commas; empty: those of costmap_file"),
     "global_frame": ("odom", "fixed frame of the costmap; use base_link to try it without a robot's"
                      " odometry"),
     "base_frame": ("base_link", "as in camera.launch.py; 'none': tf already has the camera"),
@@ -80,9 +83,13 @@ def costmap(context: LaunchContext) -> list[Action]:
     base = LaunchConfiguration("base_frame").perform(context)
     if base not in ("", "none"):
         changed["robot_base_frame"] = base
+    plugins = [p.strip() for p in LaunchConfiguration("plugins").perform(context).split(",") if p]
     if LAYER not in installed:
-        changed["plugins"] = ["obstacle_layer", "inflation_layer"]
-        found.append(LogInfo(msg=f"{LAYER} is not installed: the costmap has the scan alone"))
+        if LAYER in plugins or not plugins:
+            found.append(LogInfo(msg=f"{LAYER} is not installed: the costmap is without it"))
+        plugins = [p for p in plugins if p != LAYER] or ["obstacle_layer", "inflation_layer"]
+    if plugins:
+        changed["plugins"] = plugins
     namespace = posixpath.join("/", LaunchConfiguration("namespace").perform(context))
     found.append(
         Node(

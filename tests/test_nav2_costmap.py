@@ -107,5 +107,15 @@ def test_the_scan_marks_at_all_heights_and_never_where_it_saw_nothing(costmap):
 
 def test_every_layer_that_is_listed_is_told_of(costmap):
     layers = {name for name, value in costmap.items() if isinstance(value, dict)}
-    assert set(costmap["plugins"]) == layers
+    assert layers - set(costmap["plugins"]) == {"voxel_layer"}  # for the plugins of nav2.launch.py
+    assert set(costmap["plugins"]) <= layers
     assert all("plugin" in costmap[name] for name in layers)
+
+
+def test_points_of_the_road_clear_voxels_and_do_not_mark(costmap):
+    layer = costmap["voxel_layer"]
+    mark, clear = (layer[name] for name in layer["observation_sources"].split())
+    assert mark["marking"] and not mark["clearing"] and mark["min_obstacle_height"] > 0.2
+    assert clear["clearing"] and not clear["marking"] and clear["min_obstacle_height"] < 0
+    assert mark["topic"] == clear["topic"] == "/depthseg/points"
+    assert mark["obstacle_max_range"] < clear["raytrace_max_range"]

@@ -30,7 +30,7 @@ from .. import model_card
 from ..imaging.geometry import Intrinsics
 from ..perception import Perception, Prediction
 from ..sources import Frame, device_frames, file_frames, folder_frames, street_frames
-from ..street import Camera
+from ..street import Street
 from .usage import UsageError, check_target
 
 _View: TypeAlias = tuple[NDArray[np.uint8], Intrinsics, Prediction]
@@ -82,7 +82,7 @@ def _frames(source: str, fov: float) -> Iterator[Frame]:
     """The images of a street, image, folder, video or device; raises `ValueError` if none."""
     path = Path(source)
     if source == "street":
-        return street_frames(0, 640, 480, Camera())
+        return street_frames(Street(0))
     if path.is_dir():
         return folder_frames(path, False, fov)
     if path.is_char_device():

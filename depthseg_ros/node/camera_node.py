@@ -45,8 +45,9 @@ from ..sources import (
     street_frames,
     video_frames,
 )
-from ..street import Camera
+from ..street import Camera, Street
 from .messages import camera_info_message, image_message
+from .odometry import StreetOdometry
 from .process import Finished, run
 from .settings import declare, parameter
 
@@ -99,6 +100,21 @@ class CameraSettings:
         1.0, "Exponent of the street's brightness; above 1 is darker.", within=(0.2, 5.0)
     )
     frame_id: str = _parameter("camera_optical_frame", "Frame in the messages' headers.")
+    odom_frame_id: str = _parameter(
+        "",
+        "Frame in which the street's camera publishes its true pose, e.g. odom: tf from it to"
+        " base_frame_id and on to frame_id, and the topic odom. Its origin is the first pose."
+        " Empty: off.",
+    )
+    base_frame_id: str = _parameter(
+        "base_link", "Frame of the robot that carries the camera, on the ground below it."
+    )
+    cmd_vel_timeout: float = _parameter(
+        0.0,
+        "Drive by the velocities of cmd_vel (linear.x and angular.z) instead of along the street,"
+        " and stop if none comes for this time [s]. 0.0: along the street. Needs odom_frame_id.",
+        within=(0.0, 60.0),
+    )
 
     def street_camera(self) -> Camera:
         """The camera in the street, according to the parameters.
@@ -122,15 +138,13 @@ class CameraSettings:
 
 
 def open_source(settings: CameraSettings) -> Iterator[Frame]:
-    """Open a source of images.
+    """Open a source of images other than the street.
 
     Raises:
-        ValueError: The source does not exist, or the street has no such camera. (A source that
-            cannot be read raises at its first image.)
+        ValueError: The source does not exist. (A source that cannot be read raises at its first
+            image.)
     """
     s = settings
-    if s.source == "street":
-        return street_frames(s.seed, s.width, s.height, s.street_camera())
     fov = s.fov or DEFAULT_FOV
     if is_stream(s.source):
         return stream_frames(s.source, s.loop, fov)
@@ -158,7 +172,13 @@ class CameraNode(Node):
         super().__init__("camera")
         settings = CameraSettings(**declare(self, CameraSettings))
         source, self._frame_id = settings.source, settings.frame_id
-        frames = open_source(settings)
+        self._odometry: StreetOdometry | None = None
+        frames = self._street(settings) if source == "street" else open_source(settings)
+        if self._odometry is None and (settings.odom_frame_id or settings.cmd_vel_timeout):
+            raise ValueError(
+                f"source is {source!r} and odom_frame_id {settings.odom_frame_id!r}: odom_frame_id"
+                " needs the source 'street', and cmd_vel_timeout needs both"
+            )
         self._live = is_stream(source) or Path(source).is_char_device()
         first = next(frames)
         self._frames = chain([first], frames)
@@ -182,11 +202,25 @@ class CameraNode(Node):
         # rcl's timers are due at multiples of their period, so that the rate does not drift.
         self._timer = self.create_timer(1 / settings.rate, self._on_timer)
 
+    def _street(self, settings: CameraSettings) -> Iterator[Frame]:
+        """Images of the street, and the odometry if it is asked for."""
+        s = settings
+        street = Street(s.seed, s.width, s.height, s.street_camera())
+        if not s.odom_frame_id:
+            return street_frames(street)
+        names = s.odom_frame_id, s.base_frame_id, s.frame_id
+        self._odometry = StreetOdometry(self, street, names, s.cmd_vel_timeout)
+        return street_frames(street, self._odometry.camera)
+
     def _on_timer(self) -> None:
         # Without subscribers every source except a live camera is paused, so that the first
-        # subscriber receives a folder or a video from its first image.
-        if not self._live and self._image.get_subscription_count() == 0:
+        # subscriber receives a folder or a video from its first image. A robot is never paused.
+        live = self._live or self._odometry is not None
+        if not live and self._image.get_subscription_count() == 0:
             return
+        if self._odometry is not None:  # a robot that moves is rendered where it is now
+            stamp = self.get_clock().now().to_msg()
+            self._odometry.move(stamp)
         if self._newest is None:
             frame = next(self._frames, None)
         elif (frame := self._newest.take()) is None and not self._newest.ended:
@@ -195,7 +229,11 @@ class CameraNode(Node):
             self.get_logger().info("The source has ended")
             self._image.wait_for_all_acked(Duration(seconds=1))  # the last images, too
             raise Finished
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        if self._odometry is None:
+            stamp = self.get_clock().now().to_msg()
+        header = Header(stamp=stamp, frame_id=self._frame_id)
+        if self._odometry is not None and frame.pose is not None:  # tf comes before the image
+            self._odometry.publish(frame.pose, header.stamp)
         self._camera_info.publish(camera_info_message(frame.intrinsics, header))
         self._image.publish(image_message(frame.image, frame.encoding, header))
         if frame.labels is not None and self._true_labels.get_subscription_count() > 0:

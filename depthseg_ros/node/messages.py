@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -30,6 +31,14 @@ from ..derived.scan import Scan
 from ..imaging.geometry import Intrinsics
 from ..imaging.images import intrinsics
 from ..model_card import SemanticClass
+
+
+def camera_frame(optical_frame: str) -> str:
+    """Name of the frame with x forward, of the name of the frame with z forward.
+
+    It is the same if the name does not end in _optical or _optical_frame.
+    """
+    return re.sub("_optical(?=(_frame)?$)", "", optical_frame)
 
 
 def image_message(array: NDArray[np.generic], encoding: str, header: Header) -> Image:

@@ -21,7 +21,6 @@ several outputs need are computed once, when they are first used.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,7 +49,13 @@ from ..msg import ClassDistance, ClassDistances
 from ..msg import Ground as GroundMessage
 from ..perception import Prediction
 from ..texts import shortened
-from .messages import camera_info_message, image_message, points_message, scan_message
+from .messages import (
+    camera_frame,
+    camera_info_message,
+    image_message,
+    points_message,
+    scan_message,
+)
 from .parameters import Settings
 from .tf import Transforms
 
@@ -362,7 +367,7 @@ class FrameOutputs:
             hidden = scan.ranges > 1.1 * scan_of(self._all_depth).ranges
             scan.ranges[hidden] = np.nan
         optical = self.header.frame_id
-        frame = self.settings.scan_frame or re.sub("_optical(?=(_frame)?$)", "", optical)
+        frame = self.settings.scan_frame or camera_frame(optical)
         if frame == optical:
             raise Unavailable(
                 f"the images' frame {shortened(optical)!r} does not end in _optical: set"

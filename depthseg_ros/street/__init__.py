@@ -15,7 +15,8 @@
 """A rendered street with exact depth and labels: the demo's camera, and training data.
 
 Imports only `imaging.geometry`. Start with `camera.Street`, then `scene` (houses and objects),
-`layout` (shape of the street) and `renderer` (draws textured planes into an image).
+`layout` (shape of the street) and `renderer` (draws textured planes into an image). `robot` has the
+axes of ROS.
 """
 
 from depthseg_ros.street.camera import Camera, Street, StreetFrame

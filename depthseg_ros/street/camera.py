@@ -33,6 +33,9 @@ from depthseg_ros.street.sketch import TREE, pick, plain, varied
 FRAME_RATE = 30.0
 """Frames per second of the street's time."""
 
+_BEHIND, _BEHIND_FREE = 2.0, 85.0
+"""How much of the street behind the camera is drawn, metres: of the drive, and of any pose."""
+
 _FARTHEST = 260.0
 """Distance to the skyline at the end of every view, metres."""
 
@@ -118,6 +121,7 @@ class Street:
         intrinsics: the camera.
         camera_height: height above the ground, metres.
         pitch: rad, positive looks up.
+        roll: rad, positive turns the camera clockwise.
 
     Raises:
         ValueError: The image has no pixels or the seed is negative.
@@ -137,7 +141,7 @@ class Street:
         self.intrinsics = Intrinsics.from_fov(width, height, fov)
         self.camera_height = _chosen(camera.height, float(rng.uniform(1.3, 1.7)))
         self.pitch = _chosen(camera.pitch, math.radians(rng.uniform(-4, 4)))
-        self._roll = _chosen(camera.roll, math.radians(rng.uniform(-1, 1)))
+        self.roll = _chosen(camera.roll, math.radians(rng.uniform(-1, 1)))
         # A wide lens sees more than the painted sky; its mirror image continues it.
         chosen = any(value is not None for value in (camera.fov, camera.pitch, camera.roll))
         self._beyond_sky = cv2.BORDER_REFLECT if chosen else cv2.BORDER_REPLICATE
@@ -149,20 +153,25 @@ class Street:
         self._make_sky(rng)
         self._skyline = self._make_skyline(rng)
 
-    def frame(self, index: int, offset_x: float = 0.0) -> StreetFrame:
+    def frame(
+        self, index: int, offset_x: float = 0.0, pose: NDArray[np.float64] | None = None
+    ) -> StreetFrame:
         """Render frame `index` of a video at 30 Hz, with depth and labels.
 
         Args:
             index: number of the frame; frames can be rendered in any order.
             offset_x: shift of the camera to its right, metres, e.g. for stereo.
+            pose: (4, 4) camera to world, anywhere in the street and in any direction; None: the
+                pose of the drive along the street.
         """
         time = index / FRAME_RATE
-        pose = self._pose(time)
+        behind = _BEHIND if pose is None else _BEHIND_FREE
+        pose = self.pose(index) if pose is None else pose.copy()
         pose[:3, 3] += offset_x * pose[:3, 0]
         # A low camera sees nearer ground.
         canvas = Canvas(self.intrinsics, pose, min(NEAR, self.camera_height / 4))
         z = pose[2, 3]
-        solid, shadows = self._scene.patches(z, time, pose[0, 3], self._texels)
+        solid, shadows = self._scene.patches(z, time, pose[0, 3], self._texels, behind)
         forward = self._scene.heading(z + 6)
         skyline = self._skyline.moved(pose[0, 3], z, forward)
         canvas.draw(Batch.joined([solid, skyline]), self._haze_colour, self._haze_rate)
@@ -182,14 +191,15 @@ class Street:
             pose,
         )
 
-    def _pose(self, time: float) -> NDArray[np.float64]:
-        scene = self._scene
+    def pose(self, index: int) -> NDArray[np.float64]:
+        """Pose (4, 4) of the camera to the world, in frame `index` of the drive."""
+        scene, time = self._scene, index / FRAME_RATE
         z = self._start + (scene.speed * time) % scene.drive
         sway = 0.08 * math.sin(0.9 * time)
         heading = scene.heading(z + 6) + 0.004 * math.sin(0.7 * time)
         pitch = self.pitch + 0.0015 * math.sin(5.0 * time)
         pose = np.eye(4)
-        pose[:3, :3] = _turn(1, heading) @ _turn(0, pitch) @ _turn(2, self._roll)
+        pose[:3, :3] = _turn(1, heading) @ _turn(0, pitch) @ _turn(2, self.roll)
         pose[:3, 3] = (scene.centre(z) + self._s + sway, -self.camera_height, z)
         return pose
 

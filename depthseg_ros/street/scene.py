@@ -99,7 +99,7 @@ class Scene(Layout):
         self.block = lru_cache(24)(self._block)
 
     def patches(
-        self, z: float, time: float, camera_x: float, texels: int = 30
+        self, z: float, time: float, camera_x: float, texels: int = 30, behind: float = 2.0
     ) -> tuple[Batch, Batch]:
         """Patches in sight of the camera at (camera_x, z), and soft shadows under moving objects.
 
@@ -108,17 +108,19 @@ class Scene(Layout):
             time: seconds.
             camera_x: x of the camera, metres.
             texels: texels per metre of the near ground.
+            behind: what is drawn behind z, metres.
         """
-        first = math.floor((z - 2) / BLOCK)
+        first = math.floor((z - behind) / BLOCK)
+        here = math.floor((z - 2) / BLOCK)
         last = math.floor(min(z + _SIGHT, self.end - 1) / BLOCK)
         batches = []
         for index in range(first, last + 1):
             block = self.block(index)
             batches.append(block.near if index * BLOCK - z < _DETAIL else block.afar)
-            batches.append(self.ground.patches(index, texels if index - first < 2 else 10))
+            batches.append(self.ground.patches(index, texels if -2 < index - here < 2 else 10))
         if self.end - z < _SIGHT:
             batches.append(self._closing)
-        moving, shadows = self._traffic.patches(z, time, camera_x)
+        moving, shadows = self._traffic.patches(z, time, camera_x, behind)
         return Batch.joined(batches + moving), Batch(shadows)
 
     # --- Static objects ---------------------------------------------------------------------

@@ -73,12 +73,12 @@ class Things:
     def across(
         self, s: float, z: float, width: float, height: float, texture: Texture, side: int
     ) -> None:
-        """Place a wall across the street, from s outwards, facing the camera."""
+        """Place a wall across the street, from s outwards, visible from both sides."""
         x = self._x(s, z) - (width if side < 0 else 0)
         self.patches.append(
             Patch(
                 (x, -height, self._start + z), (width, 0, 0), (0, height, 0),
-                texture, self._layout.light((0, 0, -1)),
+                texture, self._layout.light((0, 0, -1)), True,
             )
         )  # fmt: skip
 
@@ -124,7 +124,7 @@ class Things:
         bottom: float,
         texture: Texture,
     ) -> None:
-        """Place a box between two heights: the face towards the camera and both sides."""
+        """Place a box without top and bottom between two heights."""
         x, near, far = self._x(s, z) - width / 2, self._start + z, self._start + z + depth
         down = (0, top - bottom, 0)
         light = self._layout.light
@@ -132,6 +132,7 @@ class Things:
             Patch((x, -top, near), (width, 0, 0), down, texture, light((0, 0, -1))),
             Patch((x, -top, far), (0, 0, -depth), down, texture, light((-1, 0, 0))),
             Patch((x + width, -top, near), (0, 0, depth), down, texture, light((1, 0, 0))),
+            Patch((x + width, -top, far), (-width, 0, 0), down, texture, light((0, 0, 1))),
         ]
 
     def lamp(self, side: int, s: float, z: float, height: float, steel: Texture) -> None:

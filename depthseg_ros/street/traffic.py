@@ -112,11 +112,20 @@ class Traffic:
         """Random numbers (4,) of what is in a slot of a stream."""
         return np.random.default_rng([self._seed, 20 + stream, slot + (1 << 20)]).random(4)
 
-    def patches(self, z: float, time: float, camera_x: float) -> tuple[list[Batch], list[Patch]]:
-        """What is in sight from z at a time in seconds, and the soft shadows under it."""
+    def patches(
+        self, z: float, time: float, camera_x: float, behind: float = 2.0
+    ) -> tuple[list[Batch], list[Patch]]:
+        """What is in sight from z at a time in seconds, and the soft shadows under it.
+
+        Args:
+            z: position of the camera along the street, metres.
+            time: seconds.
+            camera_x: x of the camera, metres.
+            behind: what is drawn behind z, metres.
+        """
         batches, shadows = [], []
         light = self._layout.light((0, -1, 0))
-        for stream, there, which, more in self._in_sight(z, time):
+        for stream, there, which, more in self._in_sight(z, time, behind):
             heading = self._layout.heading(there) + (math.pi if stream.speed < 0 else 0.0)
             x = self._layout.centre(there) + stream.s + 0.3 * (more - 0.5)
             if stream.kind in ("car", "leader"):
@@ -143,12 +152,14 @@ class Traffic:
             shadows.append(self._under(x, there, width, length, heading))
         return batches, shadows
 
-    def _in_sight(self, z: float, time: float) -> Iterator[tuple[Stream, float, float, float]]:
+    def _in_sight(
+        self, z: float, time: float, behind: float
+    ) -> Iterator[tuple[Stream, float, float, float]]:
         """Yield stream, z and two random numbers (0 to 1) of each object in sight."""
         for number, stream in enumerate(self._streams):
             travelled = stream.speed * time
             reach = 80.0 if stream.kind in ("walker", "crosser") else 140.0
-            nearest = {"leader": 9.0, "crosser": 7.0}.get(stream.kind, -6.0)
+            nearest = {"leader": 9.0, "crosser": 7.0}.get(stream.kind, -max(6.0, behind))
             first = math.floor((z + nearest - travelled) / stream.spacing) - 1
             last = math.ceil((z + reach - travelled) / stream.spacing)
             for slot in range(first, last + 1):

@@ -20,6 +20,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,6 +34,22 @@ PATIENCE = 40.0
 """Seconds until a test gives up waiting; only failures take that long."""
 
 T = TypeVar("T")
+
+# What `ros2 launch` does, without needing ros2cli.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+file = PythonLaunchDescriptionSource(sys.argv[1])
+arguments = [tuple(argument.split(":=")) for argument in sys.argv[2:]]
+service = LaunchService()
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(file, launch_arguments=arguments)])
+)
+sys.exit(service.run())
+"""
 
 
 class NodeProcess:
@@ -327,3 +344,21 @@ def start_depthseg(
         return Depthseg(observer, start(executable, namespace, **parameters), namespace)
 
     return start_depthseg
+
+
+@pytest.fixture(scope="module")
+def launch(start_process: Callable[[list[str]], NodeProcess]) -> Callable[..., NodeProcess]:
+    """Launches a launch file with arguments, with packages of `prefix` before all others."""
+    from ament_index_python.packages import get_package_share_directory
+
+    folder = Path(get_package_share_directory("depthseg_ros"), "launch")
+
+    def launch(file: str = "camera", prefix: Path | None = None, **arguments: Any) -> NodeProcess:
+        environment = []
+        if prefix is not None:
+            packages = f"AMENT_PREFIX_PATH={prefix}:{os.environ['AMENT_PREFIX_PATH']}"
+            environment = ["env", packages, f"PATH={prefix}/bin:{os.environ['PATH']}"]
+        command = [*environment, sys.executable, "-c", LAUNCH, str(folder / f"{file}.launch.py")]
+        return start_process(command + [f"{name}:={value}" for name, value in arguments.items()])
+
+    return launch

@@ -14,6 +14,7 @@
 
 """The stand-in camera: its pictures, its truth, its end."""
 
+import os
 import re
 import threading
 import time
@@ -29,11 +30,16 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
+from ament_index_python.packages import get_package_prefix
+from geometry_msgs.msg import Twist
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
-from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros.imaging.geometry import Intrinsics, rays
 from depthseg_ros.imaging.images import image_to_rgb, intrinsics
-from depthseg_ros.street import Camera, Street
+from depthseg_ros.street import CLASS_NAMES, Camera, Street
 
 pytestmark = pytest.mark.ros
 
@@ -204,6 +210,8 @@ def test_a_device_gives_pictures_until_it_is_pulled_out(monkeypatch):
         ({"camera_pitch": 0.1}, "camera_pitch is 0.1 but camera_height is 0"),
         ({"fov": 3.0}, "camera fov: got 3.0, expected 0.1 to 2.1"),
         ({"gains": "[1.0, 1.0]"}, "camera gains: got 2, expected 3"),
+        ({"cmd_vel_timeout": 0.5}, "odom_frame_id needs the source 'street', and cmd_vel_timeout"),
+        ({"odom_frame_id": "base_link"}, "expected different names"),
     ],
 )
 def test_a_camera_that_cannot_be_is_one_line_and_exit_code_1(start, parameters, said):
@@ -275,3 +283,173 @@ def test_a_stream_that_gives_nothing_is_one_line(start):
     process = start("camera_node", "/no_stream", source="rtsp://127.0.0.1:9/live")
     assert process.wait() == 1
     assert len(process.lines("source rtsp://127.0.0.1:9/live sends no images: check")) == 1
+
+
+# --- The pose of the street's camera, and cmd_vel ---
+
+
+class Robot:
+    """What a camera node with odometry publishes, in a namespace."""
+
+    def __init__(self, observer, start, namespace, **parameters):
+        self.observer = observer
+        kinds = {"image": Image, "camera_info": CameraInfo, "odom": Odometry}
+        kinds |= {"truth/depth/image": Image, "truth/label/image": Image}
+        self.got = {n: observer.collect(kind, f"{namespace}/{n}", 50) for n, kind in kinds.items()}
+        self.tf = observer.collect(TFMessage, "/tf", 100)
+        latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.tf_static = observer.collect(TFMessage, "/tf_static", latched)
+        self.cmd_vel = observer.node.create_publisher(Twist, f"{namespace}/cmd_vel", 10)
+        # Each robot of these tests has frames of its own, as all share /tf.
+        self.odom, self.base = f"{namespace[1:]}/odom", f"{namespace[1:]}/base_link"
+        self.optical = f"{namespace[1:]}/eye_optical_frame"
+        self.process = start(
+            "camera_node", namespace, width=WIDTH * 2, height=HEIGHT * 2, camera_height=0.8,
+            camera_pitch=0.15, fov=1.3, rate=20.0, odom_frame_id=self.odom,
+            base_frame_id=self.base, frame_id=self.optical, **parameters,
+        )  # fmt: skip
+
+    def transform(self, child, stamp=None):
+        """Parent and pose (4, 4) of a frame, from tf; static without a stamp."""
+        found = self.tf_static if stamp is None else self.tf
+        for t in (t for message in found for t in message.transforms):
+            if t.child_frame_id == child and stamp in (None, t.header.stamp):
+                return t.header.frame_id, matrix(t.transform.translation, t.transform.rotation)
+        return None
+
+    def view(self, stamp):
+        """(3, n) points in odom that the image of a stamp shows, by the whole chain of tf."""
+        depth, labels, info = (
+            next((m for m in self.got[name] if m.header.stamp == stamp), None)
+            for name in ("truth/depth/image", "truth/label/image", "camera_info")
+        )
+        chain, frame = np.eye(4), self.optical
+        for _ in range(3):
+            found = self.transform(frame, stamp if frame == self.base else None)
+            if found is None:
+                return None
+            frame, chain = found[0], found[1] @ chain
+        assert frame == self.odom
+        if depth is None or labels is None or info is None:
+            return None
+        shape = (depth.height, depth.width)
+        return View(
+            chain, intrinsics(info),
+            np.frombuffer(depth.data, np.float32).reshape(shape),
+            np.frombuffer(labels.data, np.uint8).reshape(shape),
+        )  # fmt: skip
+
+    def views(self):
+        """The view of each image whose messages have all come, in order."""
+        stamps = [m.header.stamp for m in self.got["truth/depth/image"]]
+        return [view for view in map(self.view, stamps) if view is not None]
+
+    def until(self, condition, what):
+        return self.observer.until(condition, lambda: f"{what}\n{self.process.log}")
+
+
+class View:
+    """An image's true depth and labels, and the camera in odom."""
+
+    def __init__(self, pose, camera, depth, labels):
+        self.pose, self.camera, self.depth, self.labels = pose, camera, depth, labels
+
+    def points(self, label):
+        """(3, n) points in odom of the pixels with a label."""
+        chosen = self.labels == label
+        x, y = rays(self.camera)
+        local = np.stack([x, y, np.ones_like(x)]) * self.depth
+        return self.pose[:3, :3] @ local[:, chosen] + self.pose[:3, 3:]
+
+    def error(self, points, label):
+        """Relative error of the depth (n,) of points that this view also shows, with this label."""
+        local = self.pose[:3, :3].T @ (points - self.pose[:3, 3:])
+        local = local[:, local[2] > 0.3]
+        u = (local[0] / local[2] * self.camera.fx + self.camera.cx).astype(np.float32)
+        v = (local[1] / local[2] * self.camera.fy + self.camera.cy).astype(np.float32)
+        known = (self.labels == label).astype(np.float32)
+        # In the image of a plane, 1 / depth is linear.
+        near = cv2.remap(1 / self.depth, u, v, cv2.INTER_LINEAR).ravel()
+        inside = cv2.remap(known, u, v, cv2.INTER_LINEAR).ravel() > 0.999
+        return np.abs(near * local[2] - 1)[inside]
+
+
+def matrix(translation, rotation):
+    x, y, z, w = rotation.x, rotation.y, rotation.z, rotation.w
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    pose = np.eye(4)
+    pose[:3, :3] += 2 * w * cross + 2 * cross @ cross
+    pose[:3, 3] = translation.x, translation.y, translation.z
+    return pose
+
+
+ROAD = CLASS_NAMES.index("road")
+
+
+def test_points_of_the_road_stay_where_they_are_in_odom(observer, start):
+    robot = Robot(observer, start, "/driven", seed=3)
+    views = robot.until(lambda: (v := robot.views()) and len(v) > 12 and v, "images with tf")
+    first, last = views[0], views[-1]
+    assert np.linalg.norm(last.pose[:3, 3] - first.pose[:3, 3]) > 1
+    errors = last.error(first.points(ROAD), ROAD)
+    # OpenCV interpolates at steps of 1/32 pixel.
+    assert len(errors) > 500 and np.median(errors) < 1e-3
+    assert abs(np.median(first.points(ROAD)[2])) < 1e-3  # the ground is at z = 0
+    parent, eye = robot.transform(robot.optical)
+    assert parent == robot.optical.replace("_optical", "")
+    np.testing.assert_allclose(eye[:3, 2], (1, 0, 0), atol=1e-9)  # its z is the robot's x
+    _, camera = robot.transform(parent)
+    np.testing.assert_allclose(camera[:3, 3], (0, 0, 0.8))
+    assert camera[2, 0] == pytest.approx(-np.sin(0.15))  # pitched down
+    message = robot.got["odom"][-1]
+    assert (message.header.frame_id, message.child_frame_id) == (robot.odom, robot.base)
+    assert message.twist.twist.linear.x > 1 and message.pose.pose.position.x > 1
+    assert robot.process.stop() == 0
+
+
+def test_the_robot_follows_cmd_vel_and_stops_without(observer, start):
+    robot = Robot(observer, start, "/steered", seed=3, cmd_vel_timeout=0.5)
+    odom = robot.got["odom"]
+    robot.until(lambda: len(robot.views()) > 1, "images with tf")
+    first = robot.views()[-1]
+    assert abs(odom[-1].pose.pose.position.x) < 1e-9  # it waits for commands
+
+    def yaw(message):
+        return 2 * np.arctan2(message.pose.pose.orientation.z, message.pose.pose.orientation.w)
+
+    command = Twist()
+    command.linear.x, command.angular.z = 0.8, 0.5
+
+    def turned():
+        robot.cmd_vel.publish(command)
+        return yaw(odom[-1]) > 0.4
+
+    robot.until(turned, "a turn to the left")
+    twist = odom[-1].twist.twist
+    assert (twist.linear.x, twist.angular.z) == pytest.approx((0.8, 0.5), rel=1e-3)
+    position = odom[-1].pose.pose.position
+    assert position.x > 0.3 and position.y > 0.05  # to the left of where it was heading
+    radius = 0.8 / 0.5  # of the circle around (0, radius)
+    assert np.hypot(position.x, position.y - radius) == pytest.approx(radius, rel=1e-3)
+    errors = robot.views()[-1].error(first.points(ROAD), ROAD)
+    assert len(errors) > 200 and np.median(errors) < 1e-3
+    robot.until(lambda: abs(odom[-1].twist.twist.angular.z) < 1e-9, "a stop by time-out")
+    rest, count = odom[-1].pose, len(odom)
+    robot.until(lambda: len(odom) > count + 3, "odometry at rest")
+    assert odom[-1].pose == rest
+    command.linear.x = float("nan")
+    robot.cmd_vel.publish(command)
+    robot.until(lambda: robot.process.lines("expected numbers: stopped"), "the log")
+    assert robot.process.stop() == 0
+
+
+def test_without_tf2_msgs_there_is_odometry_alone(observer, start, tmp_path):
+    (tmp_path / "tf2_msgs").mkdir()
+    (tmp_path / "tf2_msgs" / "__init__.py").write_text("raise ImportError")
+    program = Path(get_package_prefix("depthseg_ros"), "lib", "depthseg_ros", "camera_node")
+    environment = f"PYTHONPATH={tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    odom = observer.collect(Odometry, "/alone/odom")
+    camera = start(["env", environment, str(program)], "/alone", odom_frame_id="odom")
+    observer.until(lambda: odom, f"odometry\n{camera.log}")
+    assert len(camera.lines("tf2_msgs is not installed, so only odom is published")) == 1
+    assert camera.stop() == 0

@@ -15,17 +15,16 @@
 """The launch files, launched."""
 
 import json
-import os
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("launch_ros", reason="launch_ros is not on PyPI; needs an installed ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
-from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from ament_index_python.packages import get_packages_with_prefixes
+from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import ReliabilityPolicy
@@ -36,23 +35,6 @@ from depthseg_ros.node.messages import image_message
 from depthseg_ros.street import Street
 
 pytestmark = pytest.mark.ros
-
-# What `ros2 launch` does, without needing ros2cli.
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-file = PythonLaunchDescriptionSource(sys.argv[1])
-arguments = [tuple(argument.split(":=")) for argument in sys.argv[2:]]
-service = LaunchService()
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(file, launch_arguments=arguments)])
-)
-sys.exit(service.run())
-"""
-
 
 # Stands in for an executable of a package that may not be installed: says what it was given.
 SAYS_ARGUMENTS = f"""#!{sys.executable}
@@ -71,22 +53,6 @@ found["resolved"] = node.resolve_topic_name("/depthseg/points/label")
 print(node.get_fully_qualified_name(), json.dumps(found), flush=True)
 time.sleep(1000)
 """
-
-
-@pytest.fixture(scope="module")
-def launch(start_process):
-    """Launches a launch file with arguments, with packages of `prefix` before all others."""
-    folder = Path(get_package_share_directory("depthseg_ros"), "launch")
-
-    def launch(file="camera", prefix=None, **arguments):
-        environment = []
-        if prefix is not None:
-            packages = f"AMENT_PREFIX_PATH={prefix}:{os.environ['AMENT_PREFIX_PATH']}"
-            environment = ["env", packages, f"PATH={prefix}/bin:{os.environ['PATH']}"]
-        command = [*environment, sys.executable, "-c", LAUNCH, str(folder / f"{file}.launch.py")]
-        return start_process(command + [f"{name}:={value}" for name, value in arguments.items()])
-
-    return launch
 
 
 def stand_in(prefix, package, executable, script):
@@ -187,6 +153,25 @@ def test_the_streets_camera_hangs_where_it_is_said_to(launch, observer):
     process.stop(signal.SIGINT)
 
 
+def test_the_street_publishes_its_pose_and_is_driven(launch, observer):
+    odom = observer.collect(Odometry, "/simulated/odom")
+    process = launch(
+        namespace="simulated", odom_frame="map", base_frame="base", cmd_vel_timeout="0.5"
+    )
+    observer.until(lambda: odom, f"odometry\n{process.log}")
+    assert (odom[0].header.frame_id, odom[0].child_frame_id) == ("map", "base")
+    assert observer.node.count_subscribers("/simulated/cmd_vel") == 1
+    assert not process.lines("static_transform_publisher")
+    process.stop(signal.SIGINT)
+
+
+def test_only_the_street_has_a_pose(launch):
+    process = launch(source="none", odom_frame="odom")
+    assert process.wait() != 0
+    assert process.lines("odom_frame needs source:=street, got none")
+    assert not process.lines("process started")
+
+
 def test_tf_needs_the_height_of_the_camera(launch, tmp_path):
     stand_in(tmp_path, "tf2_ros", "static_transform_publisher", SAYS_ARGUMENTS)
     process = launch(prefix=tmp_path, source="none", base_frame="base_link")
@@ -234,6 +219,7 @@ def test_several_cameras_are_perceived_by_one_node(launch, observer):
     [
         ("camera", "rviz2", {"rviz": "true"}),
         ("camera", "tf2_ros", {"base_frame": "base_link", "camera_height": "0.6"}),
+        ("camera", "tf2_msgs", {"odom_frame": "odom"}),
         ("camera", "ros2bag", {"record": "true"}),
         ("nav2", "nav2_costmap_2d", {}),
     ],
@@ -253,9 +239,11 @@ def test_nav2_gets_a_costmap_of_the_layers_that_are_installed(launch, tmp_path, 
     if semantic:
         stand_in(tmp_path, "semantic_segmentation_layer", "none", "")
     namespace = "" if semantic else "/robot"
+    layers = "semantic_segmentation_layer,voxel_layer" if semantic else ""
     process = launch(
-        "nav2", tmp_path, source="none", base_frame="none", namespace=namespace.strip("/")
-    )
+        "nav2", tmp_path, source="none", base_frame="none", namespace=namespace.strip("/"),
+        plugins=layers,
+    )  # fmt: skip
     name = f"{namespace}/local_costmap/local_costmap"
     (line,) = process.says(f"{name} {{")
     found = json.loads(line.partition(name)[2])
@@ -265,6 +253,7 @@ def test_nav2_gets_a_costmap_of_the_layers_that_are_installed(launch, tmp_path, 
     assert found["resolved"] == f"{namespace}/depthseg/points/label"
     if semantic or "semantic_segmentation_layer" in get_packages_with_prefixes():
         assert found["plugins"][0] == "semantic_segmentation_layer"
+        assert not semantic or found["plugins"] == layers.split(",")
     else:
         assert found["plugins"] == ["obstacle_layer", "inflation_layer"]
         assert process.lines("semantic_segmentation_layer is not installed")

@@ -118,7 +118,7 @@ def test_the_policy_allows_what_the_node_opens_in_any_state_and_nothing_else(
 
 
 def test_the_policy_allows_what_the_camera_opens_and_nothing_else(start, observer):
-    start("camera_node", "/secured", use_sim_time=True)
+    start("camera_node", "/secured", use_sim_time=True, odom_frame_id="odom", cmd_vel_timeout=0.5)
     wanted = allowed("camera") - NOT_HERE
     observer.until(lambda: opened(observer, "camera", "/secured") >= wanted, str(wanted))
     assert opened(observer, "camera", "/secured") == wanted

@@ -591,6 +591,19 @@ def test_the_benchmark_of_planners_compares_with_the_ground_truth(capsys):
     assert all(0 <= share <= 100 for share in measured["shares"].values())
 
 
+def test_a_costmap_of_the_truth_has_all_obstacles_and_that_of_the_model_most():
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.planners", "--costmap", "--count", "1", "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for mounting, shares in json.loads(result.stdout).items():
+        assert shares["truth, semantic layer: covered"] > 98, mounting
+        assert shares["truth, semantic layer: true"] > 95, mounting
+        assert shares["truth, scan: true"] > 98, mounting
+        assert shares["model, semantic layer: covered"] > 80, mounting
+
+
 def test_lr_range_test_plots_the_curve_and_suggests_a_rate(run):
     result = training(
         "lr-range-test", "--config", "small.yaml", *STREETS, "--steps", 20, "--output", "rates.png",
