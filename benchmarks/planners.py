@@ -25,6 +25,7 @@ import json
 import math
 import sys
 
+import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -34,12 +35,12 @@ from benchmarks import run
 from depthseg_ros import model_card, street
 from depthseg_ros.derived.ground import Ground, fit_ground
 from depthseg_ros.derived.scan import obstacle_scan
-from depthseg_ros.imaging.geometry import rays, sample
-from depthseg_ros.perception import Perception
+from depthseg_ros.imaging.geometry import rays
+from depthseg_ros.perception import Perception, View
 from training.data.synthetic.rendered import FIRST_SEED
 
-STEP = 2
-"""Every so many rows and columns are looked at, as the node does at 640 x 480."""
+COLUMNS = 320
+"""At which ground and scan are computed, as the node does it."""
 HEIGHTS = (0.2, 2.5)
 """Of obstacles above the ground, metres: the node's default."""
 NEAR = 20.0
@@ -64,13 +65,16 @@ def main(arguments: list[str] | None = None) -> None:
     missed = invented = seen = free = unfitted = 0
     for seed in track(range(options.count), "streets", transient=True, disable=options.json):
         frame = street.Street(FIRST_SEED["test"] + seed).frame(0)
-        said = perception(frame.image, frame.intrinsics.fx)
-        height, width = frame.labels.shape
-        grid = sample(height, STEP), sample(width, STEP)
-        view = rays(frame.intrinsics, STEP)
+        [said] = perception.batch([View(frame.image, frame.intrinsics.fx)], reduced=True)
+        rows, columns = said.labels.shape
+        size = COLUMNS, round(rows * COLUMNS / columns)
+        view = rays(frame.intrinsics.scaled(*size))
+        labels, depth, true_labels, true_depth = (
+            cv2.resize(array, size, interpolation=cv2.INTER_NEAREST_EXACT)
+            for array in (said.labels, said.depth, frame.labels, frame.depth)
+        )
         turn = frame.pose[:3, :3]  # camera to world, whose y points down and is 0 on the ground
         truth = Ground(tuple((turn.T @ (0.0, -1.0, 0.0)).tolist()), float(-frame.pose[1, 3]))
-        labels, depth = said.labels[grid], said.depth[grid]
         fitted = fit_ground(view, depth, np.isin(labels, flat))
         if fitted is None:
             unfitted += 1
@@ -84,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
             obstacle_scan(view, d, np.isin(ids, obstacles), g, HEIGHTS, reach).ranges
             for d, ids, g in (
                 (depth, labels, ground),
-                (frame.depth[grid], frame.labels[grid], truth),
+                (true_depth, true_labels, truth),
             )
         )
         both = (true < NEAR) & np.isfinite(ours)
