@@ -72,10 +72,10 @@ class FrameOutputs:
 
     Args:
         header: Header of the image message.
-        image: (H', W', 3) uint8 RGB, at the camera's size.
+        image: (H', W', 3) uint8 RGB, of the camera's size or reduced.
         prediction: The network's prediction for it, at any size h x w.
         card: The model card.
-        camera: Intrinsics at the size of the image, with lens distortion.
+        camera: Intrinsics at the size of the camera's image, with lens distortion.
         info: The camera's camera_info, if it was received.
         settings: The node's parameters.
         scale: Estimate of the depth scale from previous images.

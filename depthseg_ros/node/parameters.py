@@ -235,7 +235,8 @@ class Settings:
         0,
         "Width [pixels] of label/image, label/confidence, label/overlay, traversable, depth/image,"
         " depth/confidence and depth/camera_info, and of the image that points_step refers to; the"
-        " height follows. 0, or more than the image has: the image's own size.",
+        " height follows. Large JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size. 0, or more"
+        " than the image has: the image's own size.",
         constraints="0, or 16 to 8192.",
         within=(0, MAX_SIZE),
     )
