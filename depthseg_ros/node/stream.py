@@ -43,6 +43,7 @@ from ..derived.scale import ScaleEstimate
 from ..derived.stability import StableDepth
 from ..imaging.geometry import Intrinsics, RayCache
 from ..imaging.images import compressed_to_rgb, image_to_rgb
+from ..memory import Sizes, trim_memory
 from ..model_card import ModelCard
 from ..perception import Perception, Prediction, View
 from ..texts import one_line, shortened
@@ -160,6 +161,7 @@ class CameraStream:
         self._mounting, self._mounting_of, self._mounting_due = MountingCheck(), (), 0.0
         self._rays = RayCache()
         self._image_quality = ImageQuality()
+        self._sizes = Sizes()
         self._transforms = transforms
         self._last_taken = -math.inf
         self._listening_since = math.nan
@@ -506,6 +508,8 @@ class CameraStream:
             if not self._background.awaited:
                 return None
         image, (width, height) = self._decoded(frame.message, card)
+        if self._sizes.outgrown(width * height):
+            trim_memory()
         self._background.collect(image)
         if not wanted:
             return None
