@@ -26,7 +26,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +45,8 @@ from depthseg_ros.derived.stability import StableDepth, step
 from depthseg_ros.imaging.geometry import rays, sample
 from depthseg_ros.imaging.rendering import color_table, from_above
 from depthseg_ros.memory import keep_memory
-from depthseg_ros.perception import Perception, Prediction
+from depthseg_ros.perception import Perception, Prediction, View
+from depthseg_ros.shaping import resized, resized_depth
 from depthseg_ros.street.camera import FRAME_RATE
 from training.data.synthetic.rendered import FIRST_SEED
 from training.evaluation.accuracy import markdown
@@ -66,6 +67,7 @@ class Drive(NamedTuple):
 
     frames: list[street.StreetFrame]
     found: list[Prediction]
+    """At the network's size, as the node gets them."""
     movable: list[NDArray[np.bool_]]
     """(H, W) each: true labels of things that can move."""
 
@@ -240,9 +242,10 @@ def drives(perception: Perception, count: int, frames: int, every: int) -> Itera
     ids = [i for i, name in enumerate(street.CLASS_NAMES) if name in MOVABLE]
     for seed in range(FIRST_SEED["test"], FIRST_SEED["test"] + count):
         made = street.Street(seed, 640, 480)
-        shown = [made.frame(i * every) for i in range(frames)]
-        found = [perception(f.image, f.intrinsics.fx) for f in shown]
-        yield Drive(shown, found, [np.isin(f.labels, ids) for f in shown])
+        seen = [made.frame(i * every) for i in range(frames)]
+        views = [View(f.image, f.intrinsics.fx) for f in seen]
+        found = [perception.batch([view], reduced=True)[0] for view in views]
+        yield Drive(seen, found, [np.isin(f.labels, ids) for f in seen])
 
 
 MOVABLE = ("car", "pedestrian", "bicyclist")
@@ -250,39 +253,49 @@ MOVABLE = ("car", "pedestrian", "bicyclist")
 
 def fused(drive: Drive, perception: Perception, every: int, seconds: list[float]) -> list[Depth]:
     """The depth of a drive, fused over time as the node does it."""
-    stable, camera = StableDepth(), drive.frames[0].intrinsics
+    stable = StableDepth()
+    height, width = drive.found[0].depth.shape
     ids = [c.id for c in perception.card.classes if "movable" in c.flags]
-    every_th = step(camera.width)
-    grid = sample(camera.height, every_th), sample(camera.width, every_th)
-    kept, results = rays(camera, every_th), []
-    for i, (frame, found) in enumerate(zip(drive.frames, drive.found, strict=True)):
+    every_th = step(width)
+    grid = sample(height, every_th), sample(width, every_th)
+    kept, results = rays(drive.frames[0].intrinsics.scaled(width, height), every_th), []
+    for i, found in enumerate(drive.found):
         moving = None if found.labels is None else np.isin(found.labels[grid], ids)
         begun = time.perf_counter()
-        assert found.depth is not None
-        results.append(stable(frame.image, found.depth, kept, every * i / FRAME_RATE, moving))
+        assert found.depth is not None and found.image is not None
+        results.append(stable(found.image, found.depth, kept, every * i / FRAME_RATE, moving))
         seconds.append(time.perf_counter() - begun)
     return results
 
 
-def timed(filters: Callable[[Depth], Depth], depth: Depth, seconds: list[float]) -> Depth:
-    """Apply a filter and note its time."""
-    begun = time.perf_counter()
-    result = filters(depth)
-    seconds.append(time.perf_counter() - begun)
-    return result
+def shown(
+    drive: Drive, depths: list[Depth], sharpen: bool, seconds: list[float] | None = None
+) -> list[Depth]:
+    """Depth at the size of the images, enlarged as the node does it."""
+    results, camera = [], drive.frames[0].intrinsics
+    for depth in depths:
+        begun = time.perf_counter()
+        small, edges = sharpened(depth) if sharpen else (depth, None)
+        if seconds is not None:
+            seconds.append(time.perf_counter() - begun)
+        results.append(resized_depth(small, (camera.width, camera.height), True, edges))
+    return results
 
 
-def drawn(perception: Perception, drive: Drive, i: int, depths: list[Depth]) -> NDArray[np.uint8]:
+def drawn(
+    perception: Perception, drive: Drive, i: int, depths: dict[str, list[Depth]]
+) -> NDArray[np.uint8]:
     """Frame i, and from above: true points, the model's, and those of filtered depth; RGB."""
     frame, found = drive.frames[i], drive.found[i]
-    assert found.labels is not None and found.depth is not None
+    assert found.labels is not None
+    own = resized("labels", found.labels, (frame.intrinsics.width, frame.intrinsics.height))
     x, y = rays(frame.intrinsics)
     colors = color_table(perception.card.classes)
     views = [cv2.resize(frame.image, (560, 420), interpolation=cv2.INTER_AREA)]
     for name, depth, labels in (
         ("truth", frame.depth, frame.labels),
-        ("the network", found.depth, found.labels),
-        ("fused and sharpened", depths[i], found.labels),
+        ("the network", depths["the network"][i], own),
+        ("fused and sharpened", depths["both"][i], own),
     ):
         points = np.stack([x * depth, y * depth, depth], axis=-1).reshape(-1, 3)
         views.append(from_above(points, colors[labels].reshape(-1, 3), (360, 420), 30.0))
@@ -330,31 +343,31 @@ def main(arguments: list[str] | None = None) -> None:
     edges = {name: Edges() for name in NAMES}
     stability = {name: Fluctuations() for name in NAMES}
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
-    shown = track(
+    made = track(
         drives(perception, options.count, options.frames, options.every),
         "drives",
         options.count,
         console=CONSOLE,
         transient=True,
     )
-    for drive in shown:
-        own = [f.depth for f in drive.found if f.depth is not None]
+    for drive in made:
+        found = [f.depth for f in drive.found if f.depth is not None]
         steady = fused(drive, perception, options.every, seconds["fused"])
         depths = {
-            "the network": own,
-            "fused": steady,
-            "sharpened": [timed(sharpened, d, seconds["sharpened"]) for d in own],
-            "both": [sharpened(d) for d in steady],
+            "the network": shown(drive, found, False),
+            "fused": shown(drive, steady, False),
+            "sharpened": shown(drive, found, True, seconds["sharpened"]),
+            "both": shown(drive, steady, True),
         }
         for name, each in depths.items():
             stability[name].add(drive, each)
             for i in range(FOLLOWED - 1, len(each), FOLLOWED):
-                unsharpened = steady[i] if name in ("fused", "both") else own[i]
-                edges[name].add(drive.frames[i], unsharpened, each[i])
+                before = "fused" if name in ("fused", "both") else "the network"
+                edges[name].add(drive.frames[i], depths[before][i], each[i])
         if options.image:
             write_video(
                 options.image,
-                [drawn(perception, drive, i, depths["both"]) for i in range(len(own))],
+                [drawn(perception, drive, i, depths) for i in range(len(found))],
             )
             options.image = None
     results = {

@@ -44,12 +44,14 @@ from depthseg_ros.derived.scan import obstacle_scan
 from depthseg_ros.derived.sharpening import sharpened
 from depthseg_ros.imaging.geometry import rays, sample
 from depthseg_ros.model_card import SemanticClass
-from depthseg_ros.perception import Perception
+from depthseg_ros.perception import Perception, View
 from depthseg_ros.street.robot import OPTICAL, mounting
 from training.data.synthetic.rendered import FIRST_SEED
 
-STEP = 2
-"""Every so many rows and columns are looked at, as the node does at 640 x 480."""
+COLUMNS = 320
+"""At which ground and scan are computed, as the node does it."""
+POINTS_STEP = 2
+"""The node's `points_step`."""
 HEIGHTS = (0.2, 2.5)
 """Of obstacles above the ground, metres: the node's default."""
 NEAR = 20.0
@@ -107,13 +109,16 @@ def main(arguments: list[str] | None = None) -> None:
     missed = invented = seen = free = unfitted = 0
     for seed in track(range(options.count), "streets", transient=True, disable=options.json):
         frame = street.Street(FIRST_SEED["test"] + seed).frame(0)
-        said = perception(frame.image, frame.intrinsics.fx)
-        height, width = frame.labels.shape
-        grid = sample(height, STEP), sample(width, STEP)
-        view = rays(frame.intrinsics, STEP)
+        [said] = perception.batch([View(frame.image, frame.intrinsics.fx)], reduced=True)
+        rows, columns = said.labels.shape
+        size = COLUMNS, round(rows * COLUMNS / columns)
+        view = rays(frame.intrinsics.scaled(*size))
+        labels, depth, true_labels, true_depth = (
+            cv2.resize(array, size, interpolation=cv2.INTER_NEAREST_EXACT)
+            for array in (said.labels, said.depth, frame.labels, frame.depth)
+        )
         turn = frame.pose[:3, :3]  # camera to world, whose y points down and is 0 on the ground
         truth = Ground(tuple((turn.T @ (0.0, -1.0, 0.0)).tolist()), float(-frame.pose[1, 3]))
-        labels, depth = said.labels[grid], said.depth[grid]
         fitted = fit_ground(view, depth, np.isin(labels, flat))
         if fitted is None:
             unfitted += 1
@@ -127,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
             obstacle_scan(view, d, np.isin(ids, obstacles), g, HEIGHTS, reach).ranges
             for d, ids, g in (
                 (depth, labels, ground),
-                (frame.depth[grid], frame.labels[grid], truth),
+                (true_depth, true_labels, truth),
             )
         )
         both = (true < NEAR) & np.isfinite(ours)
@@ -181,7 +186,7 @@ def costmaps(
         frame = drive.frame(0)
         pose = mounting(height, -pitch, 0.0) @ OPTICAL
         said = perception(frame.image, frame.intrinsics.fx)
-        sharp, sure = sharpened(said.depth), np.full_like(frame.labels, 255)
+        sharp, sure = sharpened(said.depth)[0], np.full_like(frame.labels, 255)
         outputs = {
             name: Output(said.labels, said.confidence, said.depth, sharp, certain)
             for name, certain in {
@@ -201,8 +206,8 @@ def costmaps(
         true = grid(points[:, standing], cell, farthest + MARGIN)
         needed = grid(points[:, low], cell, farthest)
         near_true = cv2.dilate(true.astype(np.uint8), disc).astype(bool)
-        step = rays(frame.intrinsics, STEP)
-        pixels = sample(frame.depth.shape[0], STEP), sample(frame.depth.shape[1], STEP)
+        step = rays(frame.intrinsics, POINTS_STEP)
+        pixels = tuple(sample(length, POINTS_STEP) for length in frame.depth.shape)
         for name, full in outputs.items():
             output = Output(*(array[pixels] for array in full))
             semantic = of_labels(settings, perception.card.classes, pose, step, output)

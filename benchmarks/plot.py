@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`python -m benchmarks.plot RESULT.json ... --output FILE`: draws what `node_latency` printed.
+"""`python -m benchmarks.plot RESULT.json ... --output FILE`: draws JSON of `node_latency`.
 
 Left, where a frame's time goes at each picture size; right, of results with `--cameras`, frames a
 second and memory of one node against as many nodes as cameras.
@@ -44,14 +44,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="picture to write")
     options = parser.parse_args(arguments)
     check_output(options.output)
-    results = [read(path) for path in options.results]
+    results = [result for path in options.results for result in read(path)]
     cameras = [result["cameras"] for result in results if "cameras" in result]
     cameras.sort(key=lambda result: result["count"])
     sizes: dict[str, dict[str, Any]] = {}
     for result in results:
         sizes.setdefault(result["size"], result)  # the first of each
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    width = max(4.0, 1.3 * len(sizes))
+    figure, axes = plt.subplots(
+        1, 3, figsize=(8 + width, 3.6), layout="constrained", width_ratios=(width, 4, 4)
+    )
     bottom = [0.0] * len(sizes)
     for stage in STAGES:
         values = [result["stages_ms"][stage] for result in sizes.values()]
@@ -74,16 +77,18 @@ def main(arguments: list[str] | None = None) -> None:
     save_figure(options.output, figure)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What `node_latency --json` printed into a file.
+def read(path: Path) -> list[dict[str, Any]]:
+    """What `node_latency --json` printed into a file: a result for each size.
 
     Raises:
         TrainingError: it is something else.
     """
     with contextlib.suppress(ValueError):  # no text, or no JSON
-        result = json.loads(path.read_text())
-        if isinstance(result, dict) and result.keys() >= NEEDED:
-            return result
+        results = json.loads(path.read_text())
+        if isinstance(results, list) and all(
+            isinstance(result, dict) and result.keys() >= NEEDED for result in results
+        ):
+            return results
     raise TrainingError(f"{path} is not what python -m benchmarks.node_latency --json prints")
 
 

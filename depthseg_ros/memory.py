@@ -40,6 +40,32 @@ def keep_memory() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+SMALLER = 5
+"""Number of images after a much larger one at which its memory is released."""
+
+
+class Sizes:
+    """The sizes of one image after the other."""
+
+    def __init__(self) -> None:
+        self._largest, self._smaller = 0, 0  # and images with less than half of it
+
+    def outgrown(self, size: int) -> bool:
+        """Whether more memory is held than the last images needed, after one very large image.
+
+        Args:
+            size: Size of the next image, in any unit.
+        """
+        if 2 * size >= self._largest:
+            self._largest, self._smaller = max(size, self._largest), 0
+            return False
+        self._smaller += 1
+        if self._smaller < SMALLER:
+            return False
+        self._largest, self._smaller = size, 0
+        return True
+
+
 def trim_memory() -> None:
     """Return all free memory to the kernel, after a large object was released."""
     with suppress(OSError, AttributeError):

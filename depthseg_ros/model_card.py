@@ -291,6 +291,11 @@ class ModelCard:
         return self.depth is not None and self.depth.kind == "metric"
 
     @property
+    def logarithmic(self) -> bool:
+        """Whether depth is interpolated as its logarithm: it is positive."""
+        return self.depth is not None and self.depth.kind != "normalised"
+
+    @property
     def needs_fx(self) -> bool:
         """Whether the graph needs the camera's focal length."""
         return self.metric and self.canonical_fx is not None

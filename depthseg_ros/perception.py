@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -28,12 +28,15 @@ from numpy.typing import NDArray
 from . import model_card
 from .backends import BackendError, open_backend
 from .precision import choose_file
-from .shaping import Shaping
+from .shaping import Shaping, resized, resized_depth
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's prediction for one image, at the image's size H x W."""
+    """The network's prediction for one image, at the image's size H x W.
+
+    With `Perception.batch(views, reduced=True)`, at the size H x W at which the graph ran.
+    """
 
     labels: NDArray[np.uint8] | None
     """(H, W) class ids, 255 unlabelled; None for a model without classes."""
@@ -45,6 +48,8 @@ class Prediction:
     depth_confidence: NDArray[np.uint8] | None = None
     """(H, W) probability that depth is within 10 % of the truth, 0 to 255; 0 where depth is NaN.
     None for a model without this output; see `derived.depth_confidence`."""
+    image: NDArray[np.uint8] | None = None
+    """(H, W, 3) uint8 RGB, the image at the size of the outputs."""
 
 
 class View(NamedTuple):
@@ -110,17 +115,22 @@ class Perception:
         """Predict for one image; arguments as in `View`, errors as in `batch`."""
         return self.batch([View(image, fx, background, fy, rotation)])[0]
 
-    def batch(self, views: Sequence[View]) -> list[Prediction]:
+    def batch(self, views: Sequence[View], reduced: bool = False) -> list[Prediction]:
         """Predict for one or more images of the same size in one run of the network.
 
         A network that takes one image at a time runs once for each.
+
+        Args:
+            views: The images.
+            reduced: Whether predictions keep the size at which the graph ran; otherwise they have
+                the image's.
 
         Raises:
             ValueError: A view is not as described, or the sizes differ.
             BackendError: The backend failed.
         """
         if self.card.single_image and len(views) > 1:
-            return [self.batch([view])[0] for view in views]
+            return [self.batch([view], reduced)[0] for view in views]
         stacks: dict[str, list[Any]] = {}
         shapings = []
         for view in views:
@@ -148,12 +158,26 @@ class Perception:
         }
         outputs = dict(self.backend.run(inputs))
         self._check(outputs, inputs["image"].shape[:3])
-        return [
-            Prediction(
-                *(shaping.undo(n, outputs[n][i]) if n in outputs else None for n in _OUTPUTS)
-            )
+        arrays, names = outputs | {"image": inputs["image"]}, (*_OUTPUTS, "image")
+        found = [
+            Prediction(*(shaping.undo(arrays[n][i]) if n in arrays else None for n in names))
             for i, shaping in enumerate(shapings)
         ]
+        if reduced:
+            return found
+        return [self._whole(p, view.image) for p, view in zip(found, views, strict=True)]
+
+    def _whole(self, found: Prediction, image: NDArray[np.uint8]) -> Prediction:
+        """A prediction at the size of the image."""
+        height, width = image.shape[:2]
+        outputs: dict[str, Any] = {
+            name: None if output is None else resized(name, output, (width, height))
+            for name, output in vars(found).items()
+            if name not in ("depth", "image")
+        }
+        if found.depth is not None:
+            outputs["depth"] = resized_depth(found.depth, (width, height), self.card.logarithmic)
+        return replace(found, **outputs, image=image)
 
     def _check(self, outputs: dict[str, Any], shape: tuple[int, ...]) -> None:
         """Check the outputs against the model file's contract.
@@ -172,7 +196,7 @@ class Perception:
         if limits := self.card.depth:
             depth = outputs["depth"].reshape(shape[0], -1)  # tolerance for float32 rounding
             inside = cv2.inRange(depth, limits.min * (1 - 1e-3), limits.max * (1 + 1e-3))
-            if cv2.countNonZero(inside) < depth.size:
+            if cv2.countNonZero(inside) + np.count_nonzero(np.isnan(depth)) < depth.size:
                 depth = np.where(inside, depth, np.float32(np.nan))
             outputs["depth"] = depth.reshape(shape)
             if self.card.depth_confidence:

@@ -15,7 +15,8 @@
 """Rotate, resize and pad an image for the graph of a model file, and undo this on its outputs.
 
 Graphs take any size. But a large image costs more inside of a graph, in floats, than here, in
-bytes: for a file whose card is `reducible`, it is reduced to the network's size before.
+bytes: for a file whose card is `reducible`, it is reduced to the network's size before. Outputs
+have that size, too; `resized` enlarges those that are wanted.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from .model_card import ModelCard
 ROTATIONS = (0, 90, 180, 270)
 """Allowed clockwise rotations of an image, degrees."""
 _CLOCKWISE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-_LARGE = 2.0
-"""Ratio of the image's pixels to the network's from which reducing outside of the graph pays."""
 _TOLERANCE = 0.02
 """Relative difference of pixel sides or aspect ratios up to which nothing is changed."""
 
@@ -59,8 +58,6 @@ class Shaping:
     """Focal length in pixels at the size `reduced`."""
     reduced: tuple[int, int]
     """Width and height of what the graph gets."""
-    logarithmic: bool = True
-    """Whether depth is enlarged as its logarithm."""
 
     @classmethod
     def of(
@@ -117,60 +114,83 @@ class Shaping:
         if card.reducible and not whole:
             size = card.size_for(*square)
             # Of some shapes the graph would choose another size for the reduced image.
-            large = _LARGE * size[0] * size[1] <= square[0] * square[1]
-            if large and card.size_for(*size) == size:
+            if size[0] * size[1] < square[0] * square[1] and card.size_for(*size) == size:
                 reduced = size
                 if focal is not None:  # the mean of both directions, as in the graph
                     focal *= math.sqrt(size[0] * size[1] / (square[0] * square[1]))
-        logarithmic = card.depth is None or card.depth.kind != "normalised"
-        return cls(rotation, (width, height), square, padding, focal, reduced, logarithmic)
+        return cls(rotation, (width, height), square, padding, focal, reduced)
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) for the graph; unchanged if nothing is needed."""
         shaped: Any = image
+        if reduces := self.reduced != self.square and not any(self.padding):
+            size = self.reduced[::-1] if self.rotation in (90, 270) else self.reduced
+            shaped = cv2.resize(shaped, size, interpolation=cv2.INTER_LINEAR)
         if self.rotation:
             shaped = cv2.rotate(shaped, _CLOCKWISE[self.rotation])
-        if self.square != self.size:
+        if self.square != self.size and not reduces:
             shaped = cv2.resize(shaped, self.square, interpolation=cv2.INTER_AREA)
         if any(self.padding):
             x, y = self.padding
             shaped = cv2.copyMakeBorder(shaped, y, y, x, x, cv2.BORDER_CONSTANT, value=(127,) * 3)
-        elif self.reduced != self.square:
-            shaped = cv2.resize(shaped, self.reduced, interpolation=cv2.INTER_LINEAR)
         return shaped
 
-    def undo(self, name: str, output: NDArray[Any]) -> NDArray[Any]:
-        """Convert an output (H', W') of the graph, by its name, to the original image, (H, W)."""
+    def undo(self, output: NDArray[Any]) -> NDArray[Any]:
+        """Crop and rotate an output (H', W', ...) of the graph as the original image.
+
+        Its size is still that of the graph, see `resized`.
+        """
         shaped: Any = output
-        if self.reduced != self.square and not any(self.padding):
-            shaped = self._enlarged(name, shaped)
         if any(self.padding):
             (width, height), (x, y) = self.square, self.padding
             shaped = shaped[y : y + height, x : x + width]
-        if self.square != self.size:  # no interpolation, because depth contains NaN
-            shaped = cv2.resize(shaped, self.size, interpolation=cv2.INTER_NEAREST)
         if self.rotation:
             shaped = cv2.rotate(shaped, _CLOCKWISE[360 - self.rotation])
         return np.ascontiguousarray(shaped)
 
-    def _enlarged(self, name: str, output: Any) -> Any:
-        """An output of the reduced image at the size `square`, as the graph enlarges it."""
-        if name in ("labels", "depth_confidence"):  # the latter is 0 where depth is NaN
-            return cv2.resize(output, self.square, interpolation=cv2.INTER_NEAREST_EXACT)
-        if name != "depth":
-            return cv2.resize(output, self.square, interpolation=cv2.INTER_LINEAR)
-        depth = cv2.log(output) if self.logarithmic else output.copy()
-        unknown = np.isnan(output)
-        if unknown.all():
-            return np.full(self.square[::-1], np.nan, np.float32)
-        if hidden := unknown.any():  # interpolate with known neighbours only
-            depth[unknown] = depth[~unknown].min()
-            depth = np.where(unknown, cv2.dilate(depth, np.ones((3, 3), np.uint8)), depth)
-        depth = cv2.resize(depth, self.square, interpolation=cv2.INTER_LINEAR)
-        if self.logarithmic:
-            cv2.exp(depth, depth)
-        if hidden:
-            nothing = np.where(unknown, np.float32(np.nan), np.float32(0))
-            nothing = cv2.resize(nothing, self.square, interpolation=cv2.INTER_NEAREST_EXACT)
-            cv2.add(depth, nothing, depth)
+
+def resized(name: str, output: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Resize one of the outputs labels, confidence and depth confidence, by its name.
+
+    Args:
+        name: Name of the output: confidence is interpolated, others are that of the nearest pixel.
+        output: (H, W) uint8.
+        size: Width and height of the result.
+    """
+    if output.shape == size[::-1]:
+        return output
+    between = cv2.INTER_LINEAR if name == "confidence" else cv2.INTER_NEAREST_EXACT
+    return np.asarray(cv2.resize(output, size, interpolation=between))
+
+
+def resized_depth(
+    depth: NDArray[np.float32],
+    size: tuple[int, int],
+    logarithmic: bool = True,
+    edges: NDArray[np.uint8] | None = None,
+) -> NDArray[np.float32]:
+    """Resize depth as the graph does: interpolate between known neighbours.
+
+    Args:
+        depth: (H, W) float32, NaN if unknown.
+        size: Width and height of the result.
+        logarithmic: Whether to interpolate ln(depth), of depth that is positive.
+        edges: (H, W) uint8, not 0 where the nearest depth is taken instead; None: nowhere. So it is
+            everywhere if the size becomes less.
+    """
+    if depth.shape == size[::-1]:
         return depth
+    nearest: Any = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    if size[0] < depth.shape[1]:
+        return np.asarray(nearest)
+    unknown, known = np.isnan(depth).view(np.uint8), depth.copy()
+    cv2.patchNaNs(known, 1e-30 if logarithmic else -1e30)  # less than any known neighbour
+    if logarithmic:
+        cv2.log(known, known)
+    cv2.copyTo(cv2.dilate(known, np.ones((3, 3), np.uint8)), unknown, known)
+    larger: Any = cv2.resize(known, size, interpolation=cv2.INTER_LINEAR)
+    if logarithmic:
+        cv2.exp(larger, larger)
+    kept = unknown if edges is None else cv2.bitwise_or(edges, unknown)
+    kept = cv2.resize(kept, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(cv2.copyTo(nearest, kept, larger))

@@ -484,7 +484,8 @@ def test_the_packages_own_models_have_names(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "backend"), [((1280, 720), "onnxruntime"), ((720, 1280), "openvino")]
+    ("size", "backend"),
+    [((1280, 720), "onnxruntime"), ((640, 480), "onnxruntime"), ((720, 1280), "openvino")],
 )
 def test_a_reduced_image_gives_what_the_graph_gives_for_the_whole(size, backend):
     if backend == "openvino":
@@ -493,6 +494,11 @@ def test_a_reduced_image_gives_what_the_graph_gives_for_the_whole(size, backend)
     short = Perception(model_card.default_model(), backend, precision="fp32")
     assert short.card.reducible
     found = short(frame.image, frame.intrinsics.fx)
+    [small] = short.batch([View(frame.image, frame.intrinsics.fx)], reduced=True)
+    height, width = small.labels.shape
+    assert (width, height) == short.card.size_for(*size)
+    assert small.depth.shape == small.confidence.shape == small.image.shape[:2] == (height, width)
+    assert found.image is frame.image
     short.backend.whole_images = True
     whole = short(frame.image, frame.intrinsics.fx)
     assert np.mean(found.labels == whole.labels) > 0.995

@@ -17,11 +17,12 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from depthseg_ros.model_card import DepthRange, ModelCard, SemanticClass, fitted_size
-from depthseg_ros.shaping import ROTATIONS, Shaping
+from depthseg_ros.shaping import ROTATIONS, Shaping, resized, resized_depth
 
 CARD = ModelCard(
     name="any",
@@ -51,9 +52,7 @@ def test_what_is_done_is_undone(rotation, card, size):
     shaping = Shaping.of(card, *size, 50.0, 50.0, rotation)
     shaped = shaping.apply(image)
     for channel in range(2):
-        np.testing.assert_array_equal(
-            shaping.undo("labels", shaped[..., channel]), image[..., channel]
-        )
+        np.testing.assert_array_equal(shaping.undo(shaped[..., channel]), image[..., channel])
 
 
 @pytest.mark.parametrize(
@@ -84,9 +83,8 @@ def test_pixels_become_square_and_the_finer_direction_gives_way():
         500.0,
     )
     depth = np.arange(240 * 640, dtype=np.float32).reshape(240, 640)
-    undone = tall.undo("depth", depth)
-    assert undone.shape == (480, 640)
-    np.testing.assert_array_equal(undone[::2], depth)
+    assert tall.undo(depth) is depth
+    assert on_its_side.undo(depth.T).shape == depth.shape
 
 
 @pytest.mark.parametrize("size", [(640, 360), (480, 640), (1242, 375), (640, 480)])
@@ -107,33 +105,53 @@ def test_a_large_image_is_reduced_if_the_card_allows_it():
     assert shaping.focal == pytest.approx(800 * math.sqrt(320 * 576 / (1280 * 720)))
     for card, whole in ((REDUCIBLE, True), (CARD, False)):
         assert Shaping.of(card, 1280, 720, 800.0, whole=whole).apply(image) is image
+    usual = Shaping.of(REDUCIBLE, 640, 480, 500.0, whole=False)  # derived outputs take less time
+    assert usual.apply(image_of(640, 480)).shape == (352, 480, 3)
+    stretched = Shaping.of(REDUCIBLE, 1280, 720, 1600.0, 800.0, whole=False)
+    assert stretched.apply(image).shape[:2] == stretched.reduced[::-1] == (448, 384)
     small = image_of(320, 240)
     assert Shaping.of(REDUCIBLE, 320, 240, 300.0, whole=False).apply(small) is small
     odd = image_of(900, 700)  # for 448 x 352 the network would be 480 x 384
     assert Shaping.of(REDUCIBLE, 900, 700, 800.0, whole=False).apply(odd) is odd
     on_its_side = Shaping.of(REDUCIBLE, 1280, 720, 800.0, rotation=90, whole=False)
     assert on_its_side.apply(image).shape == (576, 320, 3)
-    assert on_its_side.undo("labels", np.zeros((576, 320), np.uint8)).shape == (720, 1280)
+    whole = Shaping.of(REDUCIBLE, 1280, 720, 800.0, rotation=90).apply(image)
+    np.testing.assert_allclose(  # but for the rounding of bytes
+        on_its_side.apply(image).astype(int), cv2.resize(whole, (320, 576)).astype(int), atol=2
+    )
+    assert on_its_side.undo(np.zeros((576, 320), np.uint8)).shape == (320, 576)
 
 
-def test_outputs_of_a_reduced_image_are_enlarged():
-    shaping = Shaping.of(REDUCIBLE, 1280, 720, 800.0, whole=False)
+def test_outputs_are_enlarged():
+    size = (1280, 720)
     labels = np.arange(320 * 576).reshape(320, 576).astype(np.uint8)
-    enlarged = shaping.undo("labels", labels)
+    enlarged = resized("labels", labels, size)
     v, u = np.mgrid[:720, :1280]
     nearest = ((v + 0.5) * 320 / 720).astype(int), ((u + 0.5) * 576 / 1280).astype(int)
     assert np.mean(enlarged == labels[nearest]) > 0.95  # but for ties
     depth = np.full((320, 576), 4.0, np.float32)
     depth[:, 300:] = 9.0
     depth[:100] = np.nan
-    enlarged = shaping.undo("depth", depth)
+    enlarged = resized_depth(depth, size)
     assert np.isnan(enlarged[:225]).all() and np.isfinite(enlarged[225:]).all()
     assert np.nanmin(enlarged) == pytest.approx(4) and np.nanmax(enlarged) == pytest.approx(9)
     assert np.all(np.diff(enlarged[600]) >= -1e-4)  # from 4 to 9 without overshoot
-    assert np.isnan(shaping.undo("depth", np.full_like(depth, np.nan))).all()
-    linear = replace(REDUCIBLE, depth=DepthRange("normalised", 0.0, 1.0), canonical_fx=None)
-    shaping = Shaping.of(linear, 1280, 720, whole=False)
-    assert shaping.undo("depth", np.zeros_like(depth)).max() == 0
+    assert np.isnan(resized_depth(np.full_like(depth, np.nan), size)).all()
+    assert resized_depth(np.zeros_like(depth), size, logarithmic=False).max() == 0
+    assert np.isnan(resized_depth(depth, size, False)[:225]).all()
+    assert resized_depth(depth, (576, 320)) is depth
+    everywhere = np.ones(depth.shape, np.uint8)
+    assert set(np.unique(resized_depth(depth, size, True, everywhere)[300:])) == {4.0, 9.0}
+
+
+def test_reduced_depth_is_not_interpolated():
+    depth = np.full((320, 576), 4.0, np.float32)
+    depth[:, 300:] = 9.0
+    depth[:100] = np.nan
+    reduced = resized_depth(depth, (101, 57))
+    assert reduced.shape == (57, 101)
+    assert set(np.unique(reduced[~np.isnan(reduced)])) == {4.0, 9.0}
+    assert np.isnan(reduced[:17]).all() and np.isfinite(reduced[19:]).all()
 
 
 @pytest.mark.parametrize(

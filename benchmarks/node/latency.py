@@ -14,17 +14,21 @@
 
 """From the camera's message to the topics, stage by stage.
 
-Real processes over DDS: a camera, the node, and this one, which subscribes to every output. Four
-runs follow one another:
+Real processes over DDS: a camera, the node, and this one, which subscribes to the outputs. For each
+of `--sizes`, these runs follow one another:
 
 - a camera slower than the network: what the node adds to it (`overhead_ms`), by its own clock;
 - the same with a node written the plain way (plain.py, `plain_overhead_ms`);
 - a camera three times as fast as the network: how old results are when they are published
   (`age_ms`), and whether memory grows;
-- with `--cameras N`: N cameras, together twice as fast as the network, in one node, against a node
-  each.
+- with `--against COMMAND`: the slow camera with another node, which COMMAND starts, and the same
+  subscribers: it has to take the images of /benchmark/image and camera_info of
+  /benchmark/camera_info, and to publish `--outputs` as /benchmark/depthseg/OUTPUT, with the images'
+  stamps. What counts of both is `end_to_end_ms`, `cpu_ms` of a frame and `peak_rss_mb`;
+- with `--cameras N`, for the first size: N cameras, together twice as fast as the network, in one
+  node, against a node each.
 
-With `--against A B` models A and B, say of one task each, run as the first run's does, for what
+With `--separate A B` models A and B, say of one task each, run as the first run's does, for what
 one pass saves (`one_pass`). Times are the node's own, medians over the seconds after a warm-up of
 what its diagnostics say of each, medians and of `age_ms` the p95, too. Only `end_to_end_ms`, from
 the camera's stamp to the last output's arrival in Python, is the subscriber's. Machines differ and
@@ -37,6 +41,8 @@ import argparse
 import contextlib
 import json
 import math
+import os
+import shlex
 import signal
 import statistics
 import subprocess
@@ -162,6 +168,15 @@ def memory(processes: Sequence[subprocess.Popen[bytes]], file: str, entry: str) 
     return total * 1024 / 1e6
 
 
+def cpu_seconds(processes: Sequence[subprocess.Popen[bytes]]) -> float:
+    """CPU time of processes up to now, seconds."""
+    total = 0
+    for process in processes:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])  # in user and kernel mode
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 def node_command(
     options: argparse.Namespace, model: Path, cameras: int, namespace: str = NAMESPACE
 ) -> list[str]:
@@ -179,6 +194,7 @@ def node_command(
         topic = "/".join(filter(None, (namespace, name, "image")))
         parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
     given = [text for n, v in parameters.items() for text in ("-p", f"{n}:={v}")]
+    given += [text for parameter in options.parameter for text in ("-p", parameter)]
     return [str(program), "--ros-args", "--log-level", "warn", "-r", f"__ns:={namespace}", *given]
 
 
@@ -189,6 +205,7 @@ def run(
     streams: Sequence[str],
     cameras: int,
     rate: float,
+    size: tuple[int, int],
 ) -> dict[str, Any]:
     """Run nodes and cameras for a while.
 
@@ -199,6 +216,7 @@ def run(
         streams: The names that their outputs begin with.
         cameras: How many.
         rate: Of each, pictures a second.
+        size: Width and height of the pictures.
     """
     card = model_card.read(model)
     outputs: dict[str, type] = {}
@@ -207,10 +225,12 @@ def run(
         outputs["class_distances"] = ClassDistances
     if card.depth:
         outputs |= {"depth/image": Image, "depth/camera_info": CameraInfo}
+    if options.outputs:
+        outputs = {name: kind for name, kind in outputs.items() if name in options.outputs}
     camera = [str(HERE / "camera.py"), NAMESPACE, str(cameras), str(rate)]
     subscriber = Subscriber(streams, outputs)
     try:
-        with processes([*camera, *map(str, options.size)]) as (camera_process,):
+        with processes([*camera, *map(str, size)]) as (camera_process,):
             time.sleep(2)  # until it has its picture and publishes
             started = time.monotonic()
             with processes(*nodes) as running:
@@ -223,7 +243,9 @@ def run(
                 first = subscriber.complete[0][0]
                 subscriber.spin(min(WARM_UP, options.seconds))
                 begun, before = time.monotonic(), memory(running, "status", "VmRSS")
+                cpu = cpu_seconds(running)
                 subscriber.spin(options.seconds)
+                cpu = cpu_seconds(running) - cpu
                 after, peak = (memory(running, "status", entry) for entry in ("VmRSS", "VmHWM"))
                 shared_out = memory(running, "smaps_rollup", "Pss")
     finally:
@@ -247,6 +269,7 @@ def run(
         "frames_per_second": len(ages) / options.seconds,
         "network_ms": median("infer"),
         "overhead_ms": median("overhead"),
+        "cpu_ms": 1e3 * cpu / len(ages),
         "latency_ms": median("latency"),
         "stages_ms": {stage: median(stage) for stage in STAGES},
         "age_ms": {"p50": median("age"), "p95": median("age p95")},
@@ -257,13 +280,13 @@ def run(
     }
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All the runs; what the command prints."""
+def measure(options: argparse.Namespace, size: tuple[int, int]) -> dict[str, Any]:
+    """All the runs of one size."""
     model = options.model.resolve()
     one = [f"{NAMESPACE}/depthseg"]
 
     def ours(which: Path, rate: float) -> dict[str, Any]:
-        return run(options, which, [node_command(options, which, 1)], one, 1, rate)
+        return run(options, which, [node_command(options, which, 1)], one, 1, rate, size)
 
     slow = ours(model, options.rate)
     if slow["latency_ms"] * options.rate > 800:
@@ -271,12 +294,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             f"a frame takes {slow['latency_ms']:.0f} ms, and the slow camera must be slower:"
             f" --rate {500 / slow['latency_ms']:.2g}"
         )
+
+    def other(command: Sequence[str]) -> dict[str, Any]:
+        return run(options, model, [command], one, 1, options.rate, size)
+
     plain_command = [str(HERE / "plain.py"), NAMESPACE, str(model), options.backend]
-    plain = run(options, model, [[*plain_command, str(options.threads)]], one, 1, options.rate)
+    plain = other([*plain_command, str(options.threads)])
     fast_rate = 3e3 / slow["network_ms"]
     fast = ours(model, fast_rate)
     results: dict[str, Any] = {
-        "size": "{}x{}".format(*options.size),
+        "size": "{}x{}".format(*size),
         "network_ms": slow["network_ms"],
         "overhead_ms": slow["overhead_ms"],
         "overhead_share": slow["overhead_ms"] / slow["network_ms"],
@@ -284,6 +311,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "plain_ratio": plain["overhead_ms"] / slow["overhead_ms"],
         "end_to_end_ms": slow["end_to_end_ms"],
         "plain_end_to_end_ms": plain["end_to_end_ms"],
+        "cpu_ms": slow["cpu_ms"],
+        "plain_cpu_ms": plain["cpu_ms"],
         "stages_ms": slow["stages_ms"],
         "start_s": slow["start_s"],
         "fast_camera_hz": fast_rate,
@@ -293,19 +322,32 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "peak_rss_mb": max(slow["peak_rss_mb"], fast["peak_rss_mb"]),
     }
     if options.against:
-        others = [ours(path.resolve(), options.rate) for path in options.against]
+        peer = other(shlex.split(options.against))
+        parts = ("end_to_end_ms", "cpu_ms", "peak_rss_mb")
+        results["against"] = {part: peer[part] for part in parts} | {
+            "ours, relative to it": {
+                "p50": slow["end_to_end_ms"]["p50"] / peer["end_to_end_ms"]["p50"],
+                "cpu": slow["cpu_ms"] / peer["cpu_ms"],
+                "memory": slow["peak_rss_mb"] / peer["peak_rss_mb"],
+            }
+        }
+    if options.separate:
+        others = [ours(path.resolve(), options.rate) for path in options.separate]
         latency = sum(other["latency_ms"] for other in others)
         results["one_pass"] = {
             "latency_ms": slow["latency_ms"],
             "latency_of_others_ms": latency,
             "ratio": slow["latency_ms"] / latency,
         }
-    if options.cameras > 1:
-        results["cameras"] = several(options, model, 2e3 / slow["network_ms"] / options.cameras)
+    if options.cameras > 1 and size == options.sizes[0]:
+        rate = 2e3 / slow["network_ms"] / options.cameras
+        results["cameras"] = several(options, model, rate, size)
     return results
 
 
-def several(options: argparse.Namespace, model: Path, rate: float) -> dict[str, Any]:
+def several(
+    options: argparse.Namespace, model: Path, rate: float, size: tuple[int, int]
+) -> dict[str, Any]:
     """Cameras in one node against a node each, every camera at the rate."""
     names = camera_names(options.cameras)
     namespaces = [f"{NAMESPACE}/{name}" for name in names]
@@ -316,6 +358,7 @@ def several(options: argparse.Namespace, model: Path, rate: float) -> dict[str, 
         [f"{NAMESPACE}/depthseg/{name}" for name in names],
         options.cameras,
         rate,
+        size,
     )
     many = run(
         options,
@@ -324,6 +367,7 @@ def several(options: argparse.Namespace, model: Path, rate: float) -> dict[str, 
         [f"{namespace}/depthseg" for namespace in namespaces],
         options.cameras,
         rate,
+        size,
     )
     # Pss: what processes share, such as libraries, is counted once.
     parts = ("frames_per_second", "age_ms", "pss_mb")
@@ -344,8 +388,13 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, default=model_card.default_model())
-    parser.add_argument("--against", type=Path, nargs="+", metavar="MODEL", default=[])
-    parser.add_argument("--size", type=size, default=(640, 480), metavar="WxH")
+    parser.add_argument("--separate", type=Path, nargs="+", metavar="MODEL", default=[])
+    parser.add_argument("--against", metavar="COMMAND", default="", help="starts another node")
+    parser.add_argument("--outputs", nargs="+", metavar="OUTPUT", default=[], help="default: six")
+    parser.add_argument("--sizes", type=size, nargs="+", default=[(640, 480)], metavar="WxH")
+    parser.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="of our node"
+    )
     parser.add_argument("--backend", choices=BACKENDS, default="auto")
     parser.add_argument("--threads", type=int, default=0, help="0: the backend's choice")
     parser.add_argument("--cameras", type=int, default=1, help="more than 1: that run, too")
@@ -354,7 +403,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     try:
-        card, *_ = [model_card.read(model) for model in (options.model, *options.against)]
+        card, *_ = [model_card.read(model) for model in (options.model, *options.separate)]
     except model_card.ModelFileError as error:
         parser.error(str(error))
     if not (card.classes and card.needs_fx) or card.needs_background:
@@ -364,7 +413,7 @@ def main() -> int:
     share_memory()  # all processes alike: what counts is the nodes
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Python's: KeyboardInterrupt
     try:
-        results = measure(options)
+        results = [measure(options, size) for size in options.sizes]
     except BenchmarkError as error:
         print(f"node_latency: {error}", file=sys.stderr)
         return 1
@@ -375,7 +424,8 @@ def main() -> int:
     if options.json:
         print(json.dumps(results, indent=2))
     else:
-        Console().print(table(results))
+        for result in results:
+            Console().print(table(result))
     return 0
 
 

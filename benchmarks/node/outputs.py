@@ -40,7 +40,7 @@ from depthseg_ros.memory import keep_memory
 from depthseg_ros.node.outputs import OUTPUTS, FrameOutputs
 from depthseg_ros.node.parameters import Settings
 from depthseg_ros.node.tf import Transforms
-from depthseg_ros.perception import Perception
+from depthseg_ros.perception import Perception, View
 
 
 def main() -> int:
@@ -54,7 +54,8 @@ def main() -> int:
     perception = Perception(model_card.default_model())
     frame = street.Street(0).frame(0)
     fx, header = frame.intrinsics.fx, Header(frame_id="camera_optical_frame")
-    prediction = perception(frame.image, fx)
+    view = View(frame.image, fx)
+    [prediction] = perception.batch([view], reduced=True)
     seen: list[FrameOutputs] = []
     kept, stable = RayCache(), StableDepth()
     keep_memory()  # as the node does
@@ -77,7 +78,7 @@ def main() -> int:
             )
         ]
 
-    runs = {"the network": lambda: perception(frame.image, fx), "": see} | {
+    runs = {"the network": lambda: perception.batch([view], reduced=True), "": see} | {
         name: lambda output=output: output.make(seen[0])
         for name, output in OUTPUTS.items()
         if output.given_by(perception.card)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..imports import MissingError, explained
-from ..memory import trim_memory
+from ..memory import Sizes, trim_memory
 from .base import Backend, BackendError
 
 _LOG = logging.getLogger(__name__)
@@ -44,10 +44,6 @@ _ON_CUDA = {
     "TensorrtExecutionProvider",
     "NvTensorRTRTXExecutionProvider",
 }
-
-
-SMALLER = 5
-"""Runs with inputs below half the size after which the memory for larger ones is released."""
 
 
 class OnnxRuntimeBackend(Backend):
@@ -101,7 +97,7 @@ class OnnxRuntimeBackend(Backend):
             _LOG.warning("ONNX Runtime cannot load %s, running on %s", unloaded, loaded[0])
         self.name = f"onnxruntime ({loaded[0]})"
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._largest, self._smaller = 0, 0  # bytes of inputs, and runs with less than half of it
+        self._sizes = Sizes()  # of inputs, bytes
         self._shrinking = onnxruntime.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
@@ -114,7 +110,7 @@ class OnnxRuntimeBackend(Backend):
         return dict(zip(self._outputs, results, strict=True))
 
     def _run(self, inputs: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
-        if self._outgrown(inputs):
+        if self._sizes.outgrown(sum(each.nbytes for each in inputs.values())):
             # Its arena never shrinks by itself. The memory of a run's outputs is not free at its
             # end, so only a later, smaller run can release the memory of a large one.
             with suppress(Exception):  # without such an arena
@@ -122,18 +118,6 @@ class OnnxRuntimeBackend(Backend):
                 trim_memory()
                 return results
         return self._session.run(self._outputs, inputs)
-
-    def _outgrown(self, inputs: Mapping[str, NDArray[np.generic]]) -> bool:
-        """Whether more memory is held than the last runs needed, after one very large image."""
-        size = sum(each.nbytes for each in inputs.values())
-        if 2 * size >= self._largest:
-            self._largest, self._smaller = max(size, self._largest), 0
-            return False
-        self._smaller += 1
-        if self._smaller < SMALLER:
-            return False
-        self._largest, self._smaller = size, 0
-        return True
 
     def close(self) -> None:
         """Release the session; see `Backend.close`."""

@@ -65,11 +65,13 @@ def measure(image: NDArray[np.uint8], confidence: NDArray[np.uint8] | None) -> M
         image: (H, W, 3) uint8 RGB.
         confidence: (H, W) uint8, probability of the labels from 0 to 255.
     """
-    step = max(1, len(image) // 120)
-    patches: Any = cv2.resize(image[::step], _SIZE, interpolation=cv2.INTER_AREA)
+    step, across = (
+        max(1, length // count) for length, count in zip(image.shape[:2], (120, 640), strict=True)
+    )
+    patches: Any = cv2.resize(image[::step, ::across], _SIZE, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(patches, cv2.COLOR_RGB2GRAY)
     wide: Any = grey.astype(np.int16)
-    green = image[:: 4 * step, :, 1].astype(np.int16)
+    green = image[:: 4 * step * across, :, 1].astype(np.int16)
     return Measurements(
         light=float(np.partition(grey, -grey.size // 20, axis=None)[-grey.size // 20]),
         over_exposed=float(np.count_nonzero(grey >= _WHITE) / grey.size),

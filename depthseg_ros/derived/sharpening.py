@@ -22,11 +22,11 @@ makes obstacles thinner. Unknown depth is no side.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from ..imaging.geometry import sample
 
 COLUMNS = 320
 """Approximate number of columns at which edges are found; networks do not resolve more."""
@@ -43,48 +43,44 @@ it is 1. Of a plane it is 2, since 1/depth is linear on planes: so a road that i
 angle is no edge. Near the image's border and unknown depth, of a plane it is 1.5 or more."""
 
 
-def sharpened(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+def sharpened(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
     """Move depth that lies on the slope of an edge to one of its sides.
 
     Args:
         depth: (H, W) float32, positive, in any unit, NaN if unknown.
 
     Returns:
-        (H, W) float32, NaN where `depth` is; `depth` itself if there is no edge.
+        (H, W) float32, NaN where `depth` is, and (H, W) uint8, 1 at edges: whoever enlarges the
+        depth must not interpolate there. `depth` itself and None if there is no edge.
     """
     height, width = depth.shape
-    step = max(1, round(width / COLUMNS))
+    size = min(width, COLUMNS), max(1, round(height * min(width, COLUMNS) / width))
     radius = min(RADIUS, round(RADIUS * width / COLUMNS))
     if radius == 0:
-        return depth
-    coarse = np.ascontiguousarray(depth[sample(height, step), sample(width, step)])
-    unknown = np.isnan(coarse)
+        return depth, None
+    coarse: Any = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    inverse, unknown = 1 / coarse, np.isnan(coarse).view(np.uint8)
+    near, far = inverse.copy(), inverse  # as 1/depth: the greatest and the least known one nearby
+    cv2.patchNaNs(near, 0)
+    cv2.patchNaNs(far, 1e30)
     window = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * radius + 1, 2 * radius + 1))
-    near = cv2.erode(np.where(unknown, np.float32(np.inf), coarse), window)
-    far = cv2.dilate(np.where(unknown, np.float32(0), coarse), window)
-    unknown = unknown.view(np.uint8)
+    near, far = cv2.dilate(near, window), cv2.erode(far, window)
     beside = cv2.dilate(unknown, window)
     twice = cv2.getStructuringElement(cv2.MORPH_RECT, (4 * radius + 1, 4 * radius + 1))
     limit = cv2.dilate(unknown, twice, borderType=cv2.BORDER_CONSTANT, borderValue=1)
     most = np.where(limit, np.float32(STEPNESS_AT_LIMIT), np.float32(STEPNESS))
-    with np.errstate(all="ignore"):  # where nothing is known
-        change = 1 / near - 1 / far
-        wide = 1 / cv2.erode(near, window) - 1 / cv2.dilate(far, window)
-        edge = ((far > RATIO * near) & (wide < most * change)).view(np.uint8)
+    wide = cv2.subtract(cv2.dilate(near, window), cv2.erode(far, window))
+    edge = ((near > RATIO * far) & (wide < most * (near - far))).view(np.uint8)
     if not edge.any():
-        return depth
-    # Each pixel that is coarse stands for a square of `step` x `step`.
-    squares = np.flatnonzero(edge)
-    down, right = np.divmod(squares, coarse.shape[1])
-    offsets = np.arange(step)
-    rows = np.minimum(down[:, None] * step + offsets, height - 1)
-    columns = np.minimum(right[:, None] * step + offsets, width - 1)
-    pixels = rows[:, :, None] * width + columns[:, None, :]
-    far[beside.view(np.bool_)] = np.inf  # beside the sky, the far end of a slope is no surface
-    near, far = (a.ravel()[squares][:, None, None] for a in (near, far))
-    own = depth.ravel()[pixels]
-    result = depth.copy()
-    result.ravel()[pixels] = np.where(
-        np.isnan(own), own, np.where(own * own < near * far, near, far)
+        return depth, None
+    far[beside.view(np.bool_)] = 0  # beside the sky, the far end of a slope is no surface
+    with np.errstate(divide="ignore"):
+        near, far = 1 / near, 1 / far
+    near, far, middle, edge = (
+        cv2.resize(a, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for a in (near, far, np.sqrt(near * far), edge)
     )
-    return result
+    result = depth.copy()
+    for side, where in ((near, cv2.CMP_LT), (far, cv2.CMP_GE)):  # NaN is neither
+        cv2.copyTo(side, cv2.bitwise_and(edge, cv2.compare(depth, middle, where)), result)
+    return result, np.asarray(edge, np.uint8)

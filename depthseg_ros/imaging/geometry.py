@@ -112,20 +112,28 @@ def turned(rays: NDArray[np.float32], degrees: int) -> NDArray[np.float32]:
 
 
 class RayCache:
-    """Cache of `rays` for as long as the camera stays the same."""
+    """Cache of `rays` of a few sizes and steps, for as long as the camera stays the same."""
 
     def __init__(self) -> None:
         self._camera: Intrinsics | None = None
-        self._kept: dict[int, NDArray[np.float32]] = {}
+        self._kept: dict[tuple[int, tuple[int, int]], NDArray[np.float32]] = {}
 
-    def __call__(self, camera: Intrinsics, step: int = 1) -> NDArray[np.float32]:
-        """As `rays`; do not write to the result."""
+    def __call__(
+        self, camera: Intrinsics, step: int = 1, size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
+        """As `rays`, of the camera at another width and height; do not write to the result."""
         if camera != self._camera:
             self._camera, self._kept = camera, {}
-        if step not in self._kept:
-            self._kept[step] = rays(camera, step)
-            self._kept[step].flags.writeable = False
-        return self._kept[step]
+        key = step, size or (camera.width, camera.height)
+        if key not in self._kept:
+            if len(self._kept) >= _KEPT:  # the size of the outputs changes
+                self._kept.clear()
+            self._kept[key] = rays(camera.scaled(*key[1]), step)
+            self._kept[key].flags.writeable = False
+        return self._kept[key]
+
+
+_KEPT = 8
 
 
 def to_millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -256,12 +256,18 @@ def _through_cv_bridge(message: Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image, np.uint8)
 
 
-def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
+def compressed_to_rgb(
+    message: CompressedImage, least: compressed.Least | None = None
+) -> NDArray[np.uint8]:
     """Decode a CompressedImage message as cameras and image_transport send it.
 
     The data determine whether it is JPEG or PNG. The message's format, `jpeg` or e.g. `rgb8; jpeg
     compressed bgr8` (the camera's encoding; codec, compressed encoding), is only used for depth and
     Bayer mosaics. Colours are correct for any format.
+
+    Args:
+        message: The message.
+        least: As of `compressed.decode`; mosaics are never reduced.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous; 16-bit samples keep their upper 8 bits.
@@ -276,7 +282,7 @@ def compressed_to_rgb(message: CompressedImage) -> NDArray[np.uint8]:
             raise ValueError("the compressed image is a depth image, expected a camera image")
         data, mosaic = bytes(message.data), target or source
         if not mosaic.startswith("bayer_"):
-            return compressed.decode(data)
+            return compressed.decode(data, least)
         # The mosaic is stored in one channel; image_transport of ROS 1 does not mark this.
         stored = compressed.unpack(data, cv2.IMREAD_UNCHANGED)
         if stored.ndim == 3:

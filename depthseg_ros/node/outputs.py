@@ -15,7 +15,8 @@
 """The node's outputs and how each is computed.
 
 `OUTPUTS` lists them. A `FrameOutputs` holds one image and its prediction. Intermediate results that
-several outputs need are computed once, when they are first used.
+several outputs need are computed once, when they are first used. All are computed at the size of
+the prediction, h x w, or less; only what is published has the size of the outputs, H x W.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 from geometry_msgs.msg import Vector3
 from numpy.typing import NDArray
@@ -48,6 +50,7 @@ from ..model_card import UNLABELLED, ModelCard
 from ..msg import ClassDistance, ClassDistances
 from ..msg import Ground as GroundMessage
 from ..perception import Prediction
+from ..shaping import resized, resized_depth
 from ..texts import shortened
 from .messages import (
     camera_frame,
@@ -60,7 +63,7 @@ from .parameters import Settings
 from .tf import Transforms
 
 COARSE_WIDTH = 320
-"""Image columns used for ground and scan: networks do not resolve more."""
+"""Maximum columns used for ground and scan: networks do not resolve more."""
 COLUMNS_A_BEAM = 1.2
 """Minimum number of pixel columns per beam of the scan, so that no beam is empty."""
 
@@ -74,10 +77,10 @@ class FrameOutputs:
 
     Args:
         header: Header of the image message.
-        image: (H, W, 3) uint8 RGB.
-        prediction: The network's prediction for it.
+        image: (H', W', 3) uint8 RGB, of the camera's size or reduced.
+        prediction: The network's prediction for it, at any size h x w.
         card: The model card.
-        camera: Intrinsics at the size of the image, with lens distortion.
+        camera: Intrinsics at the size of the camera's image, with lens distortion.
         info: The camera's camera_info, if it was received.
         settings: The node's parameters.
         scale: Estimate of the depth scale from previous images.
@@ -102,24 +105,67 @@ class FrameOutputs:
         transforms: Transforms,
         quality_issues: tuple[str, ...] = (),
     ) -> None:
-        self.header, self.image, self.card = header, image, card
-        self.camera, self.info, self.settings = camera, info, settings
+        self.header, self._image, self.card = header, image, card
+        self.info, self.settings = info, settings
         self._prediction, self._scale, self._stable = prediction, scale, stable
         self._rays, self._transforms, self._quality_issues = rays, transforms, quality_issues
+        self._source = camera
+        width, height = camera.width, camera.height
+        if 0 < settings.output_width < width:
+            height = max(1, round(height * settings.output_width / width))
+            width = settings.output_width
+        self.camera = camera.scaled(width, height)
+        """Intrinsics at the size of the outputs."""
+        found = prediction.labels if prediction.depth is None else prediction.depth
+        self._height, self._width = found.shape  # type: ignore[union-attr]  # one of both exists
 
     @cached_property
     def labels(self) -> Any:
-        """(H, W) uint8 class ids, 255 (unlabelled) if the confidence is too low."""
-        labels, confidence = self._prediction.labels, self._prediction.confidence
+        """(h, w) uint8 class ids, 255 (unlabelled) if the confidence is too low."""
+        return self._labelled(self._prediction.labels, lambda: self.confidence)
+
+    def _labelled(self, labels: Any, confidence: Callable[[], Any]) -> Any:
+        """Labels of any size, 255 if the confidence of that size is too low."""
         least = math.ceil(255 * self.settings.min_confidence)
-        if labels is None or confidence is None or least == 0:
+        if labels is None or least == 0:
             return labels
-        return np.where(confidence < least, np.uint8(UNLABELLED), labels)
+        return np.where(confidence() < least, np.uint8(UNLABELLED), labels)
 
     @property
     def confidence(self) -> Any:
-        """(H, W) uint8 probabilities, 0 to 255."""
+        """(h, w) uint8 probabilities, 0 to 255."""
         return self._prediction.confidence
+
+    @cached_property
+    def shown_labels(self) -> Any:
+        """`labels` (H, W)."""
+        labels = self._shown("labels", self._prediction.labels)
+        return self._labelled(labels, lambda: self.shown_confidence)
+
+    @cached_property
+    def shown_confidence(self) -> Any:
+        """`confidence` (H, W)."""
+        return self._shown("confidence", self.confidence)
+
+    @cached_property
+    def shown_depth_confidence(self) -> Any:
+        """`depth_confidence` (H, W)."""
+        return self._shown("depth_confidence", self.depth_confidence)
+
+    def _shown(self, name: str, array: Any) -> Any:
+        return None if array is None else resized(name, array, self.size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width W and height H of the outputs."""
+        return self.camera.width, self.camera.height
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, the image."""
+        if self._image.shape[1::-1] == self.size:
+            return self._image
+        return np.asarray(cv2.resize(self._image, self.size, interpolation=cv2.INTER_LINEAR))
 
     @cached_property
     def _plain_depth(self) -> NDArray[np.float32]:
@@ -131,14 +177,16 @@ class FrameOutputs:
         return depth if factor == 1 else depth * np.float32(factor)
 
     def _fused(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        stamp, labels = self.header.stamp, self._prediction.labels
-        step = stability.step(self.camera.width)
+        stamp, labels, image = self.header.stamp, self._prediction.labels, self._prediction.image
+        assert image is not None  # `Perception` always gives it
+        step = stability.step(self._width)
         moving = None
         if labels is not None:
             movable = [c.id for c in self.card.classes if "movable" in c.flags]
-            moving = class_mask(self.sampled(labels, step), movable) > 0
+            moving = class_mask(sampled(labels, step), movable) > 0
         seconds = stamp.sec + stamp.nanosec / 1e9
-        return self._stable(self.image, depth, self.rays(step), seconds, moving)
+        rays = self.rays(step, self._width, self._height)
+        return self._stable(image, depth, rays, seconds, moving)
 
     @cached_property
     def _corrects(self) -> bool:
@@ -151,11 +199,11 @@ class FrameOutputs:
 
     @cached_property
     def depth(self) -> NDArray[np.float32]:
-        """(H, W) float32 depth, NaN if unknown or too uncertain; in metres if `in_metres`."""
+        """(h, w) float32 depth, NaN if unknown or too uncertain; in metres if `in_metres`."""
         return self._certain(self._all_depth)
 
     def _certain(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Depth (H, W), NaN where its confidence is too low; itself if none can be."""
+        """Depth (h, w), NaN where its confidence is too low; itself if none can be."""
         least = math.ceil(255 * self.settings.min_depth_confidence)
         if least == 0:
             return depth
@@ -163,7 +211,7 @@ class FrameOutputs:
 
     @cached_property
     def depth_confidence(self) -> NDArray[np.uint8]:
-        """(H, W) uint8 probability that depth is within 10 %, 0 to 255, of the model or estimated.
+        """(h, w) uint8 probability that depth is within 10 %, 0 to 255, of the model or estimated.
 
         It is that of the network's depth, before fusion over time and the correction of the scale.
         """
@@ -195,34 +243,41 @@ class FrameOutputs:
 
     @cached_property
     def shown_depth(self) -> NDArray[np.float32]:
-        """`depth` with sharp edges, NaN for `cut_classes`: for `depth/image` and `points`.
+        """`depth` (H, W) with sharp edges, NaN for `cut_classes`: for `depth/image` and `points`.
 
         Scan and distances take the nearest of several pixels, which is nearer at sharp edges.
         """
-        sharpen = self.settings.sharpen_depth and _space(self.card)
-        depth = self._certain(sharpened(self._all_depth) if sharpen else self._all_depth)
+        depth, edges = self._all_depth, None
+        if self.settings.sharpen_depth and _space(self.card):
+            depth, edges = sharpened(depth)
+        depth = self._certain(depth)
         ids = self._ids(self.settings.cut_classes)
-        return cut_out(depth, self.labels, ids) if ids else depth
+        depth = cut_out(depth, self.labels, ids) if ids else depth
+        return resized_depth(depth, self.size, self.card.logarithmic, edges)
 
     # --- The ground -----------------------------------------------------------------------------
 
     @cached_property
-    def step(self) -> int:
-        """Distance in rows and columns of the pixels used for ground and scan."""
-        return max(1, self.camera.width // COARSE_WIDTH)
+    def _coarse_camera(self) -> Intrinsics:
+        """Intrinsics at the size for ground and scan."""
+        width = min(self._width, COARSE_WIDTH)
+        return self._source.scaled(width, max(1, round(self._height * width / self._width)))
 
-    def sampled(self, array: NDArray[Any], step: int) -> NDArray[Any]:
-        """An (H, W, ...) array at the pixels of `rays(step)`."""
-        height, width = array.shape[:2]
-        return array[sample(height, step), sample(width, step)]
+    def _coarse(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An (h, w) array at the size for ground and scan."""
+        size = self._coarse_camera.width, self._coarse_camera.height
+        return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_NEAREST_EXACT))
 
-    def rays(self, step: int) -> NDArray[np.float32]:
-        """The camera's rays, see `geometry.rays`."""
-        return self._rays(self.camera, step)
+    def rays(self, step: int, width: int, height: int) -> NDArray[np.float32]:
+        """The camera's rays at a size, see `geometry.rays`."""
+        return self._rays(self._source, step, (width, height))
 
-    def upright_rays(self, step: int) -> NDArray[np.float32]:
-        """The camera's rays along the axes of the upright image."""
-        return turned(self.rays(step), self.settings.image_rotation)
+    def _coarse_rays(self) -> NDArray[np.float32]:
+        return self.rays(1, self._coarse_camera.width, self._coarse_camera.height)
+
+    def _upright_rays(self, step: int) -> NDArray[np.float32]:
+        """The rays of the prediction's pixels, along the axes of the upright image."""
+        return turned(self.rays(step, self._width, self._height), self.settings.image_rotation)
 
     @cached_property
     def _mounted(self) -> tuple[Ground | None, str]:
@@ -241,14 +296,14 @@ class FrameOutputs:
 
     @cached_property
     def _is_ground(self) -> NDArray[np.bool_]:
-        """Which pixels of `rays(step)` belong to classes that the ground plane is fitted to."""
+        """Which coarse pixels belong to classes that the ground plane is fitted to."""
         obstacles = self._obstacles
         flat = [
             c.id
             for c in self.card.classes
             if c.id not in obstacles and not {"sky", "obstacle", "movable"} & set(c.flags)
         ]
-        return class_mask(self.sampled(self.labels, self.step), flat) > 0
+        return class_mask(self._coarse(self.labels), flat) > 0
 
     @cached_property
     def _fitted(self) -> tuple[Ground, float] | None:
@@ -257,8 +312,8 @@ class FrameOutputs:
             return None
         mounted, rotation = self._mounted[0], self.settings.image_rotation
         fitted = fit_ground(
-            self.upright_rays(self.step),
-            self.sampled(self._plain_depth, self.step),
+            turned(self._coarse_rays(), rotation),
+            self._coarse(self._plain_depth),
             self._is_ground,
             mounted and mounted.turned(rotation),
         )
@@ -273,13 +328,13 @@ class FrameOutputs:
         if mounted is None or not _both(self.card) or self._fitted is None:
             return None
         fitted, share = self._fitted
-        known = self._is_ground & np.isfinite(self.sampled(self._plain_depth, self.step))
+        known = self._is_ground & np.isfinite(self._coarse(self._plain_depth))
         if share < LEAST_SHARE or np.mean(known) < LEAST_GROUND:
             return None
         if not self.card.metric:
             fitted = fitted.scaled(mounted.height / fitted.height)
         rotation = self.settings.image_rotation
-        rays = self.upright_rays(self.step)[:, known]
+        rays = turned(self._coarse_rays(), rotation)[:, known]
         return compare(fitted.turned(rotation), mounted.turned(rotation), rays)
 
     @cached_property
@@ -326,15 +381,13 @@ class FrameOutputs:
         """`points`."""
         self.require_metres()
         step = self.settings.points_step
+        shown = self.shown_labels, self.shown_confidence, self.shown_depth_confidence
         return points_message(
             picture_points(
-                self.sampled(self.image, step),
-                self.sampled(self.shown_depth, step),
-                self.rays(step),
-                *(
-                    None if array is None else self.sampled(array, step)
-                    for array in (self.labels, self.confidence, self.depth_confidence)
-                ),
+                sampled(self.image, step),
+                sampled(self.shown_depth, step),
+                self.rays(step, *self.size),
+                *(None if array is None else sampled(array, step) for array in shown),
             ),
             self.header,
         )
@@ -342,22 +395,23 @@ class FrameOutputs:
     def scan(self) -> LaserScan:
         """`scan`."""
         self.require_metres()
-        step, rotation = self.step, 0
+        rotation = 0
         if self.settings.scan_frame:  # which is level; the image's own frame is as the camera is
             rotation = self.settings.image_rotation
-        across = self.camera.fy if rotation in (90, 270) else self.camera.fx
-        around = turned(self.rays(step), rotation)
-        is_obstacle = class_mask(self.sampled(self.labels, step), self._obstacles) > 0
+        camera = self._coarse_camera
+        across = camera.fy if rotation in (90, 270) else camera.fx
+        around = turned(self._coarse_rays(), rotation)
+        is_obstacle = class_mask(self._coarse(self.labels), self._obstacles) > 0
 
         def scan_of(depth: NDArray[np.float32]) -> Scan:
             return obstacle_scan(
                 around,
-                self.sampled(depth, step),
+                self._coarse(depth),
                 is_obstacle,
                 self.ground[0].turned(rotation),
                 self.settings.obstacle_heights,
                 self.farthest,
-                max(BEAM, COLUMNS_A_BEAM * step / across),
+                max(BEAM, COLUMNS_A_BEAM / across),
             )
 
         scan = scan_of(self.depth)
@@ -395,7 +449,7 @@ class FrameOutputs:
         """`class_distances`."""
         depth = self.depth if self.card.depth and self.in_metres else None
         names = {c.id: c.name for c in self.card.classes}
-        found = class_distances(self.labels, names, self.confidence, depth, self.upright_rays)
+        found = class_distances(self.labels, names, self.confidence, depth, self._upright_rays)
         return ClassDistances(
             header=self.header,
             classes=[ClassDistance(**vars(d)) for d in found],
@@ -405,16 +459,28 @@ class FrameOutputs:
     def traversable(self) -> Image:
         """`traversable`."""
         ids = [c.id for c in self.card.classes if "traversable" in c.flags]
-        return image_message(class_mask(self.labels, ids), "mono8", self.header)
+        return image_message(class_mask(self.shown_labels, ids), "mono8", self.header)
 
     def label_overlay(self) -> Image:
         """`label/overlay`."""
-        picture = overlay(self.image, self.labels, self.card.classes, self.settings.overlay_opacity)
+        picture = overlay(
+            self.image,
+            self.shown_labels,
+            self.card.classes,
+            self.settings.overlay_opacity,
+            self.labels,
+        )
         return image_message(picture, "rgb8", self.header)
 
     def mono(self, array: NDArray[np.uint8], step: int = 1) -> Image:
         """An (H, W) uint8 array as a mono8 image, all pixels or every `step`-th."""
-        return image_message(self.sampled(array, step), "mono8", self.header)
+        return image_message(sampled(array, step), "mono8", self.header)
+
+
+def sampled(array: NDArray[Any], step: int) -> NDArray[Any]:
+    """An (H, W, ...) array at the pixels of `geometry.rays` with this step."""
+    height, width = array.shape[:2]
+    return array[sample(height, step), sample(width, step)]
 
 
 @dataclass(frozen=True)
@@ -452,13 +518,13 @@ OUTPUTS = {
         Image,
         "mono8, class ids, 255 for unlabelled pixels",
         _labels,
-        lambda seen: seen.mono(seen.labels),
+        lambda seen: seen.mono(seen.shown_labels),
     ),
     "label/confidence": Output(
         Image,
         "mono8, probability of each label, 0 to 255",
         _labels,
-        lambda seen: seen.mono(seen.confidence),
+        lambda seen: seen.mono(seen.shown_confidence),
     ),
     "depth/image": Output(
         Image,
@@ -470,7 +536,8 @@ OUTPUTS = {
     ),
     "depth/camera_info": Output(
         CameraInfo,
-        "camera parameters of the depth image, which has the camera image's pixels",
+        "camera parameters of the depth image, which shows what the camera image shows, at its size"
+        " or `output_width`",
         _depth,
         lambda seen: camera_info_message(seen.camera, seen.header, seen.info),
     ),
@@ -479,7 +546,7 @@ OUTPUTS = {
         "mono8, probability that depth is within 10 % of the truth, 0 to 255; 0 where depth is"
         " unknown. Of the model, or estimated if its file has no output `depth_confidence`",
         _depth,
-        lambda seen: seen.mono(seen.depth_confidence),
+        lambda seen: seen.mono(seen.shown_depth_confidence),
     ),
     "points": Output(
         PointCloud2,
@@ -492,13 +559,13 @@ OUTPUTS = {
         Image,
         "mono8, labels of the points, one pixel per point",
         _both,
-        lambda seen: seen.mono(seen.labels, seen.settings.points_step),
+        lambda seen: seen.mono(seen.shown_labels, seen.settings.points_step),
     ),
     "points/confidence": Output(
         Image,
         "mono8, confidence of the points, one pixel per point",
         _both,
-        lambda seen: seen.mono(seen.confidence, seen.settings.points_step),
+        lambda seen: seen.mono(seen.shown_confidence, seen.settings.points_step),
     ),
     "scan": Output(
         LaserScan,

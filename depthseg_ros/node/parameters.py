@@ -28,6 +28,7 @@ from rclpy.parameter import Parameter
 
 from ..backends import BACKENDS, MAX_THREADS
 from ..derived.image_quality import LOW_CONFIDENCE
+from ..imaging.compressed import MAX_SIZE
 from ..imaging.geometry import DEFAULT_FOV
 from ..model_card import DEFAULT, ModelCard
 from ..precision import PRECISIONS
@@ -230,10 +231,19 @@ class Settings:
         "Classes that are removed from depth/image and points, e.g. movable ones for SLAM. ['']:"
         " none.",
     )
+    output_width: int = parameter(
+        0,
+        "Width [pixels] of label/image, label/confidence, label/overlay, traversable, depth/image,"
+        " depth/confidence and depth/camera_info, and of the image that points_step refers to; the"
+        " height follows. Large JPEGs are then decoded at 1/2, 1/4 or 1/8 of their size. 0, or more"
+        " than the image has: the image's own size.",
+        constraints="0, or 16 to 8192.",
+        within=(0, MAX_SIZE),
+    )
     points_step: int = parameter(
         2,
-        "points contains every points_step-th row and column of the image, from row and column"
-        " points_step // 2 on.",
+        "points contains every points_step-th row and column of label/image and depth/image, from"
+        " row and column points_step // 2 on.",
         within=(1, 32),
     )
     overlay_opacity: float = parameter(
@@ -289,6 +299,11 @@ class Settings:
             raise ValueError(
                 f"image_rotation is {self.image_rotation}, expected one of"
                 f" {', '.join(map(str, ROTATIONS))} degrees"
+            )
+        if 0 < self.output_width < 16:
+            raise ValueError(
+                f"output_width is {self.output_width}, expected 16 to {MAX_SIZE} pixels, or 0 for"
+                " the image's own width"
             )
         if self.image_rotation and abs(self.camera_roll) > 0.8:
             raise ValueError(

@@ -43,6 +43,7 @@ from ..derived.scale import ScaleEstimate
 from ..derived.stability import StableDepth
 from ..imaging.geometry import Intrinsics, RayCache
 from ..imaging.images import compressed_to_rgb, image_to_rgb
+from ..memory import Sizes, trim_memory
 from ..model_card import ModelCard
 from ..perception import Perception, Prediction, View
 from ..texts import one_line, shortened
@@ -160,6 +161,7 @@ class CameraStream:
         self._mounting, self._mounting_of, self._mounting_due = MountingCheck(), (), 0.0
         self._rays = RayCache()
         self._image_quality = ImageQuality()
+        self._sizes = Sizes()
         self._transforms = transforms
         self._last_taken = -math.inf
         self._listening_since = math.nan
@@ -505,10 +507,9 @@ class CameraStream:
             self._health.trouble("picture", "")  # images are not checked without subscribers
             if not self._background.awaited:
                 return None
-        message = frame.message
-        decode = image_to_rgb if isinstance(message, Image) else compressed_to_rgb
-        image = decode(message)  # type: ignore[arg-type]  # chosen by the type
-        height, width = image.shape[:2]
+        image, (width, height) = self._decoded(frame.message, card)
+        if self._sizes.outgrown(width * height):
+            trim_memory()
         self._background.collect(image)
         if not wanted:
             return None
@@ -524,8 +525,33 @@ class CameraStream:
         else:
             camera = Intrinsics.from_fov(width, height, fov)
         rotation = self._settings.now.image_rotation
-        view = View(image, camera.fx, background, camera.fy, rotation)
-        return Task(self, message.header, view, camera, info, wanted, watch)
+        seen = camera.scaled(image.shape[1], image.shape[0])
+        view = View(image, seen.fx, background, seen.fy, rotation)
+        return Task(self, frame.message.header, view, camera, info, wanted, watch)
+
+    def _decoded(
+        self, message: Image | CompressedImage, card: ModelCard
+    ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        """The image of a message, and width and height of what the camera sent.
+
+        A JPEG may be decoded at a part of its size where `output_width` says what is enough.
+        """
+        if isinstance(message, Image):
+            image = image_to_rgb(message)
+            return image, (image.shape[1], image.shape[0])
+        wanted = self._settings.now.output_width
+        if wanted == 0 or card.needs_background:
+            image = compressed_to_rgb(message)
+            return image, (image.shape[1], image.shape[0])
+        sizes: list[tuple[int, int]] = []
+
+        def least(width: int, height: int) -> tuple[int, int]:
+            sizes.append((width, height))
+            columns, rows = card.size_for(width, height)
+            return max(wanted, columns), max(wanted * height // width, rows)
+
+        image = compressed_to_rgb(message, least)
+        return image, sizes[0] if sizes else (image.shape[1], image.shape[0])
 
     def _names_come_first(self) -> bool:
         """Whether masks wait for the names of their labels, see `NAMES_FIRST`."""

@@ -140,7 +140,7 @@ class Worker:
                 task.watch.lap("wait")
             self._since, self._tasks = time.monotonic(), batch
             try:
-                predictions = self._perception.batch([task.view for task in batch])
+                predictions = self._perception.batch([t.view for t in batch], reduced=True)
             except Exception as error:  # anything a backend raises: the next frame may work
                 predictions, reason = None, error
             took, self._tasks = time.monotonic() - self._since, ()

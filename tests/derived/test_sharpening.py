@@ -16,11 +16,16 @@ import cv2
 import numpy as np
 import pytest
 
-from depthseg_ros.derived.sharpening import sharpened
+from depthseg_ros.derived.sharpening import sharpened as sharpened_with_edges
 from depthseg_ros.imaging.geometry import Intrinsics, rays
+from depthseg_ros.shaping import resized_depth
 from depthseg_ros.street import Street
 
 NEAR, FAR = 5.0, 20.0
+
+
+def sharpened(depth: np.ndarray) -> np.ndarray:
+    return sharpened_with_edges(depth)[0]
 
 
 def smooth(depth: np.ndarray, sigma: float = 2.0) -> np.ndarray:
@@ -56,6 +61,16 @@ def test_edges_are_found_in_images_of_any_size(size):
     edge = step_edge(*size)
     slope = smooth(edge, 2.0 * size[0] / 640)
     assert between(sharpened(slope)) < 0.2 * between(slope)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (641, 479), (1920, 1440)])
+def test_enlarged_edges_stay_steps(size):
+    slope = smooth(step_edge(480, 360), 1.5)
+    depth, edges = sharpened_with_edges(slope)
+    assert between(resized_depth(depth, size, True, edges)) < 0.2 * between(
+        resized_depth(slope, size)
+    )
+    assert between(resized_depth(depth, size)) > 0  # and so they need this
 
 
 def test_a_thin_pole_stays():

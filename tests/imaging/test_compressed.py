@@ -136,6 +136,28 @@ def test_jpeg_gives_true_colors_not_turned(data):
     assert np.abs(result.astype(int) - smooth()).max() < 12
 
 
+@pytest.mark.parametrize(
+    ("least", "size"),
+    [((64, 48), (64, 48)), ((33, 24), (64, 48)), ((32, 24), (32, 24)), ((9, 6), (16, 12)),
+     ((8, 6), (8, 6)), ((1, 1), (8, 6))],
+)  # fmt: skip
+def test_a_jpeg_is_decoded_at_the_part_of_its_size_that_is_enough(least, size):
+    for data in (JPEG, with_exif(JPEG)):
+        found = decode(data, lambda width, height: least)
+        assert found.shape == (size[1], size[0], 3)
+        expected = cv2.resize(smooth(), size, interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=6)
+    assert decode(PNG, lambda width, height: least).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_odd_sizes_are_rounded_up_and_wrong_ones_are_not_asked_for():
+    odd = encoded("jpg", np.ascontiguousarray(smooth()[:33, :51]))
+    assert decode(odd, lambda width, height: (width // 2, height // 2)).shape == (17, 26, 3)
+    for size in ((0, 48), (MAX_SIZE + 1, 48)):
+        with pytest.raises(ValueError, match="pixels, expected 1x1"):
+            decode(with_size(JPEG, *size), lambda width, height: 1 // 0)
+
+
 def test_gray_jpeg_has_three_equal_channels():
     result = decode(encoded("jpg", smooth()[..., 2]))
     assert (result == result[..., :1]).all()

@@ -32,8 +32,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from depthseg_ros import model_card
-from depthseg_ros.imaging.geometry import Intrinsics
+from depthseg_ros import model_card, street
+from depthseg_ros.imaging.geometry import Intrinsics, sample
 from depthseg_ros.imaging.images import ENCODINGS, image_to_rgb, intrinsics
 from depthseg_ros.model_card import ModelCard, SemanticClass
 from depthseg_ros.node.messages import camera_info_message, image_message
@@ -205,6 +205,65 @@ def test_camera_info_of_another_size_is_scaled(depthseg, outputs):
     assert not depthseg.process.lines("another aspect ratio")
 
 
+SENSOR = Intrinsics(1600, 1200, 900.0, 905.0, 790.0, 610.0)
+
+
+def cropped(width, height):
+    """camera_info of a part of the sensor, every second pixel of it."""
+    info = camera_info_message(SENSOR, header())
+    info.binning_x = info.binning_y = 2
+    info.roi.x_offset, info.roi.y_offset = 100, 60
+    info.roi.width, info.roi.height = 2 * width, 2 * height
+    info.p[3] = -90.0  # of a stereo pair's second camera
+    return info
+
+
+@pytest.mark.parametrize(
+    ("width", "size", "out"),
+    [
+        (100, (201, 133), (100, 66)),
+        (100, (133, 201), (100, 151)),
+        (320, (641, 481), (320, 240)),  # smaller than the network's size
+        (520, (641, 481), (520, 390)),
+        (640, (96, 64), (96, 64)),  # never enlarged
+    ],
+)
+def test_outputs_have_the_width_that_is_wanted_and_fit_together(
+    depthseg, outputs, width, size, out
+):
+    points, mask = depthseg.collect("points"), depthseg.collect("points/label")
+    picture = street.Street(0, *size).frame(0).image
+    info = cropped(*size)
+    expected = intrinsics(info).scaled(*out)
+    assert depthseg.set("output_width", width).successful
+    sent = image_message(picture, "rgb8", header())
+    wanted = [*outputs.values(), points, mask]
+    *came, cloud, labels = depthseg.perceive(sent, info, *wanted)
+    assert depthseg.set("output_width", 0).successful
+    found = dict(zip(outputs, came, strict=True))
+    del found["class_distances"]
+    for name, message in found.items():
+        assert (message.width, message.height) == out, name
+        assert message.header == sent.header
+    told = found["depth/camera_info"]
+    assert intrinsics(told) == intrinsics(told, rectified=True)
+    for got, wants in zip(vars(intrinsics(told)).values(), vars(expected).values(), strict=True):
+        assert got == pytest.approx(wants) if isinstance(wants, float) else got == wants
+    assert told.p[3] == pytest.approx(-90.0 * expected.fx / SENSOR.fx)
+    # Points are those of the outputs' pixels with that camera.
+    rows, columns = (np.arange(length)[sample(length, 2)] for length in out[::-1])
+    assert (cloud.width, cloud.height) == (labels.width, labels.height) == (len(columns), len(rows))
+    xyz = np.frombuffer(cloud.data, np.float32).reshape(cloud.height, cloud.width, 5)[..., :3]
+    depth = np.frombuffer(found["depth/image"].data, np.float32).reshape(out[::-1])
+    np.testing.assert_array_equal(xyz[..., 2], depth[np.ix_(rows, columns)])
+    x = (columns - expected.cx) / expected.fx * xyz[..., 2]
+    np.testing.assert_allclose(xyz[..., 0], x, rtol=1e-4, atol=1e-4)
+    ids = np.frombuffer(found["label/image"].data, np.uint8).reshape(out[::-1])
+    np.testing.assert_array_equal(
+        np.frombuffer(labels.data, np.uint8), ids[np.ix_(rows, columns)].ravel()
+    )
+
+
 def test_camera_info_of_another_aspect_ratio_is_refused_and_said_once(depthseg, outputs):
     for _ in range(2):
         info = camera_info(WIDTH, WIDTH)
@@ -231,6 +290,8 @@ def test_a_wrong_parameter_is_refused_with_the_reason_and_the_old_value_stays(de
         ("overlay_opacity", math.nan, "overlay_opacity"),
         ("overlay_opacity", "much", "type"),
         ("default_fov", -1.0, "out of range"),
+        ("output_width", 7, "output_width is 7, expected 16 to 8192 pixels, or 0"),
+        ("output_width", -1, "out of range"),
         ("autostart", False, "read-only"),
         ("model", "other.onnx", "clean up"),
         ("threads", 1, "clean up"),

@@ -16,6 +16,7 @@
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("depthseg_ros.msg", reason="needs the built package: tools/env.sh pytest")
 
 from benchmarks import plot, run
+from depthseg_ros import model_card
 from training.errors import TrainingError
 
 pytestmark = pytest.mark.ros
@@ -44,12 +46,17 @@ def node_latency(*arguments):
     )
 
 
-def test_every_stage_is_measured_beside_the_plain_way_with_two_cameras_and_drawn(tmp_path):
+def test_every_stage_is_measured_beside_other_nodes_with_two_cameras_and_drawn(tmp_path):
+    peer = shlex.join([str(ROOT / "benchmarks/node/plain.py"), "/benchmark", "MODEL", "auto", "1"])
     outcome = node_latency(
-        *("--seconds", "3", "--rate", "2", "--size", "96x64", "--cameras", "2", "--json")
+        *("--seconds", "3", "--rate", "2", "--sizes", "96x64", "--cameras", "2", "--json"),
+        *("--outputs", "label/image", "depth/image", "--parameter", "output_width:=48"),
+        *("--against", peer.replace("MODEL", str(model_card.default_model()))),
     )
     assert outcome.returncode == 0, outcome.stderr
-    results = json.loads(outcome.stdout)
+    [results] = json.loads(outcome.stdout)
+    peer = results["against"]
+    assert peer["cpu_ms"] > 0 and peer["end_to_end_ms"]["p50"] > 0 and peer["peak_rss_mb"] > 50
     stages = results["stages_ms"]
     assert set(stages) == {"take", "wait", "convert", "infer", "derive", "publish"}
     figures = [results[name] for name in ("network_ms", "overhead_ms", "plain_overhead_ms")]
@@ -64,7 +71,7 @@ def test_every_stage_is_measured_beside_the_plain_way_with_two_cameras_and_drawn
     printed.write_text(outcome.stdout)
     plot.main([str(printed), "--output", str(picture)])
     assert cv2.imread(str(picture)).std() > 5
-    printed.write_text("{}")
+    printed.write_text("[{}]")
     with pytest.raises(TrainingError, match=r"latency.json is not what .*node_latency"):
         plot.main([str(printed), "--output", str(picture)])
 

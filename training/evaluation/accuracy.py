@@ -94,10 +94,7 @@ def load(path: Path) -> tuple[ModelCard, tuple[str, ...], Predict]:
         for name in feed.keys() & {"image", "background"}:
             feed[name] = np.stack([shaping.apply(image) for image in feed[name]])
         results = session.run(outputs, feed)
-        return tuple(
-            torch.from_numpy(np.stack([shaping.undo(name, o) for o in out]))
-            for name, out in zip(outputs, results, strict=True)
-        )
+        return tuple(torch.from_numpy(np.stack([shaping.undo(o) for o in out])) for out in results)
 
     return card, inputs, predict
 
