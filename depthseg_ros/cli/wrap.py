@@ -37,3 +37,6 @@ def run(options: argparse.Namespace) -> None:
     depth = f"{card.depth.kind} depth" if card.depth else ""
     labels = f"{len(card.classes)} classes" if card.classes else ""
     print(f"{options.output}: {card.name}, {' and '.join(filter(None, (labels, depth)))}")
+    guesses = options.spec.read_text(encoding="utf-8").count("# guess")
+    if guesses:
+        print(f"{options.spec} has {guesses} guesses of --describe: check them, remove the marks")

@@ -102,6 +102,7 @@ def wrap(
     model = _assemble(found, opened, card, opset)
     if model.ByteSize() >= MAX_BYTES:
         raise WrapError("the model file would have 2 GiB or more, expected less")
+    _check_numbers(opened)
     first = _try_out(model, card, opened)
     if not card.single_image and not _separate(model, card, first):
         card = replace(card, single_image=True)
@@ -121,6 +122,23 @@ def _read(spec: Mapping[str, Any] | str | os.PathLike[str]) -> Spec:
         raise WrapError(f"a file that the SPEC names cannot be opened: {reason}") from None
 
 
+def _check_numbers(opened: list[_Opened]) -> None:
+    """Raise `WrapError` if an output of class numbers has fractions for noise."""
+    for number, each in enumerate(opened):
+        labels = each.spec.labels
+        if labels is None or labels.kind != "ids":
+            continue
+        found = each.probed[labels.output].astype(np.float64)
+        found = found[np.isfinite(found)]
+        fraction = np.abs(found - np.round(found))
+        if fraction.any():
+            raise WrapError(
+                f"models[{number}].labels.kind is ids, but the output {shortened(labels.output)}"
+                f" has the value {found[fraction.argmax()]:.4g}, expected class numbers: is its kind"
+                " probabilities or logits?"
+            )
+
+
 def _log_values(
     spec: Spec, opened: list[_Opened], first: Mapping[str, NDArray[np.generic]]
 ) -> None:
@@ -138,7 +156,7 @@ def _log_values(
         if unknown.size and unknown.mean() > 0.5:
             _LOG.warning(
                 "%.0f %% of a noise image have no depth, because it is not positive or more than"
-                " max, %g; the output %s was %s: check depth.kind, scale and max",
+                " max, %g; the output %s was %s: check depth.kind, offset, scale and max",
                 *(100 * unknown.mean(), depth.max, shortened(depth.output)),
                 _span(each.probed[depth.output]),
             )

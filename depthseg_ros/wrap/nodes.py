@@ -78,16 +78,9 @@ class Nodes:
     ) -> str:
         """Resize (N, C, H, W) to a height and a width, which are int64 [1].
 
-        `mode` is `linear`, `nearest` or `nearest-floor`. The first two keep pixel centres; the last
-        takes the pixel at the rounded down place, as OpenCV's INTER_NEAREST.
+        `mode` is `linear` or `nearest`, which keep pixel centres.
         """
-        if mode == "nearest-floor":
-            mode = "nearest"
-            attributes |= {
-                "nearest_mode": "floor",
-                "coordinate_transformation_mode": "asymmetric",
-            }
-        elif mode == "nearest":
+        if mode == "nearest":
             attributes.setdefault("nearest_mode", "round_prefer_ceil")
         attributes.setdefault("coordinate_transformation_mode", "half_pixel")
         sizes = self.op("Concat", self.op("Shape", value, end=2), *size, axis=0)

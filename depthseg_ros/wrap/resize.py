@@ -195,7 +195,18 @@ def _neighbours(
 def resize(
     nodes: Nodes, x: str, old: Size, new: Size, mode: str, align_corners: bool = False
 ) -> str:
-    """Resize an output, (N, C, H, W) float32; `mode` is `cubic` or one of `Nodes.resize`."""
+    """Resize an output, (N, C, H, W) float32.
+
+    `mode` is `cubic`, `nearest-floor`, which takes the pixel at the rounded down place, or one of
+    `Nodes.resize`.
+    """
+    if mode == "nearest-floor":
+        # As Resize, but the places are exact: runtimes multiply by a scale in float32.
+        for axis, (before, after) in enumerate(zip(old, new, strict=True), 2):
+            place = nodes.op("Mul", _range(nodes, nodes.constant(0), after), before)
+            places = nodes.cast(nodes.op("Div", place, after), INT32)
+            x = nodes.op("Gather", x, places, axis=axis)
+        return x
     if mode != "cubic":
         corners = {"coordinate_transformation_mode": "align_corners"} if align_corners else {}
         return nodes.resize(x, new, mode, **corners)

@@ -70,6 +70,8 @@ def _either(about: str, *schemas: Schema, **more: Any) -> Schema:
 
 
 _ANY_NUMBER = {"type": "number"}
+_FLOAT = {"minimum": -1e30, "maximum": 1e30}  # of float32
+_POSITIVE = {"minimum": 1e-30, "maximum": 1e30}
 _CLASS_NUMBER = {"type": "integer", "minimum": 0, "maximum": 65535}
 _SIDE = {"type": "integer", "minimum": 1, "maximum": MAX_SIZE}
 _LAYOUT = "Order of the axes; by default, it follows from the shape."
@@ -184,8 +186,9 @@ _LABELS = _entries(
         default="image",
     ),
     nearest=_one_of(
-        "How class numbers are enlarged: `opencv` as OpenCV's INTER_NEAREST and PyTorch's nearest,"
-        " `pillow` as Pillow's NEAREST and PyTorch's nearest-exact, which keeps pixel centres.",
+        "How class numbers are enlarged: `opencv` rounds the place down, as OpenCV's INTER_NEAREST"
+        " and PyTorch's nearest do, `pillow` as Pillow's NEAREST and PyTorch's nearest-exact,"
+        " which keeps pixel centres.",
         "opencv",
         "pillow",
         default="opencv",
@@ -198,8 +201,8 @@ _SKY = _entries(
     ("output",),
     output=_text("Name of the output, with one channel."),
     layout=_one_of(_LAYOUT, "NCHW", "NHWC"),
-    above=_number("Pixels with a larger value have no depth."),
-    below=_number("Pixels with a smaller value have no depth."),
+    above=_number("Pixels with a larger value have no depth.", **_FLOAT),
+    below=_number("Pixels with a smaller value have no depth.", **_FLOAT),
 )
 
 _DEPTH = _entries(
@@ -218,19 +221,20 @@ _DEPTH = _entries(
         "Added to the output first, e.g. 0.001001 for Monodepth2, whose output x means the depth"
         " 1 / (0.01 + 9.99 x): `kind: inverse`, `scale: 0.1001`.",
         default=0,
+        **_FLOAT,
     ),
-    scale=_number("Factor of depth, e.g. 0.001 for millimetres.", exclusiveMinimum=0, default=1),
+    scale=_number("Factor of depth, e.g. 0.001 for millimetres.", **_POSITIVE, default=1),
     canonical_fx=_number(
         "For metric depth: the focal length in pixels, at the network's size, of the camera that"
         " the output is for. Depth is multiplied by the real camera's focal length at that size"
         " and divided by this. Without it, the output is taken as metres for every camera.",
-        exclusiveMinimum=0,
+        **_POSITIVE,
     ),
-    min=_number("Minimum; smaller depth is set to it.", minimum=0, default=0),
+    min=_number("Minimum; smaller depth is set to it.", minimum=0, maximum=1e30, default=0),
     max=_number(
         "Maximum; larger depth becomes NaN. By default 1000 for metric depth, 1 for `normalised`,"
         " and else none.",
-        exclusiveMinimum=0,
+        **_POSITIVE,
     ),
     resize=_one_of(
         "Interpolation of the output; `nearest` keeps pixel centres, as PyTorch's nearest-exact and"

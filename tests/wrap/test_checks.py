@@ -228,10 +228,20 @@ def lines(caplog, file, task, classes=5):
     return [r.getMessage() for r in caplog.records if "trained with" not in r.getMessage()]
 
 
+def test_class_numbers_with_fractions_are_refused(tmp_path):
+    file = network(tmp_path, MEAN, N("Mul", ["m", "k"], ["y"]), k=np.float32(0.013))
+    with pytest.raises(
+        WrapError, match=r"labels\.kind is ids, but the output y has the value \d+\.\d"
+    ):
+        wrapped(file, IDS)
+
+
 def test_results_that_no_right_spec_has_are_named(tmp_path, caplog):
     file = network(tmp_path, MEAN, N("Mul", ["m", "k"], ["y"]), k=np.float32(100))
     (line,) = lines(caplog, file, {"depth": {"output": "y", "kind": "up-to-scale", "max": 1}})
-    assert line.startswith("100 % of a noise image have no depth") and "kind, scale and max" in line
+    assert (
+        line.startswith("100 % of a noise image have no depth") and "offset, scale and max" in line
+    )
     (line,) = lines(caplog, file, {"depth": {"output": "y", "kind": "normalised"}})
     assert "more than max, 1;" in line
     assert not lines(caplog, file, {"depth": {"output": "y", "kind": "metric", "max": 1e5}})

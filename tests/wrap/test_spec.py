@@ -121,6 +121,14 @@ WRONG = {
     ),
     "no fit": (((*INPUT, "fit"), GONE), "neither fit nor multiple_of"),
     "two fits": (((*INPUT, "multiple_of"), 32), "both fit and multiple_of"),
+    "a depth offset beyond float32": (
+        ((*DEPTH, "offset"), 1e300),
+        r"depth.offset is 1e\+300, expected -1e\+30 or more and at most 1e\+30",
+    ),
+    "a depth scale beyond float32": (
+        ((*DEPTH, "scale"), 1e-300),
+        "scale is 1e-300, expected 1e-30",
+    ),
     "an unknown fit": (
         ((*INPUT, "fit"), "streched"),
         "expected one of letterbox, stretch; did you mean",

@@ -270,6 +270,20 @@ def test_class_numbers_become_the_nearest_pixels_labels(tmp_path, id_type, fit):
     assert ((found.confidence == 255) == (found.labels != 255)).all()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_class_numbers_are_enlarged_from_exact_places(tmp_path, backend):
+    """960 to 2048 columns: a scale in float32 rounds 55 of them down by one."""
+    file = segmenter(tmp_path / "a.onnx", kind="ids", stride=1)
+    fit = {"fit": "stretch", "size": [960, 32]}
+    wrap(spec(file, {"labels": {"output": "y", "kind": "ids"}}, fit=fit), tmp_path / "m.onnx")
+    picture = image(2048, 40)
+    x = ((fitted(picture, fit)[0] * np.float32(SCALE) - MEAN) / STD).astype(np.float32)
+    small = run(file, np.ascontiguousarray(x.transpose(2, 0, 1)[None]))["y"][0]
+    rows, columns = np.arange(40) * 32 // 40, np.arange(2048) * 960 // 2048
+    found = Perception(tmp_path / "m.onnx", backend)(picture)
+    assert agreement(found.labels, small[rows][:, columns]) > 0.999
+
+
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
 def test_one_channel_is_foreground_against_background(tmp_path, kind):
     file = segmenter(tmp_path / "a.onnx", kind=kind, channels=1)

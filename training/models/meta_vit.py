@@ -54,7 +54,13 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         TrainingError: the file cannot be read, or belongs to another network.
     """
     try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # of many types; torch's advice is to run what the file contains
+            raise ValueError("torch.load with weights_only=True cannot read it") from None
+        names = list(weights) if isinstance(weights, dict) else [type(weights).__name__]
+        if not {"rope_embed.periods", "patch_embed.proj.weight"} <= set(names):
+            raise ValueError(f"it contains {', '.join(map(str, names[:3]))} ...")
         periods = weights["rope_embed.periods"].double()
         hidden, _, patch, _ = weights["patch_embed.proj.weight"].shape
         # A head has four channels for each period: sine and cosine of both coordinates.
@@ -71,9 +77,12 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
                     own[renamed(name.replace("attn.qkv", f"attention.{part}_proj"))] = third
             else:
                 own[renamed(name)] = tensor.view(1, 1, -1) if name == "mask_token" else tensor
+        # Without registers, transformers expects an empty tensor.
+        own.setdefault("embeddings.register_tokens", torch.zeros(1, 0, hidden))
         if "blocks.0.attn.qkv.bias_mask" in weights:  # then the bias of keys is masked
             own = {key: tensor for key, tensor in own.items() if not key.endswith("k_proj.bias")}
         first = {key[8:]: tensor for key, tensor in own.items() if key.startswith("layer.0.")}
+        gated = "mlp.gate_proj.weight" in first  # SwiGLU
         entries = {
             "model_type": "dinov3_vit",
             "patch_size": patch,
@@ -81,9 +90,10 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             "intermediate_size": len(first["mlp.up_proj.weight"]),
             "num_hidden_layers": len([key for key in own if key.endswith("o_proj.weight")]),
             "num_attention_heads": heads,
-            "num_register_tokens": weights.get("storage_tokens", torch.empty(1, 0)).shape[1],
+            "num_register_tokens": own["embeddings.register_tokens"].shape[1],
             "rope_theta": 100.0,
-            "use_gated_mlp": "mlp.gate_proj.weight" in first,
+            "use_gated_mlp": gated,
+            "hidden_act": "silu" if gated else "gelu",
             "query_bias": "attention.q_proj.bias" in first,
             "key_bias": "attention.k_proj.bias" in first,
             "value_bias": "attention.v_proj.bias" in first,

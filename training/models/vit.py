@@ -171,13 +171,18 @@ def weight_file(vit: str) -> Path | None:
     path = Path(vit).expanduser()
     if path.is_file():
         return path
+    if path.suffix in (".pt", ".pth"):
+        raise TrainingError(f"there is no weight file {vit}")
     config = cached_file(vit, "config.json", _raise_exceptions_for_missing_entries=False)
     if config and "model_type" in json.loads(Path(config).read_text()):
         return None
     if not path.is_dir():
         path = Path(snapshot_download(vit, allow_patterns=["*.pt", "*.pth"]))
     files = [file for file in path.iterdir() if file.suffix in (".pt", ".pth")]
-    return files[0] if len(files) == 1 else None
+    if len(files) > 1:
+        names = ", ".join(sorted(file.name for file in files))
+        raise TrainingError(f"{vit} has several weight files, {names}: give the path of one")
+    return files[0] if files else None
 
 
 def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
@@ -206,7 +211,7 @@ def load(vit: str | dict[str, Any], layers: int) -> tuple[Any, dict[str, Any]]:
         transformers.utils.logging.disable_progress_bar()
     name = vit if isinstance(vit, str) else "vit"
     if name.startswith(("/", ".", "~")) and not Path(name).expanduser().exists():
-        raise TrainingError(f"there is no folder {name} with a vision transformer")
+        raise TrainingError(f"there is no folder or file {name} with a vision transformer")
     normal = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}  # ImageNet's
     try:
         weights = None

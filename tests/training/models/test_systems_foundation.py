@@ -121,10 +121,13 @@ def authors_weights(model):
             q, v = (own[f"{layer}.attention.{part}_proj.{end}"] for part in "qv")
             k = own.get(f"{layer}.attention.k_proj.{end}", torch.full((size,), 9.0))  # masked
             theirs[f"{block}.attn.qkv.{end}"] = torch.cat([q, k, v])
-            for name, other in (
-                ("attn.proj", "attention.o_proj"), ("norm1", "norm1"), ("norm2", "norm2"),
-                ("mlp.fc1", "mlp.up_proj"), ("mlp.fc2", "mlp.down_proj"),
-            ):  # fmt: skip
+            mlp = {"mlp.fc1": "mlp.up_proj", "mlp.fc2": "mlp.down_proj"}
+            if model.config.use_gated_mlp:
+                mlp = {
+                    f"mlp.w{j}": f"mlp.{n}_proj" for j, n in enumerate(("gate", "up", "down"), 1)
+                }
+            same = {"attn.proj": "attention.o_proj", "norm1": "norm1", "norm2": "norm2"}
+            for name, other in {**same, **mlp}.items():
                 theirs[f"{block}.{name}.{end}"] = own[f"{layer}.{other}.{end}"]
             for j in (1, 2):
                 theirs[f"{block}.ls{j}.gamma"] = own[f"{layer}.layer_scale{j}.lambda1"]
@@ -134,16 +137,21 @@ def authors_weights(model):
     return theirs
 
 
-@pytest.mark.parametrize("published", ["file", "folder"])
+@pytest.mark.parametrize("published", ["file", "folder", "gated, no registers"])
 def test_the_authors_weight_file_gives_the_same_tokens(published, tmp_path):
     torch.manual_seed(2)
-    config = tf.DINOv3ViTConfig(**SMALL, intermediate_size=64, num_register_tokens=4)
+    gated = published.startswith("gated")
+    kind = {"use_gated_mlp": True, "hidden_act": "silu"} if gated else {"num_register_tokens": 4}
+    config = tf.DINOv3ViTConfig(**SMALL, intermediate_size=64, **kind)
     model = tf.DINOv3ViTBackbone(config).eval()
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     model.config.out_indices = [1, 2]
-    torch.save(authors_weights(model), tmp_path / "EUPE-ViT-XS.pt")
-    sees, vit = image(64, 96, 1), tmp_path / "EUPE-ViT-XS.pt" if published == "file" else tmp_path
+    weights = authors_weights(model)
+    if gated:
+        del weights["storage_tokens"]
+    torch.save(weights, tmp_path / "EUPE-ViT-XS.pt")
+    sees, vit = image(64, 96, 1), tmp_path if published == "folder" else tmp_path / "EUPE-ViT-XS.pt"
     network = Vit(str(vit), layers=2).eval()
     with torch.inference_mode():
         expected = model(network.normalize(sees)).feature_maps
@@ -151,12 +159,27 @@ def test_the_authors_weight_file_gives_the_same_tokens(published, tmp_path):
             torch.testing.assert_close(own, other, rtol=0, atol=1e-5)
 
 
+class Code:
+    def __reduce__(self):
+        return (Path("/tmp/depthseg_pickle_ran").touch, ())
+
+
 def test_another_networks_weight_file_is_refused(tmp_path):
     torch.save({"stages.0.0.gamma": torch.ones(3)}, tmp_path / "EUPE-ConvNeXt-T.pt")
+    torch.save({"model": {}}, tmp_path / "inside.pth")
+    torch.save({"x": Code()}, tmp_path / "code.pt")
     (tmp_path / "text.pth").write_text("404")
-    for name in ("EUPE-ConvNeXt-T.pt", "text.pth"):
-        with pytest.raises(TrainingError, match=f"{name} has no weights of a ViT of DINOv3 or EU"):
+    for name, reason in {
+        "EUPE-ConvNeXt-T.pt": r"it contains stages\.0\.0\.gamma", "inside.pth": "it contains model",
+        "code.pt": "weights_only=True cannot read", "text.pth": "weights_only=True cannot read",
+    }.items():  # fmt: skip
+        with pytest.raises(TrainingError, match=f"{name} has no weights of a ViT.*{reason}"):
             Vit(str(tmp_path / name), layers=1)
+    assert not Path("/tmp/depthseg_pickle_ran").exists()
+    with pytest.raises(TrainingError, match=r"several weight files, EUPE-ConvNeXt-T\.pt, code"):
+        Vit(str(tmp_path), layers=1)
+    with pytest.raises(TrainingError, match=r"there is no weight file .*gone\.pt"):
+        Vit("gone.pt", layers=1)
 
 
 @pytest.mark.parametrize("family", ["dinov2", "dinov3_vit"])
@@ -396,7 +419,7 @@ def test_random_weights_that_do_not_learn_are_refused(folders):
     [
         ("dinov2", {"layers": 3}, r"layers is 3, expected 1 to 2, .* layers of .*dinov2"),
         ("dinov2", {"rank": -1}, "rank is -1, expected 0 or more"),
-        ("no_folder", {}, "there is no folder .*no_folder"),
+        ("no_folder", {}, "there is no folder or file .*no_folder"),
         ("segformer", {}, r"is a segformer, expected one of dinov2, dinov2_with"),
         ("other", {"layers": 2}, r"lacks \d+ weights, the first is encoder\.layer\.1\."),
         ("text", {}, "transformers cannot load .*text"),
