@@ -116,7 +116,7 @@ def soak(options: argparse.Namespace, rows: list[Row], file: Any) -> list[tuple[
     given = [text for n, v in parameters.items() for text in ("-p", f"{n}:={v}")]
     arguments = ["--ros-args", "--log-level", "warn", "-r", f"__ns:={NAMESPACE}"]
     node = f"{NAMESPACE}/depthseg"
-    defaults = argparse.Namespace(backend="auto", threads=0)
+    defaults = argparse.Namespace(backend="auto", threads=0, parameter=[])
     commands = {
         "node": node_command(defaults, model_card.default_model(), 1),
         "camera": [str(program), *arguments, *given],

@@ -134,8 +134,8 @@ def _check_numbers(opened: list[_Opened]) -> None:
         if fraction.any():
             raise WrapError(
                 f"models[{number}].labels.kind is ids, but the output {shortened(labels.output)}"
-                f" has the value {found[fraction.argmax()]:.4g}, expected class numbers: is its kind"
-                " probabilities or logits?"
+                f" has the value {found[fraction.argmax()]:.4g}, expected class numbers: is its"
+                " kind probabilities or logits?"
             )
 
 

@@ -90,5 +90,5 @@ def test_the_planner_slows_down_stops_and_does_not_drive_by_what_it_cannot_trust
     until(1.0, 9.0, [])
     ahead = (node.get_clock().now() + Duration(seconds=100)).to_msg()  # and so never old
     distances.publish(ClassDistances(header=Header(stamp=ahead)))
-    observer.until(lambda: planner.lines("clock is ahead"), "that it stands")
+    observer.until(lambda: planner.lines("stamps are in the future"), "that it stops")
     assert planner.stop(signal.SIGTERM) == 0

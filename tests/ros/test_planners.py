@@ -653,7 +653,9 @@ def test_depth_without_a_unit_is_scaled_by_the_height_of_the_camera(start_depths
 
 
 def test_tf_tells_where_the_ground_is(start_depthseg, model, observer):
-    tf2_msgs = pytest.importorskip("tf2_msgs.msg", reason="tf2 is not on PyPI")
+    pytest.importorskip("tf2_ros", reason="tf2 is not on PyPI")
+    from tf2_msgs import msg as tf2_msgs
+
     node = start_depthseg(model=model, ground="tf", ground_frame="floor")
     grounds = node.collect("ground")
     image = painted_ground()

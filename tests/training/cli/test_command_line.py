@@ -573,7 +573,7 @@ def test_the_data_benchmark_measures_both_rates(camvid, capsys):
 def test_the_benchmark_of_backends_runs_torch_and_every_runtime(tmp_path, monkeypatch, capsys):
     small_encoder = partial(SharedEncoder, widths=(16, 16, 32, 32), depths=(1,) * 4, context=32)
     monkeypatch.setattr(backends, "SharedEncoder", small_encoder)
-    monkeypatch.setattr(backends, "PICTURES", 1)
+    monkeypatch.setattr(backends, "IMAGES", 1)
     monkeypatch.chdir(tmp_path)  # it renders streets there
     backends.main(["--rounds", "1", "--threads", "1", "--json"])
     printed = capsys.readouterr().out
