@@ -20,12 +20,12 @@ import copy
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -116,20 +116,43 @@ def train_all(runs: Mapping[Path, dict[str, Any]], jobs: int) -> None:
         for folder, config in runs.items():
             train(config, folder)
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        for done in [pool.submit(train, c, f, ["--trainer.enable_progress_bar", "false"])
-                     for f, c in runs.items()]:  # fmt: skip
-            done.result()
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+
+    def train_beside(folder: Path, arguments: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "training", *arguments]
+        command += ["--trainer.enable_progress_bar", "false"]
+        environment = os.environ | {"OMP_NUM_THREADS": threads}
+        code = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=2
+        ).returncode
+        if code:
+            raise TrainingError(f"the training in {folder} ended with code {code}")
+        (folder / "done").touch()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        started = [
+            pool.submit(train_beside, folder, arguments)
+            for folder, config in runs.items()
+            if (arguments := prepare(config, folder))
+        ]
+        for each in started:
+            each.result()
 
 
-def train(config: dict[str, Any], folder: Path, arguments: Sequence[str] = ()) -> Path:
-    """Train a configuration in a folder and return the checkpoint.
+def train(config: dict[str, Any], folder: Path) -> Path:
+    """Train a configuration in a folder and return the checkpoint, see `prepare`."""
+    if arguments := prepare(config, folder):
+        with redirect_stdout(sys.stderr):  # Lightning's summaries; stdout is for the table
+            CommandLine(arguments)
+        (folder / "done").touch()
+    return folder / "last.ckpt"
 
-    `arguments` are further arguments of `fit`.
 
-    A finished run is not repeated, an unfinished one is resumed. If the configuration in the folder
-    differs, training starts again.
+def prepare(config: dict[str, Any], folder: Path) -> list[str]:
+    """Write the configuration of a run to its folder; returns the arguments that train it.
+
+    There are none for a finished run. An unfinished one is resumed. If the configuration in the
+    folder differs, training starts again.
     """
     trainer = config["trainer"]
     trainer["default_root_dir"] = str(folder)
@@ -148,12 +171,8 @@ def train(config: dict[str, Any], folder: Path, arguments: Sequence[str] = ()) -
         file.write_text(text)
     if done.is_file():
         print(f"{folder}: already trained; remove it to train again", file=sys.stderr)
-    else:
-        resume = ["--ckpt_path", str(last)] if last.is_file() else []
-        with redirect_stdout(sys.stderr):  # stdout is for the table only
-            CommandLine(["fit", "--config", str(file), *resume, *arguments])
-        done.touch()
-    return last
+        return []
+    return ["fit", "--config", str(file), *(["--ckpt_path", str(last)] if last.is_file() else [])]
 
 
 class _Stopwatch(L.Callback):
