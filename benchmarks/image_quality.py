@@ -109,7 +109,7 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "coloured clouds": ("low confidence", texture),
     "turned upside down": ("low confidence", lambda p, rng: p[::-1, ::-1].copy()),
 }
-"""Kind -> the expected issue, and how it is made of a good image."""
+"""Kind -> the expected issue, and how to make it from a good image."""
 
 
 def test_images(half: str, count: int) -> Iterator[tuple[str, str, ImageArray]]:
@@ -259,7 +259,7 @@ def main(arguments: list[str] | None = None) -> None:
         cells = (f"{share[name]:.0f}" if share[name] else "" for name in names)
         table.add_row(kind, str(count), *cells, f"{100 * entry['any'] / count:.0f}", f"{wrong:.0f}")
     console.print(table)
-    console.print(f"{spent:.2f} ms a image of 640 x 480, in the median")
+    console.print(f"{spent:.2f} ms per image of 640 x 480 (median)")
     if options.half == "choose":
         measures = Table("1st, 50th and 99th percentile", *image_quality.Measurements._fields)
         for kind, entry in results.items():
